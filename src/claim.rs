@@ -1,0 +1,296 @@
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::deadlines::Key;
+use crate::displaced::{Cause, Displaced};
+use crate::epoch::Epoch;
+use crate::error::ServerIdConflict;
+use crate::index::Index;
+use crate::record::Record;
+use crate::slot::{Applied, Slot, Snapshot};
+use crate::snapshot::{ConnRef, Phones};
+use crate::transition::{self, Conflict, Whose};
+
+/// The right of a binary to its server-id. Dropping it gives the server-id up.
+///
+/// A drop releases the server-id, or leaves it in grace where the registry was built with
+/// [`Builder::grace`](crate::Builder::grace). Nothing that an old claim does touches its successor: once
+/// its epoch no longer holds the server-id, every method finds nothing and changes nothing.
+///
+/// A claim knows its place. None of its methods hashes or searches for the server-id. It may outlive the
+/// handles of its registry.
+#[must_use = "dropping a claim gives its server-id up"]
+pub struct Claim<C: ?Sized> {
+    slot: Arc<Slot<C>>,
+    conn: Arc<C>,
+    epoch: Epoch,
+    displaced: Option<Displaced<C>>,
+    /// Whether the drop still has something to give up.
+    guarding: bool,
+}
+
+impl<C: ?Sized> Claim<C> {
+    fn new(
+        slot: Arc<Slot<C>>,
+        conn: Arc<C>,
+        epoch: Epoch,
+        displaced: Option<Displaced<C>>,
+    ) -> Self {
+        Self {
+            slot,
+            conn,
+            epoch,
+            displaced,
+            guarding: true,
+        }
+    }
+
+    /// The server-id.
+    #[must_use]
+    pub fn server_id(&self) -> &str {
+        &self.slot.server_id
+    }
+
+    /// The identity of this claim.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The binary that claimed.
+    #[must_use]
+    pub fn conn(&self) -> &Arc<C> {
+        &self.conn
+    }
+
+    /// The record, while this claim holds the server-id.
+    fn tenure(&self) -> Option<Snapshot<C>> {
+        let record = self.slot.snapshot();
+        let mine = record
+            .as_ref()
+            .is_some_and(|record| record.held_by(self.epoch));
+        mine.then_some(record)
+    }
+
+    /// Whether this claim holds the server-id, in grace too.
+    ///
+    /// Consistency: linearizable. Cost: one cell load; no allocation.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.tenure().is_some()
+    }
+
+    /// The phones of the server-id; none once this claim no longer holds it.
+    ///
+    /// Consistency: linearizable. Cost: one cell load, whatever the number of phones; no allocation.
+    #[must_use]
+    pub fn phones(&self) -> Phones<C> {
+        self.tenure().map_or_else(Phones::none, Phones::of)
+    }
+
+    /// The phone with this conn-id; `None` once this claim no longer holds the server-id.
+    ///
+    /// Consistency: linearizable. Cost: one cell load, and one search in the phone list; no allocation.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::Registry;
+    /// let registry = Registry::new();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let _phone = registry.register_phone("s", Arc::new(Wire("p")))?;
+    /// assert!(claim.phone("p").is_some());
+    /// registry.release_server("s");
+    /// assert!(claim.phone("p").is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn phone(&self, conn_id: &str) -> Option<ConnRef<C>> {
+        ConnRef::phone(self.tenure()?, conn_id)
+    }
+
+    /// Whom this claim pushed out: of a grace, or by a take-over.
+    #[must_use]
+    pub fn displaced(&self) -> Option<&Displaced<C>> {
+        self.displaced.as_ref()
+    }
+
+    /// Hands over whom this claim pushed out. They stay alive until that is dropped.
+    pub fn take_displaced(&mut self) -> Option<Displaced<C>> {
+        self.displaced.take()
+    }
+
+    /// Releases the server-id; its phones stay, and see the next binary that claims.
+    ///
+    /// `false`: this claim no longer held it, and nothing has changed.
+    ///
+    /// Consistency: linearizable. Cost: one compare-and-swap of the record.
+    pub fn release(mut self) -> bool {
+        self.guarding = false;
+        release(&self.slot, Whose::Claim(self.epoch))
+    }
+
+    /// Keeps the server-id for the binary until `grace` from now, then it expires.
+    ///
+    /// Whoever claims it meanwhile pushes this binary and all its phones out. A grace longer than `Instant`
+    /// can hold never ends by itself. `false`: this claim no longer held the server-id, and nothing has
+    /// changed.
+    ///
+    /// Consistency: linearizable. Cost: one compare-and-swap of the record, and one insertion into the
+    /// queue of deadlines.
+    pub fn release_after(mut self, grace: Duration) -> bool {
+        self.guarding = false;
+        release_after(&self.slot, Whose::Claim(self.epoch), grace)
+    }
+
+    /// Takes the binary and all its phones out, at one instant.
+    ///
+    /// `None`: this claim no longer held the server-id, and nothing has changed.
+    ///
+    /// Consistency: linearizable. Cost: one compare-and-swap of the record.
+    pub fn evict(mut self) -> Option<Displaced<C>> {
+        self.guarding = false;
+        evict(&self.slot, Whose::Claim(self.epoch), Cause::Evicted)
+    }
+
+    /// Keeps the claim and drops the guard. The epoch gives the server-id up later, by
+    /// [`Registry::release_claim`](crate::Registry::release_claim).
+    pub fn detach(mut self) -> Epoch {
+        self.guarding = false;
+        self.epoch
+    }
+}
+
+impl<C: ?Sized> Drop for Claim<C> {
+    fn drop(&mut self) {
+        if !mem::take(&mut self.guarding) {
+            return;
+        }
+        let whose = Whose::Present(self.epoch);
+        match self.slot.ledger.grace {
+            Some(grace) => release_after(&self.slot, whose, grace),
+            None => release(&self.slot, whose),
+        };
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for Claim<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("server_id", &self.server_id())
+            .field("epoch", &self.epoch)
+            .field("is_current", &self.is_current())
+            .field("displaced", &self.displaced)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Claims a server-id. A first claim makes a slot that is held from the start; any other changes the
+/// record of the slot that is there.
+pub(crate) fn claim<C: ?Sized>(
+    index: &Arc<Index<C>>,
+    hash: u64,
+    server_id: &str,
+    conn: Arc<C>,
+) -> Result<Claim<C>, ServerIdConflict<C>> {
+    loop {
+        let Some(slot) = index.slot(hash, server_id) else {
+            let epoch = Epoch::draw();
+            let record = Record::held(Arc::clone(&conn), epoch);
+            match index.insert_held(hash, server_id, record) {
+                Some(slot) => return Ok(Claim::new(slot, conn, epoch, None)),
+                None => continue,
+            }
+        };
+        let epoch = Epoch::draw();
+        let applied = slot.apply(|record| transition::claim(record, &conn, epoch));
+        match applied {
+            Some(applied) => return settle(index, slot, conn, epoch, applied),
+            None => index.remove(&slot),
+        }
+    }
+}
+
+pub(crate) fn take_over<C: ?Sized>(
+    conflict: ServerIdConflict<C>,
+) -> Result<Claim<C>, ServerIdConflict<C>> {
+    let ServerIdConflict {
+        index,
+        slot,
+        incumbent: _,
+        incumbent_epoch,
+        conn,
+    } = conflict;
+    let epoch = Epoch::draw();
+    let applied = slot.apply(|record| transition::take_over(record, incumbent_epoch, &conn, epoch));
+    match applied {
+        Some(applied) => settle(&index, slot, conn, epoch, applied),
+        None => {
+            index.remove(&slot);
+            claim(&index, slot.hash, &slot.server_id, conn)
+        }
+    }
+}
+
+fn settle<C: ?Sized>(
+    index: &Arc<Index<C>>,
+    slot: Arc<Slot<C>>,
+    conn: Arc<C>,
+    epoch: Epoch,
+    applied: Applied<C, Result<Option<Cause>, Conflict<C>>>,
+) -> Result<Claim<C>, ServerIdConflict<C>> {
+    match applied.outcome {
+        Ok(cause) => {
+            let displaced = cause.map(|cause| Displaced::of(&slot, applied.before, cause));
+            Ok(Claim::new(slot, conn, epoch, displaced))
+        }
+        Err(Conflict { incumbent, epoch }) => Err(ServerIdConflict {
+            index: Arc::clone(index),
+            slot,
+            incumbent,
+            incumbent_epoch: epoch,
+            conn,
+        }),
+    }
+}
+
+pub(crate) fn release<C: ?Sized>(slot: &Arc<Slot<C>>, whose: Whose) -> bool {
+    let applied = slot.apply(|record| transition::release(record, whose));
+    applied.is_some_and(|applied| applied.outcome.is_ok())
+}
+
+pub(crate) fn release_after<C: ?Sized>(slot: &Arc<Slot<C>>, whose: Whose, after: Duration) -> bool {
+    let record = slot.snapshot();
+    let admitted = record
+        .as_ref()
+        .is_some_and(|record| whose.tenure(record).is_ok());
+    drop(record);
+    if !admitted {
+        return false;
+    }
+    let grace = slot.ledger.grace_of(after);
+    let key = Key::of(grace);
+    // Before the compare-and-swap: whoever sees the grace finds its deadline in the queue.
+    if let Some(key) = key {
+        slot.ledger.deadlines.insert(key, slot);
+    }
+    let applied = slot.apply(|record| transition::grace(record, whose, grace));
+    let armed = applied.is_some_and(|applied| applied.outcome.is_ok());
+    if let Some(key) = key
+        && !armed
+    {
+        slot.ledger.deadlines.remove(key);
+    }
+    armed
+}
+
+pub(crate) fn evict<C: ?Sized>(
+    slot: &Arc<Slot<C>>,
+    whose: Whose,
+    cause: Cause,
+) -> Option<Displaced<C>> {
+    let applied = slot.apply(|record| transition::evict(record, whose))?;
+    applied.outcome.ok()?;
+    Some(Displaced::of(slot, applied.before, cause))
+}

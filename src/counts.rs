@@ -1,0 +1,124 @@
+use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::record::Record;
+
+/// How many connections a registry holds.
+///
+/// Exact whenever no call is in flight, and off by at most the calls in flight otherwise. `in_grace`
+/// is never more than `binaries`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counts {
+    /// Server-ids that are held, those in grace included.
+    pub binaries: usize,
+    /// Registered phones, those of vacant server-ids included.
+    pub phones: usize,
+    /// Server-ids in grace.
+    pub in_grace: usize,
+}
+
+/// What one won compare-and-swap changes in the counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Change {
+    binaries: isize,
+    phones: isize,
+    in_grace: isize,
+}
+
+impl Change {
+    pub(crate) fn between<C: ?Sized>(
+        before: Option<&Record<C>>,
+        after: Option<&Record<C>>,
+    ) -> Self {
+        let (before, after) = (Self::holding(before), Self::holding(after));
+        Self {
+            binaries: after.binaries - before.binaries,
+            phones: after.phones - before.phones,
+            in_grace: after.in_grace - before.in_grace,
+        }
+    }
+
+    fn holding<C: ?Sized>(record: Option<&Record<C>>) -> Self {
+        let tenure = record.and_then(|record| record.tenure.as_ref());
+        Self {
+            binaries: isize::from(tenure.is_some()),
+            phones: record.map_or(0, |record| record.phones.len().cast_signed()),
+            in_grace: isize::from(tenure.is_some_and(|tenure| tenure.grace.is_some())),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Stripe {
+    binaries: AtomicIsize,
+    phones: AtomicIsize,
+    in_grace: AtomicIsize,
+}
+
+/// Counters in stripes, so that threads that count do not meet. A stripe alone may well be negative:
+/// a phone is counted where it came and where it went.
+pub(crate) struct StripedCounts {
+    stripes: Box<[CachePadded<Stripe>]>,
+}
+
+/// More stripes would make the sum dearer than the contention that they avoid.
+const MAX_STRIPES: usize = 64;
+
+impl StripedCounts {
+    pub(crate) fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let stripes = threads.next_power_of_two().min(MAX_STRIPES);
+        Self {
+            stripes: (0..stripes).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// `Relaxed` suffices: the counts order nothing, and whoever may expect a call to be counted has
+    /// synchronized with its end in some other way.
+    pub(crate) fn add(&self, change: Change) {
+        let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
+        for (counter, by) in [
+            (&stripe.binaries, change.binaries),
+            (&stripe.phones, change.phones),
+            (&stripe.in_grace, change.in_grace),
+        ] {
+            if by != 0 {
+                counter.fetch_add(by, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn sum(&self) -> Counts {
+        // A decrement can be seen before its increment on another stripe: hence the clamps.
+        let sum = |counter: fn(&Stripe) -> &AtomicIsize| {
+            let sum: isize = self
+                .stripes
+                .iter()
+                .map(|stripe| counter(stripe).load(Ordering::Relaxed))
+                .sum();
+            usize::try_from(sum).unwrap_or(0)
+        };
+        let binaries = sum(|stripe| &stripe.binaries);
+        Counts {
+            binaries,
+            phones: sum(|stripe| &stripe.phones),
+            in_grace: sum(|stripe| &stripe.in_grace).min(binaries),
+        }
+    }
+}
+
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    thread_local! {
+        // Without a destructor, so that it can be read in the destructors of other thread-locals.
+        static NUMBER: Cell<usize> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}

@@ -1,0 +1,59 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::slot::{Slot, Snapshot};
+use crate::snapshot::Phones;
+
+/// What an operation took out of the registry. Whoever gets it closes the connections.
+///
+/// Each connection that leaves wholesale is in exactly one of these.
+#[must_use = "the connections in it are out of the registry, and still open"]
+pub struct Displaced<C: ?Sized> {
+    /// The server-id that they belonged to.
+    pub server_id: Arc<str>,
+    /// The binary, where there was one. `phones` keeps it alive too.
+    pub binary: Option<Arc<C>>,
+    /// The phones.
+    pub phones: Phones<C>,
+    /// Why they had to go.
+    pub cause: Cause,
+}
+
+/// Why connections were displaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The server-id was claimed while it was in grace.
+    Reclaimed,
+    /// Another binary took the server-id over.
+    TakenOver,
+    /// The grace ended.
+    Expired,
+    /// The server-id was evicted.
+    Evicted,
+    /// The registry was drained.
+    Drained,
+}
+
+impl<C: ?Sized> Displaced<C> {
+    /// What stood in the record that a wholesale transition replaced.
+    pub(crate) fn of(slot: &Slot<C>, before: Snapshot<C>, cause: Cause) -> Self {
+        let tenure = before.as_ref().and_then(|record| record.tenure.as_ref());
+        Self {
+            server_id: Arc::clone(&slot.server_id),
+            binary: tenure.map(|tenure| Arc::clone(&tenure.binary)),
+            phones: Phones::of(before),
+            cause,
+        }
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for Displaced<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Displaced")
+            .field("server_id", &self.server_id)
+            .field("binary", &self.binary.is_some())
+            .field("phones", &self.phones)
+            .field("cause", &self.cause)
+            .finish()
+    }
+}

@@ -1,0 +1,34 @@
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The identity of a claim: unique in this process and never reused.
+///
+/// Of two claims whose calls do not overlap in time, the later has the larger epoch. Between claims
+/// that raced, the order says nothing about who won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(NonZeroU64);
+
+impl Epoch {
+    /// Draws the next epoch.
+    ///
+    /// `Relaxed` suffices: all draws are read-modify-writes of one variable, so they have one order,
+    /// and a draw that happens after another one comes after it in that order.
+    pub(crate) fn draw() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(NonZeroU64::new(number).expect("2^64 claims outlast every process"))
+    }
+
+    /// The epoch as a number, for logs and metrics.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

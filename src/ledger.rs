@@ -1,0 +1,101 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::conn::Conn;
+use crate::counts::{self, StripedCounts};
+use crate::deadlines::{Deadlines, Key, Queue};
+use crate::index::Index;
+use crate::record::{Grace, Record};
+use crate::slot::Slot;
+
+/// What a registry keeps beside its server-ids, and its settings. Every slot shares it, so that guards
+/// need nothing but their slot.
+pub(crate) struct Ledger<C: ?Sized> {
+    pub(crate) counts: StripedCounts,
+    pub(crate) deadlines: Box<dyn Deadlines<C>>,
+    /// Weak, because the index owns the slots and each slot owns a share of this.
+    pub(crate) index: Weak<Index<C>>,
+    pub(crate) max_phones: usize,
+    pub(crate) grace: Option<Duration>,
+    armings: AtomicU64,
+}
+
+/// What the books need to know of one won compare-and-swap.
+pub(crate) struct Change {
+    counts: counts::Change,
+    disarmed: Option<Key>,
+    retired: bool,
+}
+
+impl Change {
+    pub(crate) fn between<C: ?Sized>(
+        before: Option<&Record<C>>,
+        after: Option<&Record<C>>,
+    ) -> Self {
+        let was = before.and_then(Record::arming);
+        let is = after.and_then(Record::arming);
+        Self {
+            counts: counts::Change::between(before, after),
+            disarmed: was.filter(|_| was != is).and_then(Key::of),
+            retired: after.is_none(),
+        }
+    }
+}
+
+impl<C: ?Sized> Ledger<C> {
+    pub(crate) fn new(index: Weak<Index<C>>, max_phones: usize, grace: Option<Duration>) -> Self
+    where
+        C: Conn,
+    {
+        Self {
+            counts: StripedCounts::new(),
+            deadlines: Box::new(Queue::new()),
+            index,
+            max_phones,
+            grace,
+            armings: AtomicU64::new(0),
+        }
+    }
+
+    /// Enters what one won compare-and-swap has changed. Only its winner calls this, and only once.
+    pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: Change) {
+        self.counts.add(change.counts);
+        if let Some(key) = change.disarmed {
+            self.deadlines.remove(key);
+        }
+        if change.retired
+            && let Some(index) = self.index.upgrade()
+        {
+            index.remove(slot);
+        }
+    }
+
+    /// A grace that ends `after` from now. What `Instant` cannot hold means never.
+    pub(crate) fn grace_of(&self, after: Duration) -> Grace {
+        let now = Instant::now();
+        match now.checked_add(after) {
+            Some(deadline) => Grace {
+                deadline,
+                arming: Some(self.armings.fetch_add(1, Ordering::Relaxed)),
+            },
+            None => Grace {
+                deadline: latest_from(now),
+                arming: None,
+            },
+        }
+    }
+}
+
+/// The latest instant that this platform can hold, to within a nanosecond.
+fn latest_from(now: Instant) -> Instant {
+    let mut latest = now;
+    let mut step = Duration::MAX;
+    while step > Duration::ZERO {
+        match latest.checked_add(step) {
+            Some(later) => latest = later,
+            None => step /= 2,
+        }
+    }
+    latest
+}

@@ -1,0 +1,318 @@
+//! The phones of one server-id: a persistent list, changed by copying the path to the change.
+//!
+//! Up to [`LEAF_MAX`] phones stand in one flat leaf, which is copied as a whole. A longer list is a trie
+//! over the hash of the conn-id, whose branches and leaves are shared between the old list and the
+//! new one, so that a change copies what lies on one path and nothing else.
+
+use std::slice;
+use std::sync::Arc;
+
+use crate::hash;
+
+/// Bits of the hash that one branch consumes.
+const BITS: u32 = 3;
+const FAN_OUT: usize = 1 << BITS;
+/// Levels of branches until the hash is used up. A leaf below them grows without bound.
+const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
+const LEAF_MAX: usize = 32;
+/// A branch with this many phones becomes a leaf again. Well below `LEAF_MAX`, so that a phone that
+/// comes and goes at the border doesn't rebuild the node every time.
+const MERGE_AT: usize = LEAF_MAX / 2;
+
+/// A registration. Its address is its identity: a later phone with the same conn-id is another one.
+pub(crate) struct Phone<C: ?Sized> {
+    hash: u64,
+    pub(crate) conn_id: Box<str>,
+    pub(crate) conn: Arc<C>,
+}
+
+impl<C: ?Sized> Phone<C> {
+    pub(crate) fn new(conn_id: &str, conn: Arc<C>) -> Arc<Self> {
+        Arc::new(Self {
+            hash: hash::conn_id(conn_id),
+            conn_id: conn_id.into(),
+            conn,
+        })
+    }
+}
+
+/// The hash stands beside the pointer, so that a search touches one phone and not all of them.
+struct Entry<C: ?Sized> {
+    hash: u64,
+    phone: Arc<Phone<C>>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    hash: u64,
+    at: usize,
+}
+
+pub(crate) struct PhoneList<C: ?Sized> {
+    len: usize,
+    root: Node<C>,
+}
+
+enum Node<C: ?Sized> {
+    Empty,
+    Leaf(Arc<[Entry<C>]>),
+    Branch(Arc<Branch<C>>),
+}
+
+struct Branch<C: ?Sized> {
+    len: usize,
+    children: [Node<C>; FAN_OUT],
+}
+
+impl<C: ?Sized> PhoneList<C> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            len: 0,
+            root: Node::Empty,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, conn_id: &str) -> Option<&Arc<Phone<C>>> {
+        Some(self.at(self.place(conn_id)?))
+    }
+
+    pub(crate) fn contains(&self, phone: &Arc<Phone<C>>) -> bool {
+        self.leaf(phone.hash)
+            .iter()
+            .any(|entry| Arc::ptr_eq(&entry.phone, phone))
+    }
+
+    /// Where a phone stands: the way to it without a comparison, in this list and in no other.
+    pub(crate) fn place(&self, conn_id: &str) -> Option<Place> {
+        let hash = hash::conn_id(conn_id);
+        let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.conn_id == *conn_id;
+        let at = self.leaf(hash).iter().position(same)?;
+        Some(Place { hash, at })
+    }
+
+    pub(crate) fn at(&self, place: Place) -> &Arc<Phone<C>> {
+        &self.leaf(place.hash)[place.at].phone
+    }
+
+    /// The list with one more phone. Its conn-id must not be in the list.
+    pub(crate) fn with(&self, phone: &Arc<Phone<C>>) -> Self {
+        Self {
+            len: self.len + 1,
+            root: self.root.with(phone, 0),
+        }
+    }
+
+    /// The list without a phone. The phone must be in the list.
+    pub(crate) fn without(&self, phone: &Arc<Phone<C>>) -> Self {
+        Self {
+            len: self.len - 1,
+            root: self.root.without(phone, 0),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> Iter<'_, C> {
+        Iter {
+            left: self.len,
+            leaf: match &self.root {
+                Node::Leaf(entries) => entries.iter(),
+                _ => Default::default(),
+            },
+            depth: 0,
+            above: std::array::from_fn(|level| match &self.root {
+                Node::Branch(branch) if level == 0 => branch.children.iter(),
+                _ => Default::default(),
+            }),
+        }
+    }
+
+    fn leaf(&self, hash: u64) -> &[Entry<C>] {
+        let mut node = &self.root;
+        let mut level = 0;
+        loop {
+            match node {
+                Node::Empty => return &[],
+                Node::Leaf(entries) => return entries,
+                Node::Branch(branch) => node = &branch.children[child(hash, level)],
+            }
+            level += 1;
+        }
+    }
+}
+
+impl<C: ?Sized> Clone for PhoneList<C> {
+    fn clone(&self) -> Self {
+        Self {
+            len: self.len,
+            root: self.root.clone(),
+        }
+    }
+}
+
+/// The top bits first: an index that is built over the low ones shares nothing with this one.
+fn child(hash: u64, level: usize) -> usize {
+    let used = u32::try_from(level).expect("there are few levels") * BITS;
+    usize::try_from(hash.rotate_left(used + BITS)).unwrap_or(usize::MAX) & (FAN_OUT - 1)
+}
+
+impl<C: ?Sized> Node<C> {
+    fn with(&self, phone: &Arc<Phone<C>>, level: usize) -> Self {
+        let entry = Entry {
+            hash: phone.hash,
+            phone: Arc::clone(phone),
+        };
+        match self {
+            Self::Empty => Self::Leaf(Arc::new([entry])),
+            Self::Leaf(entries) if entries.len() >= LEAF_MAX && level < LEVELS => {
+                split(entries, level).with(phone, level)
+            }
+            Self::Leaf(entries) => Self::Leaf(entries.iter().cloned().chain([entry]).collect()),
+            Self::Branch(branch) => {
+                let at = child(phone.hash, level);
+                Self::Branch(Arc::new(Branch {
+                    len: branch.len + 1,
+                    children: branch.replace(at, |old| old.with(phone, level + 1)),
+                }))
+            }
+        }
+    }
+
+    fn without(&self, phone: &Arc<Phone<C>>, level: usize) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Leaf(entries) => {
+                let Some(at) = entries
+                    .iter()
+                    .position(|entry| Arc::ptr_eq(&entry.phone, phone))
+                else {
+                    return self.clone();
+                };
+                match entries.len() {
+                    1 => Self::Empty,
+                    _ => Self::Leaf(
+                        entries[..at]
+                            .iter()
+                            .chain(&entries[at + 1..])
+                            .cloned()
+                            .collect(),
+                    ),
+                }
+            }
+            Self::Branch(branch) => {
+                let at = child(phone.hash, level);
+                let smaller = Branch {
+                    len: branch.len - 1,
+                    children: branch.replace(at, |old| old.without(phone, level + 1)),
+                };
+                match smaller.len {
+                    ..=MERGE_AT => Self::Leaf(smaller.merge()),
+                    _ => Self::Branch(Arc::new(smaller)),
+                }
+            }
+        }
+    }
+
+    fn collect_into(&self, entries: &mut Vec<Entry<C>>) {
+        match self {
+            Self::Empty => {}
+            Self::Leaf(leaf) => entries.extend(leaf.iter().cloned()),
+            Self::Branch(branch) => {
+                for node in &branch.children {
+                    node.collect_into(entries);
+                }
+            }
+        }
+    }
+}
+
+/// Deals the entries of a full leaf out to the children of a branch.
+fn split<C: ?Sized>(entries: &[Entry<C>], level: usize) -> Node<C> {
+    let children = std::array::from_fn(|at| {
+        let mine = |entry: &&Entry<C>| child(entry.hash, level) == at;
+        let dealt: Arc<[_]> = entries.iter().filter(mine).cloned().collect();
+        match dealt.is_empty() {
+            true => Node::Empty,
+            false => Node::Leaf(dealt),
+        }
+    });
+    Node::Branch(Arc::new(Branch {
+        len: entries.len(),
+        children,
+    }))
+}
+
+impl<C: ?Sized> Branch<C> {
+    fn replace(&self, at: usize, change: impl Fn(&Node<C>) -> Node<C>) -> [Node<C>; FAN_OUT] {
+        std::array::from_fn(|i| match &self.children[i] {
+            old if i == at => change(old),
+            other => other.clone(),
+        })
+    }
+
+    fn merge(&self) -> Arc<[Entry<C>]> {
+        let mut entries = Vec::with_capacity(self.len);
+        for node in &self.children {
+            node.collect_into(&mut entries);
+        }
+        entries.into()
+    }
+}
+
+impl<C: ?Sized> Clone for Node<C> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Leaf(entries) => Self::Leaf(Arc::clone(entries)),
+            Self::Branch(branch) => Self::Branch(Arc::clone(branch)),
+        }
+    }
+}
+
+impl<C: ?Sized> Clone for Entry<C> {
+    fn clone(&self) -> Self {
+        Self {
+            hash: self.hash,
+            phone: Arc::clone(&self.phone),
+        }
+    }
+}
+
+/// Walks the leaves from left to right with one slice iterator a level, and allocates nothing.
+pub(crate) struct Iter<'a, C: ?Sized> {
+    left: usize,
+    leaf: slice::Iter<'a, Entry<C>>,
+    depth: usize,
+    above: [slice::Iter<'a, Node<C>>; LEVELS],
+}
+
+impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
+    type Item = &'a Arc<Phone<C>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.leaf.next() {
+                self.left -= 1;
+                return Some(&entry.phone);
+            }
+            match self.above[self.depth].next() {
+                Some(Node::Empty) => {}
+                Some(Node::Leaf(entries)) => self.leaf = entries.iter(),
+                Some(Node::Branch(branch)) => {
+                    self.depth += 1;
+                    self.above[self.depth] = branch.children.iter();
+                }
+                None if self.depth == 0 => return None,
+                None => self.depth -= 1,
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<C: ?Sized> ExactSizeIterator for Iter<'_, C> {}

@@ -1,0 +1,79 @@
+//! The state of one server-id at one instant. A record is never changed, only replaced.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::epoch::Epoch;
+use crate::phone_list::PhoneList;
+
+/// Who holds the server-id, and the phones that belong to it.
+///
+/// A record with neither is never stored: a slot that would come to it is retired instead.
+pub(crate) struct Record<C: ?Sized> {
+    /// `None` while the server-id is vacant: nobody holds it, but phones of an earlier tenure remain.
+    pub(crate) tenure: Option<Tenure<C>>,
+    pub(crate) phones: PhoneList<C>,
+    /// How often phones were taken out by anything but their own `Membership`. While it stands still,
+    /// every membership knows without a search that its phone is registered.
+    pub(crate) removals: u64,
+}
+
+/// What one claim holds.
+pub(crate) struct Tenure<C: ?Sized> {
+    pub(crate) binary: Arc<C>,
+    pub(crate) epoch: Epoch,
+    /// `None` while the binary is there.
+    pub(crate) grace: Option<Grace>,
+}
+
+/// The binary went away, and its server-id is kept for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grace {
+    pub(crate) deadline: Instant,
+    /// The number of this arming; `None` where the deadline is never reached, so that nothing stands in
+    /// the queue.
+    pub(crate) arming: Option<u64>,
+}
+
+impl<C: ?Sized> Record<C> {
+    pub(crate) fn held(binary: Arc<C>, epoch: Epoch) -> Self {
+        Self {
+            tenure: Some(Tenure::held(binary, epoch)),
+            phones: PhoneList::new(),
+            removals: 0,
+        }
+    }
+
+    pub(crate) fn held_by(&self, epoch: Epoch) -> bool {
+        self.tenure
+            .as_ref()
+            .is_some_and(|tenure| tenure.epoch == epoch)
+    }
+
+    pub(crate) fn arming(&self) -> Option<Grace> {
+        self.tenure
+            .as_ref()?
+            .grace
+            .filter(|grace| grace.arming.is_some())
+    }
+}
+
+impl<C: ?Sized> Tenure<C> {
+    pub(crate) fn held(binary: Arc<C>, epoch: Epoch) -> Self {
+        Self {
+            binary,
+            epoch,
+            grace: None,
+        }
+    }
+}
+
+impl<C: ?Sized> Clone for Tenure<C> {
+    fn clone(&self) -> Self {
+        Self {
+            binary: Arc::clone(&self.binary),
+            epoch: self.epoch,
+            grace: self.grace,
+        }
+    }
+}

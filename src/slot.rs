@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use crate::ledger::{Change, Ledger};
+use crate::record::Record;
+use crate::transition::Decision;
+
+/// A snapshot of a slot's record; `None` is a retired slot. Usually it writes to no reference count,
+/// and keeps the record alive all the same.
+pub(crate) type Snapshot<C> = Guard<Option<Arc<Record<C>>>>;
+
+/// The place of one server-id: its name, and one cell with its current record.
+///
+/// A slot is born with a held record and ends retired, its cell empty for good. It is never used again:
+/// the next claim of the same server-id makes a new one.
+pub(crate) struct Slot<C: ?Sized> {
+    pub(crate) hash: u64,
+    pub(crate) server_id: Arc<str>,
+    pub(crate) ledger: Arc<Ledger<C>>,
+    cell: ArcSwapOption<Record<C>>,
+}
+
+/// What became of a transition, and the record that it decided upon.
+pub(crate) struct Applied<C: ?Sized, T> {
+    pub(crate) outcome: T,
+    pub(crate) before: Snapshot<C>,
+}
+
+impl<C: ?Sized> Slot<C> {
+    pub(crate) fn new(
+        hash: u64,
+        server_id: &str,
+        ledger: &Arc<Ledger<C>>,
+        record: Record<C>,
+    ) -> Self {
+        Self {
+            hash,
+            server_id: server_id.into(),
+            ledger: Arc::clone(ledger),
+            cell: ArcSwapOption::new(Some(Arc::new(record))),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot<C> {
+        self.cell.load()
+    }
+
+    /// Applies a transition in one compare-and-swap: the linearization point of every change of this
+    /// server-id, and the only place where a record is replaced. A refusal linearizes where the record
+    /// that was refused upon was loaded.
+    ///
+    /// `None`: the slot is retired. It was vacant and without phones when it was, and it has not been
+    /// anything since.
+    ///
+    /// The books are settled before the old record is let go: the `Drop` of a connection may call the
+    /// registry and must find it consistent.
+    pub(crate) fn apply<T, E>(
+        self: &Arc<Self>,
+        mut decide: impl FnMut(&Record<C>) -> Decision<C, T, E>,
+    ) -> Option<Applied<C, Result<T, E>>> {
+        let mut before = self.cell.load();
+        loop {
+            let record = before.as_deref()?;
+            let (next, value) = match decide(record) {
+                Ok(decided) => decided,
+                Err(refusal) => {
+                    let outcome = Err(refusal);
+                    return Some(Applied { outcome, before });
+                }
+            };
+            let change = Change::between(Some(record), next.as_ref());
+            let found = self.cell.compare_and_swap(&before, next.map(Arc::new));
+            if same(&before, &found) {
+                self.ledger.settle(self, change);
+                let outcome = Ok(value);
+                return Some(Applied { outcome, before });
+            }
+            before = found;
+        }
+    }
+}
+
+/// The same record: the address identifies it, since both sides keep theirs alive.
+fn same<C: ?Sized>(one: &Snapshot<C>, other: &Snapshot<C>) -> bool {
+    match (one.as_ref(), other.as_ref()) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}

@@ -1,0 +1,320 @@
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::conn::Conn;
+use crate::epoch::Epoch;
+use crate::phone_list::{self, PhoneList, Place};
+use crate::record::{Record, Tenure};
+use crate::slot::Snapshot;
+
+/// A connection that was looked up.
+///
+/// It dereferences to the connection and may be kept, sent to another thread and held across an
+/// `.await`. Usually making and dropping one writes to no reference count.
+///
+/// While it lives it keeps alive everything that belonged to the server-id at that instant: the binary
+/// and all phones, departed ones too. Where it is to be kept for long, [`into_arc`](Self::into_arc) lets
+/// the rest go.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::Registry;
+/// let registry = Registry::new();
+/// let _claim = registry.claim_server("s", Arc::new(Wire("b")));
+/// let binary: Arc<Wire> = registry.binary_for("s").expect("claimed above").into_arc();
+/// ```
+pub struct ConnRef<C: ?Sized> {
+    record: Snapshot<C>,
+    who: Who,
+}
+
+enum Who {
+    Binary,
+    Phone(Place),
+}
+
+impl<C: ?Sized> ConnRef<C> {
+    pub(crate) fn binary(record: Snapshot<C>) -> Option<Self> {
+        record.as_ref()?.tenure.as_ref()?;
+        let who = Who::Binary;
+        Some(Self { record, who })
+    }
+
+    pub(crate) fn phone(record: Snapshot<C>, conn_id: &str) -> Option<Self> {
+        let who = Who::Phone(record.as_ref()?.phones.place(conn_id)?);
+        Some(Self { record, who })
+    }
+
+    fn arc(&self) -> &Arc<C> {
+        let found = self.record.as_ref().and_then(|record| match self.who {
+            Who::Binary => record.tenure.as_ref().map(|tenure| &tenure.binary),
+            Who::Phone(place) => Some(&record.phones.at(place).conn),
+        });
+        found.expect("a record never changes, and this one had the connection")
+    }
+
+    /// A counted reference to the connection.
+    #[must_use]
+    pub fn to_arc(&self) -> Arc<C> {
+        Arc::clone(self.arc())
+    }
+
+    /// A counted reference to the connection, in exchange for this one.
+    #[must_use]
+    pub fn into_arc(self) -> Arc<C> {
+        self.to_arc()
+    }
+}
+
+impl<C: ?Sized> Deref for ConnRef<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        self.arc()
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for ConnRef<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnRef").finish_non_exhaustive()
+    }
+}
+
+/// The phones of a server-id at one instant.
+///
+/// Taking one costs one pointer load, whatever the number of phones, and it never changes afterwards. It
+/// may be kept, sent to another thread and held across an `.await`; while it lives it keeps alive its
+/// phones, departed ones too, and the binary of that instant. The phones come in no particular order.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::Registry;
+/// let registry = Registry::new();
+/// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+/// let membership = registry.register_phone("s", Arc::new(Wire("p")))?;
+/// let phones = registry.phones_for("s");
+/// drop(membership);
+/// assert_eq!(phones.len(), 1);
+/// assert!(registry.phones_for("s").is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Phones<C: ?Sized> {
+    record: Snapshot<C>,
+}
+
+impl<C: ?Sized> Phones<C> {
+    pub(crate) fn of(record: Snapshot<C>) -> Self {
+        Self { record }
+    }
+
+    pub(crate) fn none() -> Self {
+        Self::of(Snapshot::from_inner(None))
+    }
+
+    fn list(&self) -> &PhoneList<C> {
+        self.record
+            .as_ref()
+            .map_or(const { &PhoneList::new() }, |record| &record.phones)
+    }
+
+    /// How many phones there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The phones, in no particular order. Allocates nothing.
+    #[must_use]
+    pub fn iter(&self) -> PhonesIter<'_, C> {
+        PhonesIter(self.list().iter())
+    }
+
+    /// The phone with this conn-id. The search touches a few more cache lines in a long list than in a
+    /// short one, and compares no conn-ids but equal ones.
+    #[must_use]
+    pub fn get(&self, conn_id: &str) -> Option<&Arc<C>> {
+        Some(&self.list().get(conn_id)?.conn)
+    }
+
+    /// Whether there is a phone with this conn-id. Costs the same as [`get`](Self::get).
+    #[must_use]
+    pub fn contains(&self, conn_id: &str) -> bool {
+        self.get(conn_id).is_some()
+    }
+
+    /// Sends a frame to every phone; those that refuse it are counted and left as they are.
+    pub fn broadcast(&self, frame: &Bytes) -> Broadcast
+    where
+        C: Conn,
+    {
+        let mut sent = Broadcast::default();
+        for phone in self {
+            match phone.send(frame.clone()) {
+                Ok(()) => sent.delivered += 1,
+                Err(_) => sent.failed += 1,
+            }
+        }
+        sent
+    }
+}
+
+impl<C: ?Sized> Clone for Phones<C> {
+    fn clone(&self) -> Self {
+        Self::of(Snapshot::from_inner(Option::clone(&self.record)))
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for Phones<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = self.list().iter().map(|phone| &phone.conn_id);
+        f.debug_set().entries(ids).finish()
+    }
+}
+
+impl<'a, C: ?Sized> IntoIterator for &'a Phones<C> {
+    type Item = &'a Arc<C>;
+    type IntoIter = PhonesIter<'a, C>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The phones of a snapshot, in no particular order.
+pub struct PhonesIter<'a, C: ?Sized>(phone_list::Iter<'a, C>);
+
+impl<'a, C: ?Sized> Iterator for PhonesIter<'a, C> {
+    type Item = &'a Arc<C>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|phone| &phone.conn)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<C: ?Sized> ExactSizeIterator for PhonesIter<'_, C> {}
+impl<C: ?Sized> FusedIterator for PhonesIter<'_, C> {}
+
+impl<C: ?Sized> fmt::Debug for PhonesIter<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PhonesIter")
+            .field("left", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many phones took a broadcast frame, and how many refused it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Broadcast {
+    /// Phones whose `send` returned `Ok`.
+    pub delivered: usize,
+    /// Phones whose `send` returned an error.
+    pub failed: usize,
+}
+
+/// Everything about one server-id at one instant: never a binary with the phones of another one.
+///
+/// Keeps alive what it shows, like [`Phones`].
+pub struct Server<C: ?Sized> {
+    server_id: Arc<str>,
+    record: Arc<Record<C>>,
+}
+
+impl<C: ?Sized> Server<C> {
+    pub(crate) fn of(server_id: &Arc<str>, record: Snapshot<C>) -> Option<Self> {
+        Some(Self {
+            server_id: Arc::clone(server_id),
+            record: Snapshot::into_inner(record)?,
+        })
+    }
+
+    fn tenure(&self) -> Option<&Tenure<C>> {
+        self.record.tenure.as_ref()
+    }
+
+    /// The server-id.
+    #[must_use]
+    pub fn server_id(&self) -> &str {
+        &self.server_id
+    }
+
+    /// The binary: the one that is there, or in grace the one that went away.
+    #[must_use]
+    pub fn binary(&self) -> Option<&Arc<C>> {
+        self.tenure().map(|tenure| &tenure.binary)
+    }
+
+    /// The phones.
+    #[must_use]
+    pub fn phones(&self) -> Phones<C> {
+        Phones::of(Snapshot::from_inner(Some(Arc::clone(&self.record))))
+    }
+
+    /// The epoch of the claim that holds the server-id, in grace too.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.tenure().map(|tenure| tenure.epoch)
+    }
+
+    /// Whether the server-id is held.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.tenure() {
+            None => Status::Vacant,
+            Some(Tenure { grace: None, .. }) => Status::Held,
+            Some(Tenure {
+                grace: Some(grace), ..
+            }) => Status::Grace {
+                deadline: grace.deadline,
+            },
+        }
+    }
+}
+
+impl<C: ?Sized> Clone for Server<C> {
+    fn clone(&self) -> Self {
+        Self {
+            server_id: Arc::clone(&self.server_id),
+            record: Arc::clone(&self.record),
+        }
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for Server<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("server_id", &self.server_id)
+            .field("status", &self.status())
+            .field("epoch", &self.epoch())
+            .field("phones", &self.phones())
+            .finish()
+    }
+}
+
+/// Who sits in the seat of a server-id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Nobody; phones of an earlier tenure remain.
+    Vacant,
+    /// The binary that claimed it.
+    Held,
+    /// The binary went away, and the server-id is kept for it.
+    Grace {
+        /// When the grace ends. A grace that never ends has the latest instant of the platform here.
+        deadline: Instant,
+    },
+}

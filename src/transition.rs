@@ -1,0 +1,216 @@
+//! What each operation makes of a record: pure functions from the record to a decision.
+//!
+//! They know nothing of threads. [`Slot::apply`](crate::slot::Slot::apply) calls one, possibly several
+//! times, and installs what it decided.
+
+use std::sync::Arc;
+
+use crate::displaced::Cause;
+use crate::epoch::Epoch;
+use crate::phone_list::{Phone, PhoneList};
+use crate::record::{Grace, Record, Tenure};
+
+/// The record that is to follow (`None` retires the slot) with what came of it, or a refusal, which
+/// changes nothing.
+pub(crate) type Decision<C, T, E> = Result<(Option<Record<C>>, T), E>;
+
+/// The server-id is not the caller's to change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotHeld;
+
+/// Another claim holds the server-id: this one.
+pub(crate) struct Conflict<C: ?Sized> {
+    pub(crate) incumbent: Arc<C>,
+    pub(crate) epoch: Epoch,
+}
+
+/// Why a phone was not added.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    NoServer,
+    AtCapacity,
+    DuplicateConnId,
+}
+
+/// Whose tenure an operation may end.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose {
+    /// Anyone's.
+    Anyone,
+    /// That of this claim.
+    Claim(Epoch),
+    /// That of this claim, unless it is already in grace.
+    Present(Epoch),
+}
+
+impl Whose {
+    fn admits<C: ?Sized>(self, tenure: &Tenure<C>) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Claim(epoch) => tenure.epoch == epoch,
+            Self::Present(epoch) => tenure.epoch == epoch && tenure.grace.is_none(),
+        }
+    }
+
+    pub(crate) fn tenure<C: ?Sized>(self, record: &Record<C>) -> Result<&Tenure<C>, NotHeld> {
+        match &record.tenure {
+            Some(tenure) if self.admits(tenure) => Ok(tenure),
+            _ => Err(NotHeld),
+        }
+    }
+}
+
+/// Vacant: held, with the phones that were left. In grace: held, the old binary and all phones out.
+pub(crate) fn claim<C: ?Sized>(
+    record: &Record<C>,
+    binary: &Arc<C>,
+    epoch: Epoch,
+) -> Decision<C, Option<Cause>, Conflict<C>> {
+    match &record.tenure {
+        None => Ok((
+            Some(Record {
+                tenure: Some(Tenure::held(Arc::clone(binary), epoch)),
+                phones: record.phones.clone(),
+                removals: record.removals,
+            }),
+            None,
+        )),
+        Some(tenure) if tenure.grace.is_some() => Ok((
+            Some(displace(record, binary, epoch)),
+            Some(Cause::Reclaimed),
+        )),
+        Some(tenure) => Err(Conflict {
+            incumbent: Arc::clone(&tenure.binary),
+            epoch: tenure.epoch,
+        }),
+    }
+}
+
+/// As [`claim`], but the incumbent that the caller has seen goes too.
+pub(crate) fn take_over<C: ?Sized>(
+    record: &Record<C>,
+    incumbent: Epoch,
+    binary: &Arc<C>,
+    epoch: Epoch,
+) -> Decision<C, Option<Cause>, Conflict<C>> {
+    match Whose::Present(incumbent).tenure(record) {
+        Ok(_) => Ok((
+            Some(displace(record, binary, epoch)),
+            Some(Cause::TakenOver),
+        )),
+        Err(NotHeld) => claim(record, binary, epoch),
+    }
+}
+
+fn displace<C: ?Sized>(record: &Record<C>, binary: &Arc<C>, epoch: Epoch) -> Record<C> {
+    Record {
+        tenure: Some(Tenure::held(Arc::clone(binary), epoch)),
+        phones: PhoneList::new(),
+        removals: record.removals + 1,
+    }
+}
+
+/// Vacant; the phones stay.
+pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
+    whose.tenure(record)?;
+    let vacant = Record {
+        tenure: None,
+        phones: record.phones.clone(),
+        removals: record.removals,
+    };
+    Ok((unless_empty(vacant), ()))
+}
+
+/// In grace, or in grace anew; the phones stay.
+pub(crate) fn grace<C: ?Sized>(
+    record: &Record<C>,
+    whose: Whose,
+    grace: Grace,
+) -> Decision<C, (), NotHeld> {
+    let tenure = Tenure {
+        grace: Some(grace),
+        ..whose.tenure(record)?.clone()
+    };
+    let waiting = Record {
+        tenure: Some(tenure),
+        phones: record.phones.clone(),
+        removals: record.removals,
+    };
+    Ok((Some(waiting), ()))
+}
+
+/// The binary and all phones out, if this arming is still the one that counts.
+pub(crate) fn expire<C: ?Sized>(record: &Record<C>, arming: u64) -> Decision<C, (), NotHeld> {
+    match record.arming() {
+        Some(grace) if grace.arming == Some(arming) => Ok((None, ())),
+        _ => Err(NotHeld),
+    }
+}
+
+/// The binary and all phones out. Anyone may also evict the phones of a vacant server-id.
+pub(crate) fn evict<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
+    if !matches!(whose, Whose::Anyone) {
+        whose.tenure(record)?;
+    }
+    Ok((None, ()))
+}
+
+/// One more phone. What comes of it is the count of removals at which it was added.
+pub(crate) fn register<C: ?Sized>(
+    record: &Record<C>,
+    max_phones: usize,
+    phone: &Arc<Phone<C>>,
+) -> Decision<C, u64, Refusal> {
+    let Some(tenure) = &record.tenure else {
+        return Err(Refusal::NoServer);
+    };
+    if record.phones.len() >= max_phones {
+        return Err(Refusal::AtCapacity);
+    }
+    if record.phones.get(&phone.conn_id).is_some() {
+        return Err(Refusal::DuplicateConnId);
+    }
+    let larger = Record {
+        tenure: Some(tenure.clone()),
+        phones: record.phones.with(phone),
+        removals: record.removals,
+    };
+    Ok((Some(larger), record.removals))
+}
+
+/// Out goes this registration, at the wish of its own membership: its siblings need not look.
+pub(crate) fn leave<C: ?Sized>(
+    record: &Record<C>,
+    phone: &Arc<Phone<C>>,
+) -> Decision<C, (), NotHeld> {
+    match record.phones.contains(phone) {
+        true => Ok((without(record, phone, record.removals), ())),
+        false => Err(NotHeld),
+    }
+}
+
+/// Out goes whatever is registered under this conn-id.
+pub(crate) fn unregister<C: ?Sized>(
+    record: &Record<C>,
+    conn_id: &str,
+) -> Decision<C, Arc<C>, NotHeld> {
+    let phone = record.phones.get(conn_id).ok_or(NotHeld)?;
+    let conn = Arc::clone(&phone.conn);
+    Ok((without(record, phone, record.removals + 1), conn))
+}
+
+fn without<C: ?Sized>(
+    record: &Record<C>,
+    phone: &Arc<Phone<C>>,
+    removals: u64,
+) -> Option<Record<C>> {
+    unless_empty(Record {
+        tenure: record.tenure.clone(),
+        phones: record.phones.without(phone),
+        removals,
+    })
+}
+
+fn unless_empty<C: ?Sized>(record: Record<C>) -> Option<Record<C>> {
+    (record.tenure.is_some() || record.phones.len() > 0).then_some(record)
+}
