@@ -1,0 +1,465 @@
+//! Runs a sequence of operations on a registry and on the model, and compares everything that can be seen
+//! after each one.
+
+use std::time::{Duration, Instant};
+
+use switchboard::{
+    Cause, Claim, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict, Status,
+};
+
+use super::model::{self, Model, NEVER, Phone, Refusal};
+use super::{Wire, labelled};
+
+pub const SERVERS: u8 = 3;
+pub const CONN_IDS: u8 = 6;
+pub const MAX_PHONES: usize = 4;
+
+/// One operation. Indices are taken modulo what there is, so that every sequence means something.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Claim { server: u8 },
+    TakeOver { conflict: u8 },
+    DropConflict { conflict: u8 },
+    ReleaseServer { server: u8 },
+    ReleaseClaim { past: u8 },
+    ReleaseClaimAfter { past: u8, grace: u8 },
+    Release { claim: u8 },
+    ReleaseAfter { claim: u8, grace: u8 },
+    DropClaim { claim: u8 },
+    DetachClaim { claim: u8 },
+    EvictClaim { claim: u8 },
+    Register { server: u8, conn_id: u8 },
+    UnregisterPhone { server: u8, conn_id: u8 },
+    Unregister { membership: u8 },
+    DropMembership { membership: u8 },
+    DetachMembership { membership: u8 },
+    EvictServer { server: u8 },
+    Expire { hours: u8 },
+    Drain,
+}
+
+/// Graces are in hours and the clock stands at half past, so that it doesn't matter how many
+/// milliseconds a test takes.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A grace of this many hours is one that never ends.
+const ENDLESS: u8 = 15;
+
+struct Held {
+    server: u8,
+    number: u32,
+    claim: Claim<Wire>,
+}
+
+struct Refused {
+    server: u8,
+    number: u32,
+    incumbent: u32,
+    conflict: ServerIdConflict<Wire>,
+}
+
+struct Member {
+    server: u8,
+    phone: Phone,
+    membership: Membership<Wire>,
+}
+
+pub struct Driver {
+    registry: Registry<Wire>,
+    model: Model,
+    /// The grace that the registry was built with.
+    grace: Option<u8>,
+    start: Instant,
+    now: u64,
+    numbers: u32,
+    claims: Vec<Held>,
+    /// Every claim that ever succeeded.
+    past: Vec<(u8, u32, Epoch)>,
+    conflicts: Vec<Refused>,
+    members: Vec<Member>,
+}
+
+fn pick<T>(things: &mut Vec<T>, index: u8) -> Option<T> {
+    (!things.is_empty()).then(|| things.swap_remove(usize::from(index) % things.len()))
+}
+
+fn name(server: u8) -> String {
+    format!("s{server}")
+}
+
+impl Driver {
+    pub fn new(grace: Option<u8>) -> Self {
+        let builder = Registry::builder().max_phones(MAX_PHONES);
+        let registry = match grace {
+            Some(hours) => builder.grace(duration(hours)).build(),
+            None => builder.build(),
+        };
+        Self {
+            registry,
+            model: Model::default(),
+            grace,
+            start: Instant::now(),
+            now: 0,
+            numbers: 0,
+            claims: Vec::new(),
+            past: Vec::new(),
+            conflicts: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// When a grace ends that begins now. The registry reads the clock of the machine, which stands still
+    /// at this scale, so that deadlines count from the start.
+    fn deadline(hours: u8) -> u64 {
+        match hours {
+            ENDLESS.. => NEVER,
+            hours => u64::from(hours),
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + HOUR * u32::try_from(self.now).unwrap() + HOUR / 2
+    }
+
+    pub fn run(&mut self, op: Op) {
+        match op {
+            Op::Claim { server } => self.claim(server % SERVERS),
+            Op::TakeOver { conflict } => {
+                if let Some(refused) = pick(&mut self.conflicts, conflict) {
+                    self.take_over(refused);
+                }
+            }
+            Op::DropConflict { conflict } => drop(pick(&mut self.conflicts, conflict)),
+            Op::ReleaseServer { server } => {
+                let server = server % SERVERS;
+                let expected = self.model.server(server).release(None);
+                assert_eq!(self.registry.release_server(&name(server)), expected);
+            }
+            Op::ReleaseClaim { past } => {
+                if let Some((server, number, epoch)) = self.past(past) {
+                    let expected = self.model.server(server).release(Some(number));
+                    assert_eq!(self.registry.release_claim(&name(server), epoch), expected);
+                }
+            }
+            Op::ReleaseClaimAfter { past, grace } => {
+                if let Some((server, number, epoch)) = self.past(past) {
+                    let deadline = Self::deadline(grace);
+                    let expected = self.model.server(server).release_after(number, deadline);
+                    let grace = duration(grace);
+                    let done = self
+                        .registry
+                        .release_claim_after(&name(server), epoch, grace);
+                    assert_eq!(done, expected);
+                }
+            }
+            Op::Release { claim } => {
+                if let Some(held) = pick(&mut self.claims, claim) {
+                    let expected = self.model.server(held.server).release(Some(held.number));
+                    assert_eq!(held.claim.release(), expected);
+                }
+            }
+            Op::ReleaseAfter { claim, grace } => {
+                if let Some(held) = pick(&mut self.claims, claim) {
+                    let deadline = Self::deadline(grace);
+                    let server = self.model.server(held.server);
+                    let expected = server.release_after(held.number, deadline);
+                    assert_eq!(held.claim.release_after(duration(grace)), expected);
+                }
+            }
+            Op::DropClaim { claim } => {
+                if let Some(held) = pick(&mut self.claims, claim) {
+                    let deadline = self.grace.map(Self::deadline);
+                    let server = self.model.server(held.server);
+                    server.drop_claim(held.number, deadline);
+                    drop(held);
+                }
+            }
+            Op::DetachClaim { claim } => {
+                if let Some(held) = pick(&mut self.claims, claim) {
+                    held.claim.detach();
+                }
+            }
+            Op::EvictClaim { claim } => {
+                if let Some(held) = pick(&mut self.claims, claim) {
+                    let server = self.model.server(held.server);
+                    let expected = server.evict(Some(held.number), model::Cause::Evicted);
+                    let out = held.claim.evict();
+                    assert_eq!(out.as_ref().map(observed), expected);
+                }
+            }
+            Op::Register { server, conn_id } => {
+                self.register(server % SERVERS, conn_id % CONN_IDS);
+            }
+            Op::UnregisterPhone { server, conn_id } => {
+                let (server, conn_id) = (server % SERVERS, conn_id % CONN_IDS);
+                let expected = self.model.server(server).unregister(conn_id);
+                let out = self
+                    .registry
+                    .unregister_phone(&name(server), &conn_id.to_string());
+                assert_eq!(out.as_deref().map(phone), expected);
+            }
+            Op::Unregister { membership } => {
+                if let Some(member) = pick(&mut self.members, membership) {
+                    let expected = self.model.server(member.server).leave(member.phone);
+                    assert_eq!(member.membership.unregister(), expected);
+                }
+            }
+            Op::DropMembership { membership } => {
+                if let Some(member) = pick(&mut self.members, membership) {
+                    self.model.server(member.server).leave(member.phone);
+                    drop(member);
+                }
+            }
+            Op::DetachMembership { membership } => {
+                if let Some(member) = pick(&mut self.members, membership) {
+                    member.membership.detach();
+                }
+            }
+            Op::EvictServer { server } => {
+                let server = server % SERVERS;
+                let expected = self.model.server(server).evict(None, model::Cause::Evicted);
+                let out = self.registry.evict_server(&name(server));
+                assert_eq!(out.as_ref().map(observed), expected);
+            }
+            Op::Expire { hours } => {
+                self.now += u64::from(hours % 4);
+                let now = self.now;
+                self.wholesale(
+                    |server| server.expire(now),
+                    self.registry.expire(self.instant()),
+                );
+            }
+            Op::Drain => {
+                self.wholesale(
+                    |server| server.evict(None, model::Cause::Drained),
+                    self.registry.drain(),
+                );
+            }
+        }
+        self.compare();
+    }
+
+    fn claim(&mut self, server: u8) {
+        let number = self.number();
+        let expected = self.model.server(server).claim(number);
+        let result = self
+            .registry
+            .claim_server(&name(server), labelled("b", number));
+        self.claimed(server, number, result, expected);
+    }
+
+    fn take_over(&mut self, refused: Refused) {
+        let server = self.model.server(refused.server);
+        let expected = server.take_over(refused.incumbent, refused.number);
+        let result = refused.conflict.take_over();
+        self.claimed(refused.server, refused.number, result, expected);
+    }
+
+    fn claimed(
+        &mut self,
+        server: u8,
+        number: u32,
+        result: Result<Claim<Wire>, ServerIdConflict<Wire>>,
+        expected: Result<Option<model::Displaced>, u32>,
+    ) {
+        match result {
+            Ok(mut claim) => {
+                assert_eq!(Ok(claim.displaced().map(observed)), expected);
+                drop(claim.take_displaced());
+                let epoch = claim.epoch();
+                assert!(self.past.iter().all(|(_, _, earlier)| *earlier < epoch));
+                self.past.push((server, number, epoch));
+                self.claims.push(Held {
+                    server,
+                    number,
+                    claim,
+                });
+            }
+            Err(conflict) => {
+                let incumbent = conflict.incumbent().label;
+                assert_eq!(Err(incumbent), expected);
+                assert_eq!(conflict.conn().label, number);
+                self.conflicts.push(Refused {
+                    server,
+                    number,
+                    incumbent,
+                    conflict,
+                });
+            }
+        }
+    }
+
+    fn register(&mut self, server: u8, conn_id: u8) {
+        let phone = Phone {
+            conn_id,
+            number: self.number(),
+        };
+        let conn = labelled(&conn_id.to_string(), phone.number);
+        let expected = self.model.server(server).register(phone, MAX_PHONES);
+        match self.registry.register_phone(&name(server), conn) {
+            Ok(membership) => {
+                assert_eq!(expected, Ok(()));
+                self.members.push(Member {
+                    server,
+                    phone,
+                    membership,
+                });
+            }
+            Err(refused) => {
+                let refusal = match &refused {
+                    RegisterError::NoServer(_) => Refusal::NoServer,
+                    RegisterError::AtCapacity(_) => Refusal::AtCapacity,
+                    RegisterError::DuplicateConnId(_) => Refusal::DuplicateConnId,
+                    _ => panic!("a refusal that the model does not know: {refused:?}"),
+                };
+                assert_eq!(expected, Err(refusal));
+                assert_eq!(refused.into_conn().label, phone.number);
+            }
+        }
+    }
+
+    fn past(&self, index: u8) -> Option<(u8, u32, Epoch)> {
+        let count = self.past.len().max(1);
+        self.past.get(usize::from(index) % count).copied()
+    }
+
+    fn wholesale(
+        &mut self,
+        change: impl Fn(&mut model::Server) -> Option<model::Displaced>,
+        out: Vec<Displaced<Wire>>,
+    ) {
+        let mut expected: Vec<_> = (0..SERVERS)
+            .filter_map(|server| Some((name(server), change(self.model.server(server))?)))
+            .collect();
+        let mut seen: Vec<_> = out
+            .iter()
+            .map(|out| (out.server_id.to_string(), observed(out)))
+            .collect();
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        seen.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(seen, expected);
+    }
+
+    /// Everything that can be seen, by key and by handle.
+    fn compare(&mut self) {
+        let counts = self.registry.counts();
+        let seen = (counts.binaries, counts.phones, counts.in_grace);
+        assert_eq!(seen, self.model.counts());
+        assert_eq!(
+            self.registry.next_deadline().map(|at| self.hours(at)),
+            self.model.next_deadline(),
+        );
+        for server in 0..SERVERS {
+            self.compare_server(server);
+        }
+        let mut listed: Vec<_> = self
+            .registry
+            .servers()
+            .map(|server| server.server_id().to_owned())
+            .collect();
+        listed.sort();
+        let expected: Vec<_> = (0..SERVERS)
+            .filter(|server| !self.model.server(*server).is_gone())
+            .map(name)
+            .collect();
+        assert_eq!(listed, expected);
+
+        for held in &self.claims {
+            let server = self.model.server(held.server);
+            let current = server.is_current(held.number);
+            assert_eq!(held.claim.is_current(), current);
+            let visible: &[Phone] = if current { &server.phones } else { &[] };
+            assert_eq!(phones(&held.claim.phones()), visible);
+            for conn_id in 0..CONN_IDS {
+                let found = held.claim.phone(&conn_id.to_string());
+                let expected = visible.iter().find(|phone| phone.conn_id == conn_id);
+                assert_eq!(found.as_deref().map(phone).as_ref(), expected);
+            }
+        }
+        for member in &self.members {
+            let server = self.model.server(member.server);
+            let registered = server.phones.contains(&member.phone);
+            assert_eq!(member.membership.is_registered(), registered);
+            let binary = member.membership.binary().map(|conn| conn.label);
+            let expected = server.tenure.map(|tenure| tenure.claim);
+            assert_eq!(binary, expected.filter(|_| registered));
+        }
+    }
+
+    fn compare_server(&mut self, number: u8) {
+        let server_id = name(number);
+        let model = self.model.server(number).clone();
+        let claim = model.tenure.map(|tenure| tenure.claim);
+        let binary = self.registry.binary_for(&server_id);
+        assert_eq!(binary.map(|conn| conn.label), claim);
+        assert_eq!(phones(&self.registry.phones_for(&server_id)), model.phones);
+        for conn_id in 0..CONN_IDS {
+            let found = self.registry.phone_for(&server_id, &conn_id.to_string());
+            assert_eq!(found.as_deref().map(phone), model.phone(conn_id));
+        }
+        let server = self.registry.server(&server_id);
+        assert_eq!(server.is_none(), model.is_gone());
+        let Some(server) = server else { return };
+        assert_eq!(server.binary().map(|conn| conn.label), claim);
+        assert_eq!(phones(&server.phones()), model.phones);
+        let epoch_of = |claim| self.past.iter().find(|(_, number, _)| *number == claim);
+        let epoch = claim.and_then(epoch_of).map(|(_, _, epoch)| *epoch);
+        assert_eq!(server.epoch(), epoch);
+        match (server.status(), model.tenure) {
+            (Status::Vacant, None) => {}
+            (Status::Held, Some(tenure)) => assert_eq!(tenure.deadline, None),
+            (Status::Grace { deadline }, Some(tenure)) => {
+                let hours = match self.hours(deadline) {
+                    1_000.. => NEVER,
+                    hours => hours,
+                };
+                assert_eq!(Some(hours), tenure.deadline);
+            }
+            (status, tenure) => panic!("{status:?} is not {tenure:?}"),
+        }
+    }
+
+    fn hours(&self, at: Instant) -> u64 {
+        at.duration_since(self.start).as_secs() / HOUR.as_secs()
+    }
+}
+
+fn duration(hours: u8) -> Duration {
+    match hours {
+        ENDLESS.. => Duration::MAX,
+        hours => HOUR * u32::from(hours),
+    }
+}
+
+fn phone(wire: &Wire) -> Phone {
+    use switchboard::Conn;
+    Phone {
+        conn_id: wire.conn_id().parse().unwrap(),
+        number: wire.label,
+    }
+}
+
+fn phones(snapshot: &switchboard::Phones<Wire>) -> Vec<Phone> {
+    let mut phones: Vec<_> = snapshot.iter().map(|conn| phone(conn)).collect();
+    phones.sort();
+    phones
+}
+
+fn observed(out: &Displaced<Wire>) -> model::Displaced {
+    model::Displaced {
+        claim: out.binary.as_ref().map(|conn| conn.label),
+        phones: phones(&out.phones),
+        cause: match out.cause {
+            Cause::Reclaimed => model::Cause::Reclaimed,
+            Cause::TakenOver => model::Cause::TakenOver,
+            Cause::Expired => model::Cause::Expired,
+            Cause::Evicted => model::Cause::Evicted,
+            Cause::Drained => model::Cause::Drained,
+        },
+    }
+}

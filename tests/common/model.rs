@@ -1,0 +1,218 @@
+//! The contract as a plain sequential program: no threads, no sharing, no cleverness.
+
+use std::collections::BTreeMap;
+
+/// A registration, told apart from a later one with the same conn-id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Phone {
+    pub conn_id: u8,
+    pub number: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tenure {
+    /// Which claim, counted from 1. Stands for the epoch.
+    pub claim: u32,
+    /// In grace until then, [`NEVER`] included; `None` while the binary is there.
+    pub deadline: Option<u64>,
+}
+
+/// The deadline of a grace that does not end by itself.
+pub const NEVER: u64 = u64::MAX;
+
+/// One server-id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Server {
+    pub tenure: Option<Tenure>,
+    pub phones: Vec<Phone>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    Reclaimed,
+    TakenOver,
+    Expired,
+    Evicted,
+    Drained,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Displaced {
+    pub claim: Option<u32>,
+    pub phones: Vec<Phone>,
+    pub cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    NoServer,
+    AtCapacity,
+    DuplicateConnId,
+}
+
+impl Server {
+    fn displace(&mut self, cause: Cause) -> Displaced {
+        let mut phones = std::mem::take(&mut self.phones);
+        phones.sort();
+        Displaced {
+            claim: self.tenure.take().map(|tenure| tenure.claim),
+            phones,
+            cause,
+        }
+    }
+
+    /// `Err` is the claim that stands in the way.
+    pub fn claim(&mut self, claim: u32) -> Result<Option<Displaced>, u32> {
+        let displaced = match self.tenure {
+            Some(Tenure {
+                claim,
+                deadline: None,
+            }) => return Err(claim),
+            Some(_) => Some(self.displace(Cause::Reclaimed)),
+            None => None,
+        };
+        self.tenure = Some(Tenure {
+            claim,
+            deadline: None,
+        });
+        Ok(displaced)
+    }
+
+    pub fn take_over(&mut self, incumbent: u32, claim: u32) -> Result<Option<Displaced>, u32> {
+        match self.tenure {
+            Some(held) if held.claim == incumbent && held.deadline.is_none() => {
+                let displaced = self.displace(Cause::TakenOver);
+                self.claim(claim).expect("nobody is left");
+                Ok(Some(displaced))
+            }
+            _ => self.claim(claim),
+        }
+    }
+
+    /// `claim` is `None` for whoever holds it.
+    pub fn release(&mut self, claim: Option<u32>) -> bool {
+        let mine = self
+            .tenure
+            .is_some_and(|held| claim.is_none_or(|claim| held.claim == claim));
+        if mine {
+            self.tenure = None;
+        }
+        mine
+    }
+
+    pub fn release_after(&mut self, claim: u32, deadline: u64) -> bool {
+        match &mut self.tenure {
+            Some(held) if held.claim == claim => {
+                held.deadline = Some(deadline);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What the drop of a claim does; `deadline` is `None` where the registry has no grace.
+    pub fn drop_claim(&mut self, claim: u32, deadline: Option<u64>) {
+        if self.is_present(claim) {
+            match deadline {
+                Some(deadline) => self.release_after(claim, deadline),
+                None => self.release(Some(claim)),
+            };
+        }
+    }
+
+    pub fn is_current(&self, claim: u32) -> bool {
+        self.tenure.is_some_and(|held| held.claim == claim)
+    }
+
+    fn is_present(&self, claim: u32) -> bool {
+        self.tenure
+            == Some(Tenure {
+                claim,
+                deadline: None,
+            })
+    }
+
+    pub fn register(&mut self, phone: Phone, max_phones: usize) -> Result<(), Refusal> {
+        if self.tenure.is_none() {
+            return Err(Refusal::NoServer);
+        }
+        if self.phones.len() >= max_phones {
+            return Err(Refusal::AtCapacity);
+        }
+        if self.phone(phone.conn_id).is_some() {
+            return Err(Refusal::DuplicateConnId);
+        }
+        self.phones.push(phone);
+        self.phones.sort();
+        Ok(())
+    }
+
+    pub fn phone(&self, conn_id: u8) -> Option<Phone> {
+        self.phones
+            .iter()
+            .copied()
+            .find(|phone| phone.conn_id == conn_id)
+    }
+
+    pub fn unregister(&mut self, conn_id: u8) -> Option<Phone> {
+        let phone = self.phone(conn_id)?;
+        self.leave(phone);
+        Some(phone)
+    }
+
+    pub fn leave(&mut self, phone: Phone) -> bool {
+        let before = self.phones.len();
+        self.phones.retain(|other| *other != phone);
+        self.phones.len() < before
+    }
+
+    /// `claim` is `None` for whoever holds it, and for nobody.
+    pub fn evict(&mut self, claim: Option<u32>, cause: Cause) -> Option<Displaced> {
+        match claim {
+            Some(claim) if !self.is_current(claim) => None,
+            _ if self.is_gone() => None,
+            _ => Some(self.displace(cause)),
+        }
+    }
+
+    pub fn expire(&mut self, now: u64) -> Option<Displaced> {
+        let deadline = self.tenure?.deadline?;
+        (deadline != NEVER && deadline <= now).then(|| self.displace(Cause::Expired))
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.tenure.is_none() && self.phones.is_empty()
+    }
+}
+
+/// A registry: server-ids that know nothing of each other.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub servers: BTreeMap<u8, Server>,
+}
+
+impl Model {
+    pub fn server(&mut self, server_id: u8) -> &mut Server {
+        self.servers.entry(server_id).or_default()
+    }
+
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let tenures = || self.servers.values().filter_map(|server| server.tenure);
+        (
+            tenures().count(),
+            self.servers
+                .values()
+                .map(|server| server.phones.len())
+                .sum(),
+            tenures().filter(|tenure| tenure.deadline.is_some()).count(),
+        )
+    }
+
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.servers
+            .values()
+            .filter_map(|server| server.tenure?.deadline)
+            .filter(|deadline| *deadline != NEVER)
+            .min()
+    }
+}

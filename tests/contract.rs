@@ -1,0 +1,1164 @@
+//! The contract, a test for each sentence. Read the names, and you know the crate.
+
+mod common;
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use common::{Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_that};
+use switchboard::{
+    Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, Registry, SendError,
+    ServerIdConflict, Status,
+};
+
+fn registry() -> Registry<Wire> {
+    Registry::new()
+}
+
+fn held(registry: &Registry<Wire>) -> Claim<Wire> {
+    registry.claim_server("s", wire("b")).unwrap()
+}
+
+fn phone(registry: &Registry<Wire>, conn_id: &str) -> Membership<Wire> {
+    registry.register_phone("s", wire(conn_id)).unwrap()
+}
+
+fn in_grace(registry: &Registry<Wire>, grace: Duration) -> switchboard::Epoch {
+    let epoch = held(registry).detach();
+    assert!(registry.release_claim_after("s", epoch, grace));
+    epoch
+}
+
+fn status(registry: &Registry<Wire>) -> Option<Status> {
+    registry.server("s").map(|server| server.status())
+}
+
+mod claim_server {
+    use super::*;
+
+    #[test]
+    fn on_an_unknown_server_id_holds_it() {
+        let registry = registry();
+        let claim = held(&registry);
+        assert!(claim.is_current());
+        assert_eq!(claim.server_id(), "s");
+        assert_eq!(claim.conn().conn_id(), "b");
+        assert!(claim.displaced().is_none());
+        assert_eq!(registry.binary_for("s").unwrap().conn_id(), "b");
+        assert_eq!(status(&registry), Some(Status::Held));
+    }
+
+    #[test]
+    fn on_a_vacant_one_keeps_the_phones_that_a_release_left() {
+        let registry = registry();
+        let first = held(&registry);
+        let left = phone(&registry, "p");
+        first.release();
+        let second = registry.claim_server("s", wire("b2")).unwrap();
+        assert!(second.displaced().is_none());
+        assert_eq!(ids(&second.phones()), ["p"]);
+        assert_eq!(left.binary().unwrap().conn_id(), "b2");
+    }
+
+    #[test]
+    fn on_a_held_one_is_refused_with_the_incumbent_and_changes_nothing() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _phone = phone(&registry, "p");
+        let late = wire("late");
+        let conflict = registry.claim_server("s", late.clone()).unwrap_err();
+        assert_eq!(conflict.server_id(), "s");
+        assert_eq!(conflict.incumbent().conn_id(), "b");
+        assert_eq!(conflict.incumbent_epoch(), claim.epoch());
+        assert!(Arc::ptr_eq(conflict.conn(), &late));
+        assert!(Arc::ptr_eq(&conflict.into_conn(), &late));
+        assert!(claim.is_current());
+        assert_eq!(ids(&registry.phones_for("s")), ["p"]);
+    }
+
+    #[test]
+    fn in_grace_pushes_the_old_binary_and_all_phones_out() {
+        let registry = registry();
+        let old = held(&registry);
+        let displaced = phone(&registry, "p");
+        let old_epoch = old.epoch();
+        old.release_after(seconds(30));
+        let mut new = registry.claim_server("s", wire("b2")).unwrap();
+        assert!(new.epoch() > old_epoch);
+        assert!(new.phones().is_empty());
+        let out = new.displaced().unwrap();
+        assert_eq!(out.cause, Cause::Reclaimed);
+        assert_eq!(&*out.server_id, "s");
+        assert_eq!(binary_id(out), Some("b"));
+        assert_eq!(ids(&out.phones), ["p"]);
+        assert!(new.take_displaced().is_some());
+        assert!(new.take_displaced().is_none());
+        assert!(!displaced.is_registered());
+        assert_eq!(registry.next_deadline(), None);
+    }
+
+    #[test]
+    fn gives_each_success_a_larger_epoch() {
+        let registry = registry();
+        let other = Registry::<Wire>::new();
+        let a = held(&registry).epoch();
+        let b = held(&other).epoch();
+        let c = held(&registry).epoch();
+        assert!(a < b && b < c);
+        assert!(a.get() < b.get());
+        assert_eq!(a.to_string(), a.get().to_string());
+    }
+}
+
+mod take_over {
+    use super::*;
+
+    fn conflict(registry: &Registry<Wire>) -> ServerIdConflict<Wire> {
+        registry.claim_server("s", wire("b2")).unwrap_err()
+    }
+
+    #[test]
+    fn pushes_the_incumbent_of_the_conflict_and_its_phones_out() {
+        let registry = registry();
+        let old = held(&registry);
+        let displaced = phone(&registry, "p");
+        let new = conflict(&registry).take_over().unwrap();
+        let out = new.displaced().unwrap();
+        assert_eq!(out.cause, Cause::TakenOver);
+        assert_eq!(binary_id(out), Some("b"));
+        assert_eq!(ids(&out.phones), ["p"]);
+        assert!(!old.is_current());
+        assert!(old.phones().is_empty());
+        assert!(displaced.binary().is_none());
+        assert_eq!(registry.binary_for("s").unwrap().conn_id(), "b2");
+    }
+
+    #[test]
+    fn meets_a_fresh_conflict_when_somebody_else_holds_it_by_now() {
+        let registry = registry();
+        let first = held(&registry);
+        let conflict = conflict(&registry);
+        first.release();
+        let third = registry.claim_server("s", wire("b3")).unwrap();
+        let fresh = conflict.take_over().unwrap_err();
+        assert_eq!(fresh.incumbent_epoch(), third.epoch());
+        assert_eq!(fresh.incumbent().conn_id(), "b3");
+        assert_eq!(fresh.conn().conn_id(), "b2");
+        assert!(fresh.take_over().is_ok());
+        assert!(!third.is_current());
+    }
+
+    #[test]
+    fn on_a_vacant_server_id_is_a_plain_claim() {
+        let registry = registry();
+        let first = held(&registry);
+        let _left = phone(&registry, "p");
+        let conflict = conflict(&registry);
+        first.release();
+        let claim = conflict.take_over().unwrap();
+        assert!(claim.displaced().is_none());
+        assert_eq!(ids(&claim.phones()), ["p"]);
+    }
+
+    #[test]
+    fn on_a_server_id_that_is_gone_is_a_plain_claim() {
+        let registry = registry();
+        let first = held(&registry);
+        let conflict = conflict(&registry);
+        first.release();
+        assert!(registry.server("s").is_none());
+        let claim = conflict.take_over().unwrap();
+        assert!(claim.displaced().is_none());
+        assert!(claim.is_current());
+        assert_eq!(registry.binary_for("s").unwrap().conn_id(), "b2");
+        assert_counts_are_exact(&registry);
+    }
+
+    #[test]
+    fn in_grace_is_a_reclaim_whoever_is_in_grace() {
+        let registry = registry();
+        let first = held(&registry);
+        let same = conflict(&registry);
+        first.release_after(seconds(30));
+        let claim = same.take_over().unwrap();
+        assert_eq!(claim.displaced().unwrap().cause, Cause::Reclaimed);
+
+        let stranger = registry.claim_server("s", wire("b4")).unwrap_err();
+        claim.release();
+        held(&registry).release_after(seconds(30));
+        let claim = stranger.take_over().unwrap();
+        assert_eq!(claim.displaced().unwrap().cause, Cause::Reclaimed);
+    }
+}
+
+mod release {
+    use super::*;
+
+    #[test]
+    fn of_a_held_server_id_leaves_it_vacant_with_its_phones() {
+        let registry = registry();
+        let claim = held(&registry);
+        let left = phone(&registry, "p");
+        assert!(registry.release_server("s"));
+        assert!(!claim.is_current());
+        assert_eq!(status(&registry), Some(Status::Vacant));
+        assert!(registry.binary_for("s").is_none());
+        assert_eq!(ids(&registry.phones_for("s")), ["p"]);
+        assert!(left.is_registered());
+        assert!(left.binary().is_none());
+    }
+
+    #[test]
+    fn of_a_vacant_or_unknown_server_id_is_false() {
+        let registry = registry();
+        assert!(!registry.release_server("s"));
+        let claim = held(&registry);
+        let _left = phone(&registry, "p");
+        assert!(claim.release());
+        assert!(!registry.release_server("s"));
+    }
+
+    #[test]
+    fn in_grace_leaves_it_vacant_and_the_deadline_is_gone() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _left = phone(&registry, "p");
+        claim.release_after(seconds(1));
+        assert!(registry.next_deadline().is_some());
+        assert!(registry.release_server("s"));
+        assert_eq!(registry.next_deadline(), None);
+        assert!(registry.expire(at(2)).is_empty());
+        assert_eq!(ids(&registry.phones_for("s")), ["p"]);
+    }
+
+    #[test]
+    fn by_a_claim_or_an_epoch_touches_no_successor() {
+        let registry = registry();
+        let old = held(&registry);
+        let epoch = old.epoch();
+        registry.release_server("s");
+        let new = registry.claim_server("s", wire("b2")).unwrap();
+        assert!(!registry.release_claim("s", epoch));
+        assert!(!registry.release_claim_after("s", epoch, seconds(0)));
+        assert!(!old.release());
+        assert!(new.is_current());
+    }
+
+    #[test]
+    fn by_its_own_epoch_works_while_held_and_in_grace() {
+        let registry = registry();
+        let epoch = held(&registry).detach();
+        assert!(registry.release_claim("s", epoch));
+        assert!(!registry.release_claim("s", epoch));
+
+        let epoch = in_grace(&registry, seconds(30));
+        assert!(registry.release_claim("s", epoch));
+        assert!(registry.server("s").is_none());
+
+        let claim = held(&registry);
+        registry.release_claim_after("s", claim.epoch(), seconds(30));
+        assert!(claim.release());
+    }
+}
+
+mod release_after {
+    use super::*;
+
+    #[test]
+    fn keeps_the_server_id_and_shows_the_binary_that_went_away() {
+        let registry = registry();
+        let claim = held(&registry);
+        let waiting = phone(&registry, "p");
+        let before = Instant::now();
+        assert!(claim.release_after(seconds(30)));
+        let deadline = registry.next_deadline().unwrap();
+        assert!(deadline >= before + seconds(30) && deadline <= at(30));
+        assert_eq!(status(&registry), Some(Status::Grace { deadline }));
+        assert_eq!(registry.binary_for("s").unwrap().conn_id(), "b");
+        assert_eq!(waiting.binary().unwrap().conn_id(), "b");
+        let counts = Counts {
+            binaries: 1,
+            phones: 1,
+            in_grace: 1,
+        };
+        assert_eq!(registry.counts(), counts);
+    }
+
+    #[test]
+    fn again_sets_a_new_deadline_and_the_last_call_wins() {
+        let registry = registry();
+        let epoch = in_grace(&registry, seconds(60));
+        assert!(registry.release_claim_after("s", epoch, seconds(10)));
+        assert!(registry.next_deadline().unwrap() <= at(10));
+        assert!(registry.release_claim_after("s", epoch, seconds(90)));
+        assert!(registry.expire(at(70)).is_empty());
+        assert_eq!(registry.expire(at(91)).len(), 1);
+    }
+
+    #[test]
+    fn on_a_vacant_server_id_is_false() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _left = phone(&registry, "p");
+        registry.release_server("s");
+        assert!(!registry.release_claim_after("s", claim.epoch(), seconds(1)));
+        assert!(!claim.release_after(seconds(1)));
+        assert_eq!(registry.next_deadline(), None);
+    }
+
+    #[test]
+    fn with_a_deadline_beyond_every_instant_means_never() {
+        let registry = registry();
+        let epoch = in_grace(&registry, Duration::MAX);
+        let Some(Status::Grace { deadline }) = status(&registry) else {
+            panic!("it is in grace");
+        };
+        assert!(deadline > at(1_000_000_000));
+        assert_eq!(registry.next_deadline(), None);
+        assert!(registry.expire(deadline).is_empty());
+        assert!(registry.release_claim_after("s", epoch, seconds(1)));
+        assert_eq!(registry.expire(at(2)).len(), 1);
+
+        let epoch = in_grace(&registry, seconds(1));
+        assert!(registry.release_claim_after("s", epoch, Duration::MAX));
+        assert_eq!(registry.next_deadline(), None);
+        assert!(registry.expire(at(2)).is_empty());
+    }
+
+    #[test]
+    fn of_nothing_expires_at_once() {
+        let registry = registry();
+        in_grace(&registry, Duration::ZERO);
+        assert_eq!(registry.expire(Instant::now()).len(), 1);
+    }
+}
+
+mod drop_of_a_claim {
+    use super::*;
+
+    #[test]
+    fn releases_where_the_registry_has_no_grace() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _left = phone(&registry, "p");
+        drop(claim);
+        assert_eq!(status(&registry), Some(Status::Vacant));
+    }
+
+    #[test]
+    fn leaves_it_in_grace_where_the_registry_has_one() {
+        let registry: Registry<Wire> = Registry::builder().grace(seconds(30)).build();
+        drop(held(&registry));
+        assert_eq!(registry.counts().in_grace, 1);
+        assert!(registry.expire(at(29)).is_empty());
+        assert_eq!(registry.expire(at(31)).len(), 1);
+    }
+
+    #[test]
+    fn in_grace_or_vacant_does_nothing() {
+        let registry: Registry<Wire> = Registry::builder().grace(seconds(30)).build();
+        let claim = held(&registry);
+        registry.release_claim_after("s", claim.epoch(), seconds(60));
+        drop(claim);
+        assert!(registry.expire(at(31)).is_empty());
+        assert_eq!(registry.expire(at(61)).len(), 1);
+
+        let claim = held(&registry);
+        let _left = phone(&registry, "p");
+        registry.release_server("s");
+        drop(claim);
+        assert_eq!(status(&registry), Some(Status::Vacant));
+    }
+
+    #[test]
+    fn touches_no_successor() {
+        let registry = registry();
+        let old = held(&registry);
+        let new = registry
+            .claim_server("s", wire("b2"))
+            .unwrap_err()
+            .take_over()
+            .unwrap();
+        drop(old);
+        assert!(new.is_current());
+    }
+
+    #[test]
+    fn does_nothing_after_detach() {
+        let registry = registry();
+        let epoch = held(&registry).detach();
+        assert_eq!(registry.server("s").unwrap().epoch(), Some(epoch));
+    }
+}
+
+mod a_claim {
+    use super::*;
+
+    #[test]
+    fn sees_its_phones_by_handle() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _p = phone(&registry, "p");
+        let _q = phone(&registry, "q");
+        assert_eq!(ids(&claim.phones()), ["p", "q"]);
+        assert_eq!(claim.phone("q").unwrap().conn_id(), "q");
+        assert!(claim.phone("r").is_none());
+    }
+
+    #[test]
+    fn that_is_displaced_sees_no_phones_even_under_a_successor() {
+        let registry = registry();
+        let old = held(&registry);
+        registry.release_server("s");
+        let _new = registry.claim_server("s", wire("b2")).unwrap();
+        let _p = phone(&registry, "p");
+        assert!(!old.is_current());
+        assert!(old.phones().is_empty());
+        assert!(old.phone("p").is_none());
+    }
+
+    #[test]
+    fn in_grace_is_current_still() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _p = phone(&registry, "p");
+        registry.release_claim_after("s", claim.epoch(), seconds(30));
+        assert!(claim.is_current());
+        assert_eq!(ids(&claim.phones()), ["p"]);
+    }
+
+    #[test]
+    fn evicts_itself_and_its_phones_at_one_instant_and_no_successor() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        let out = claim.evict().unwrap();
+        assert_eq!(out.cause, Cause::Evicted);
+        assert_eq!(binary_id(&out), Some("b"));
+        assert_eq!(ids(&out.phones), ["p"]);
+        assert!(!p.is_registered());
+        assert!(registry.server("s").is_none());
+
+        let old = held(&registry);
+        registry.release_server("s");
+        let new = registry.claim_server("s", wire("b2")).unwrap();
+        assert!(old.evict().is_none());
+        assert!(new.is_current());
+    }
+
+    #[test]
+    fn outlives_the_handles_of_its_registry() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        let conflict = registry.claim_server("s", wire("b2")).unwrap_err();
+        drop(registry);
+        assert_eq!(ids(&claim.phones()), ["p"]);
+        assert_eq!(p.binary().unwrap().conn_id(), "b");
+        let next = conflict.take_over().unwrap();
+        assert!(!claim.is_current());
+        assert!(next.release_after(seconds(1)));
+        assert!(!p.unregister());
+    }
+}
+
+mod register_phone {
+    use super::*;
+
+    #[test]
+    fn adds_it_while_held_and_in_grace() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        assert_eq!((p.server_id(), p.conn_id()), ("s", "p"));
+        assert_eq!(p.conn().conn_id(), "p");
+        claim.release_after(seconds(30));
+        let _q = phone(&registry, "q");
+        assert_eq!(ids(&registry.phones_for("s")), ["p", "q"]);
+    }
+
+    #[test]
+    fn is_refused_where_nobody_holds_the_server_id() {
+        let registry = registry();
+        let conn = wire("p");
+        let refused = registry.register_phone("s", conn.clone()).unwrap_err();
+        assert!(matches!(refused, RegisterError::NoServer(_)));
+        assert!(Arc::ptr_eq(&refused.into_conn(), &conn));
+
+        let claim = held(&registry);
+        let _left = phone(&registry, "left");
+        claim.release();
+        let refused = registry.register_phone("s", conn).unwrap_err();
+        assert!(matches!(refused, RegisterError::NoServer(_)));
+    }
+
+    #[test]
+    fn is_refused_at_the_cap() {
+        let registry: Registry<Wire> = Registry::builder().max_phones(1).build();
+        let _claim = held(&registry);
+        let p = phone(&registry, "p");
+        let refused = registry.register_phone("s", wire("q")).unwrap_err();
+        assert!(matches!(refused, RegisterError::AtCapacity(_)));
+        drop(p);
+        let _q = phone(&registry, "q");
+    }
+
+    #[test]
+    fn is_refused_for_a_conn_id_that_is_registered() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let _p = phone(&registry, "p");
+        let refused = registry.register_phone("s", wire("p")).unwrap_err();
+        assert!(matches!(refused, RegisterError::DuplicateConnId(_)));
+        assert_eq!(registry.counts().phones, 1);
+    }
+
+    #[test]
+    fn refuses_in_the_order_no_server_at_capacity_duplicate() {
+        let registry: Registry<Wire> = Registry::builder().max_phones(1).build();
+        let claim = held(&registry);
+        let _p = phone(&registry, "p");
+        let refused = registry.register_phone("s", wire("p")).unwrap_err();
+        assert!(matches!(refused, RegisterError::AtCapacity(_)));
+        claim.release();
+        let refused = registry.register_phone("s", wire("p")).unwrap_err();
+        assert!(matches!(refused, RegisterError::NoServer(_)));
+    }
+
+    #[test]
+    fn with_a_cap_of_none_refuses_everybody() {
+        let registry: Registry<Wire> = Registry::builder().max_phones(0).build();
+        let _claim = held(&registry);
+        let refused = registry.register_phone("s", wire("p")).unwrap_err();
+        assert!(matches!(refused, RegisterError::AtCapacity(_)));
+    }
+
+    #[test]
+    fn reads_the_conn_id_once() {
+        let registry = registry();
+        let binary = wire("b");
+        let _claim = registry.claim_server("s", binary.clone()).unwrap();
+        assert!(binary.conn_id_reads.load(Relaxed) <= 1);
+        let conn = wire("p");
+        let p = registry.register_phone("s", conn.clone()).unwrap();
+        let _ = registry.phone_for("s", "p");
+        let _ = p.conn_id();
+        drop(p);
+        assert_eq!(conn.conn_id_reads.load(Relaxed), 1);
+        let refused = wire("q");
+        registry.release_server("s");
+        assert!(registry.register_phone("s", refused.clone()).is_err());
+        assert_eq!(refused.conn_id_reads.load(Relaxed), 1);
+    }
+}
+
+mod unregister_phone {
+    use super::*;
+
+    #[test]
+    fn hands_the_phone_back() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let p = phone(&registry, "p");
+        let conn = registry.unregister_phone("s", "p").unwrap();
+        assert!(Arc::ptr_eq(&conn, p.conn()));
+        assert!(!p.is_registered());
+        assert!(p.binary().is_none());
+        assert!(!p.unregister());
+    }
+
+    #[test]
+    fn of_nobody_is_a_no_op() {
+        let registry = registry();
+        assert!(registry.unregister_phone("s", "p").is_none());
+        let _claim = held(&registry);
+        assert!(registry.unregister_phone("s", "p").is_none());
+    }
+
+    #[test]
+    fn works_in_every_state() {
+        let registry = registry();
+        let claim = held(&registry);
+        for conn_id in ["held", "grace", "vacant", "guard", "drop"] {
+            phone(&registry, conn_id).detach();
+        }
+        assert!(registry.unregister_phone("s", "held").is_some());
+        let epoch = claim.detach();
+        registry.release_claim_after("s", epoch, seconds(30));
+        assert!(registry.unregister_phone("s", "grace").is_some());
+        let guard = phone(&registry, "g");
+        let dropped = phone(&registry, "d");
+        registry.release_server("s");
+        assert!(registry.unregister_phone("s", "vacant").is_some());
+        assert!(guard.unregister());
+        drop(dropped);
+        assert_eq!(ids(&registry.phones_for("s")), ["drop", "guard"]);
+    }
+
+    #[test]
+    fn of_the_last_phone_of_a_vacant_server_id_leaves_nothing() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        claim.release();
+        assert!(registry.server("s").is_some());
+        drop(p);
+        assert!(registry.server("s").is_none());
+        assert_eq!(registry.servers().count(), 0);
+    }
+}
+
+mod a_membership {
+    use super::*;
+
+    #[test]
+    fn removes_its_own_registration_and_never_a_later_one() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let old = phone(&registry, "p");
+        let conn = registry.unregister_phone("s", "p").unwrap();
+        let new = registry.register_phone("s", conn).unwrap();
+        assert!(!old.is_registered());
+        assert!(old.binary().is_none());
+        drop(old);
+        assert!(new.is_registered());
+        assert!(new.unregister());
+    }
+
+    #[test]
+    fn sees_the_binary_while_it_is_registered() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        let q = phone(&registry, "q");
+        assert_eq!(p.binary().unwrap().conn_id(), "b");
+        registry.unregister_phone("s", "q");
+        assert!(q.binary().is_none());
+        assert_eq!(p.binary().unwrap().conn_id(), "b");
+        claim.release();
+        assert!(p.binary().is_none());
+        assert!(p.is_registered());
+    }
+
+    #[test]
+    fn that_is_displaced_sees_no_binary_even_under_a_successor() {
+        let registry = registry();
+        held(&registry).release_after(seconds(30));
+        let displaced = phone(&registry, "p");
+        let _new = registry.claim_server("s", wire("b2")).unwrap();
+        let _same_name = phone(&registry, "p");
+        assert!(!displaced.is_registered());
+        assert!(displaced.binary().is_none());
+        assert!(!displaced.unregister());
+        assert_eq!(registry.counts().phones, 1);
+    }
+
+    #[test]
+    fn dropped_unregisters_and_detached_does_not() {
+        let registry = registry();
+        let _claim = held(&registry);
+        drop(phone(&registry, "p"));
+        phone(&registry, "q").detach();
+        assert_eq!(ids(&registry.phones_for("s")), ["q"]);
+    }
+}
+
+mod lookups {
+    use super::*;
+
+    #[test]
+    fn of_an_unknown_server_id_find_nothing_and_create_nothing() {
+        let registry = registry();
+        assert!(registry.binary_for("s").is_none());
+        assert!(registry.phones_for("s").is_empty());
+        assert!(registry.phone_for("s", "p").is_none());
+        assert!(registry.server("s").is_none());
+        assert!(registry.evict_server("s").is_none());
+        assert_eq!(registry.servers().count(), 0);
+    }
+
+    #[test]
+    fn find_one_phone() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let p = phone(&registry, "p");
+        let found = registry.phone_for("s", "p").unwrap();
+        assert!(Arc::ptr_eq(&found.to_arc(), p.conn()));
+        assert!(Arc::ptr_eq(&found.into_arc(), p.conn()));
+        assert!(registry.phone_for("s", "q").is_none());
+    }
+
+    #[test]
+    fn show_binary_and_phones_of_one_instant() {
+        let registry = registry();
+        let claim = held(&registry);
+        let _p = phone(&registry, "p");
+        let server = registry.server("s").unwrap();
+        assert_eq!(server.server_id(), "s");
+        assert_eq!(server.binary().unwrap().conn_id(), "b");
+        assert_eq!(server.epoch(), Some(claim.epoch()));
+        assert_eq!(ids(&server.phones()), ["p"]);
+        registry.evict_server("s");
+        assert_eq!(ids(&server.clone().phones()), ["p"]);
+        assert_eq!(server.status(), Status::Held);
+    }
+
+    #[test]
+    fn enumerate_every_server_id_once() {
+        let registry = registry();
+        let claims: Vec<_> = (0..1_000)
+            .map(|i| registry.claim_server(&format!("s{i}"), wire("b")).unwrap())
+            .collect();
+        let mut names: Vec<_> = registry
+            .servers()
+            .map(|server| server.server_id().to_owned())
+            .collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), claims.len());
+    }
+}
+
+mod a_snapshot {
+    use super::*;
+
+    #[test]
+    fn of_phones_never_changes() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let p = phone(&registry, "p");
+        let before = registry.phones_for("s");
+        drop(p);
+        let _q = phone(&registry, "q");
+        assert_eq!(ids(&before), ["p"]);
+        assert_eq!(ids(&before.clone()), ["p"]);
+        assert!(before.contains("p") && !before.contains("q"));
+        assert_eq!(before.get("p").unwrap().conn_id(), "p");
+        assert_eq!(format!("{before:?}"), r#"{"p"}"#);
+    }
+
+    #[test]
+    fn of_many_phones_finds_and_enumerates_each_once() {
+        let registry = registry();
+        let claim = held(&registry);
+        let mut members = Vec::new();
+        for i in 0..1_000 {
+            members.push(phone(&registry, &format!("p{i}")));
+        }
+        for i in (0..1_000).step_by(3) {
+            registry.unregister_phone("s", &format!("p{i}")).unwrap();
+        }
+        let phones = claim.phones();
+        assert_eq!(phones.len(), 666);
+        assert_eq!(phones.iter().len(), 666);
+        assert_eq!(phones.iter().count(), 666);
+        for (i, member) in members.iter().enumerate() {
+            assert_eq!(phones.contains(&format!("p{i}")), i % 3 != 0);
+            assert_eq!(member.is_registered(), i % 3 != 0);
+            assert_eq!(claim.phone(&format!("p{i}")).is_some(), i % 3 != 0);
+        }
+        let mut distinct = ids(&phones);
+        distinct.dedup();
+        assert_eq!(distinct.len(), 666);
+    }
+
+    #[test]
+    fn broadcasts_to_every_phone_and_counts_those_that_refuse() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let (p, q) = (phone(&registry, "p"), phone(&registry, "q"));
+        q.conn().close();
+        let sent = registry.phones_for("s").broadcast(&"frame".into());
+        assert_eq!((sent.delivered, sent.failed), (1, 1));
+        assert_eq!(*p.conn().frames.lock().unwrap(), ["frame"]);
+        assert_eq!(
+            q.conn().closed.load(Relaxed),
+            1,
+            "the registry closes nobody"
+        );
+    }
+
+    #[test]
+    fn is_an_exact_size_iterator_that_ends_for_good() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let _p = phone(&registry, "p");
+        let phones = registry.phones_for("s");
+        let mut iter = phones.iter();
+        assert_eq!(iter.len(), 1);
+        assert!(iter.next().is_some());
+        assert_eq!(iter.len(), 0);
+        assert!(iter.next().is_none());
+        assert!(iter.next().is_none());
+        assert_eq!(Phones::iter(&phones).count(), 1);
+    }
+}
+
+mod expire {
+    use super::*;
+
+    #[test]
+    fn ends_every_grace_whose_deadline_has_passed_and_no_other() {
+        let registry = registry();
+        for (server_id, grace) in [("a", 10), ("b", 20), ("c", 30)] {
+            let claim = registry.claim_server(server_id, wire("b")).unwrap();
+            registry
+                .register_phone(server_id, wire("p"))
+                .unwrap()
+                .detach();
+            claim.release_after(seconds(grace));
+        }
+        let _held = held(&registry);
+        let out = registry.expire(at(21));
+        let names: Vec<_> = out.iter().map(|out| &*out.server_id).collect();
+        assert_eq!(names, ["a", "b"]);
+        for out in &out {
+            assert_eq!(out.cause, Cause::Expired);
+            assert_eq!(binary_id(out), Some("b"));
+            assert_eq!(ids(&out.phones), ["p"]);
+        }
+        assert!(registry.server("a").is_none());
+        assert!(registry.server("c").is_some());
+        let counts = Counts {
+            binaries: 2,
+            phones: 1,
+            in_grace: 1,
+        };
+        assert_eq!(registry.counts(), counts);
+        assert!(registry.expire(at(21)).is_empty());
+    }
+
+    #[test]
+    fn takes_a_deadline_that_is_exactly_now() {
+        let registry = registry();
+        in_grace(&registry, seconds(5));
+        let deadline = registry.next_deadline().unwrap();
+        assert!(
+            registry
+                .expire(deadline - Duration::from_nanos(1))
+                .is_empty()
+        );
+        assert_eq!(registry.expire(deadline).len(), 1);
+        assert_eq!(registry.next_deadline(), None);
+    }
+
+    #[test]
+    fn leaves_a_server_id_alone_that_was_reclaimed() {
+        let registry = registry();
+        in_grace(&registry, seconds(5));
+        let new = registry.claim_server("s", wire("b2")).unwrap();
+        assert!(registry.expire(at(60)).is_empty());
+        assert!(new.is_current());
+    }
+
+    #[test]
+    fn next_deadline_is_the_earliest() {
+        let registry = registry();
+        assert_eq!(registry.next_deadline(), None);
+        for (server_id, grace) in [("a", 30), ("b", 10), ("c", 20)] {
+            let claim = registry.claim_server(server_id, wire("b")).unwrap();
+            claim.release_after(seconds(grace));
+        }
+        assert!(registry.next_deadline().unwrap() <= at(10));
+        registry.release_server("b");
+        let next = registry.next_deadline().unwrap();
+        assert!(next > at(10) && next <= at(20));
+    }
+}
+
+mod evict_and_drain {
+    use super::*;
+
+    #[test]
+    fn evict_takes_binary_and_phones_out_at_one_instant() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        let out = registry.evict_server("s").unwrap();
+        assert_eq!(out.cause, Cause::Evicted);
+        assert_eq!(binary_id(&out), Some("b"));
+        assert_eq!(ids(&out.phones), ["p"]);
+        assert!(!claim.is_current() && !p.is_registered());
+        assert!(registry.evict_server("s").is_none());
+    }
+
+    #[test]
+    fn evict_takes_orphaned_phones_and_those_in_grace() {
+        let registry = registry();
+        let claim = held(&registry);
+        phone(&registry, "p").detach();
+        claim.release();
+        let out = registry.evict_server("s").unwrap();
+        assert_eq!(binary_id(&out), None);
+        assert_eq!(ids(&out.phones), ["p"]);
+
+        in_grace(&registry, seconds(30));
+        assert!(registry.evict_server("s").unwrap().binary.is_some());
+        assert_eq!(registry.next_deadline(), None);
+    }
+
+    #[test]
+    fn drain_empties_the_registry() {
+        let registry = registry();
+        for i in 0..100 {
+            let server_id = format!("s{i}");
+            let claim = registry.claim_server(&server_id, wire("b")).unwrap();
+            registry
+                .register_phone(&server_id, wire("p"))
+                .unwrap()
+                .detach();
+            match i % 3 {
+                0 => drop(claim.detach()),
+                1 => assert!(claim.release_after(seconds(30))),
+                _ => assert!(claim.release()),
+            }
+        }
+        let out = registry.drain();
+        assert_eq!(out.len(), 100);
+        assert!(out.iter().all(|out| out.cause == Cause::Drained));
+        assert!(out.iter().all(|out| out.phones.len() == 1));
+        assert_eq!(registry.counts(), Counts::default());
+        assert_eq!(registry.next_deadline(), None);
+        assert_eq!(registry.servers().count(), 0);
+        assert!(registry.drain().is_empty());
+        assert!(held(&registry).is_current(), "a drained registry goes on");
+    }
+}
+
+mod counts {
+    use super::*;
+
+    #[test]
+    fn follow_every_operation() {
+        let registry = registry();
+        let expect = |binaries, phones, in_grace| {
+            let counts = Counts {
+                binaries,
+                phones,
+                in_grace,
+            };
+            assert_eq!(registry.counts(), counts);
+            assert_counts_are_exact(&registry);
+        };
+        expect(0, 0, 0);
+        let claim = held(&registry);
+        expect(1, 0, 0);
+        assert!(registry.claim_server("s", wire("late")).is_err());
+        assert!(registry.register_phone("unknown", wire("p")).is_err());
+        expect(1, 0, 0);
+        let p = phone(&registry, "p");
+        phone(&registry, "q").detach();
+        assert!(registry.register_phone("s", wire("q")).is_err());
+        expect(1, 2, 0);
+        drop(p);
+        expect(1, 1, 0);
+        claim.release_after(seconds(30));
+        expect(1, 1, 1);
+        let claim = held(&registry);
+        expect(1, 0, 0);
+        phone(&registry, "p").detach();
+        claim.release();
+        expect(0, 1, 0);
+        let claim = held(&registry);
+        expect(1, 1, 0);
+        claim.release_after(seconds(0));
+        expect(1, 1, 1);
+        drop(registry.expire(at(1)));
+        expect(0, 0, 0);
+    }
+}
+
+mod hostile {
+    use super::*;
+
+    /// Every server-id in one bucket.
+    #[derive(Clone, Default)]
+    struct Colliding;
+    impl BuildHasher for Colliding {
+        type Hasher = Self;
+        fn build_hasher(&self) -> Self {
+            Self
+        }
+    }
+    impl Hasher for Colliding {
+        fn finish(&self) -> u64 {
+            42
+        }
+        fn write(&mut self, _: &[u8]) {}
+    }
+
+    #[test]
+    fn any_string_is_a_server_id_and_a_conn_id() {
+        let registry = registry();
+        let long = "x".repeat(1 << 20);
+        let strange = ["", "\0", "a\0b", "ü", "🦀\u{202e}", "\r\n", " ", &long];
+        for server_id in strange {
+            let claim = registry.claim_server(server_id, wire(server_id)).unwrap();
+            for conn_id in strange {
+                let p = registry.register_phone(server_id, wire(conn_id)).unwrap();
+                assert_eq!(p.conn_id(), conn_id);
+                p.detach();
+            }
+            assert_eq!(claim.server_id(), server_id);
+            let conflict = registry.claim_server(server_id, wire("late")).unwrap_err();
+            assert!(conflict.to_string().contains(&format!("{server_id:?}")));
+            claim.detach();
+        }
+        for server_id in strange {
+            for conn_id in strange {
+                assert!(registry.phone_for(server_id, conn_id).is_some());
+            }
+            assert_eq!(registry.phones_for(server_id).len(), strange.len());
+        }
+        assert_eq!(registry.servers().count(), strange.len());
+    }
+
+    #[test]
+    fn a_hasher_under_which_all_ids_collide_changes_nothing_but_speed() {
+        let registry: Registry<Wire, Colliding> = Registry::builder().hasher(Colliding).build();
+        let claims: Vec<_> = (0..1_000)
+            .map(|i| {
+                registry
+                    .claim_server(&format!("s{i}"), wire(&format!("b{i}")))
+                    .unwrap()
+            })
+            .collect();
+        for i in 0..1_000 {
+            let found = registry.binary_for(&format!("s{i}")).unwrap();
+            assert_eq!(found.conn_id(), format!("b{i}"));
+        }
+        assert!(registry.binary_for("s1000").is_none());
+        assert_eq!(registry.servers().count(), 1_000);
+        for claim in claims.into_iter().step_by(2) {
+            claim.detach();
+        }
+        assert_eq!(registry.servers().count(), 500);
+        assert_counts_are_exact(&registry);
+        assert_eq!(registry.drain().len(), 500);
+    }
+
+    #[test]
+    fn the_registry_takes_any_hasher_and_its_clones_agree() {
+        let registry: Registry<Wire, std::hash::RandomState> = Registry::default();
+        let _claim = registry.claim_server("s", wire("b")).unwrap();
+        assert!(registry.clone().binary_for("s").is_some());
+    }
+}
+
+mod errors {
+    use super::*;
+
+    #[test]
+    fn name_what_was_refused_and_say_what_to_do() {
+        let registry: Registry<Wire> = Registry::builder().max_phones(1).build();
+        let no_server = registry.register_phone("s", wire("phone-1")).unwrap_err();
+        let _claim = registry.claim_server("server-1", wire("b")).unwrap();
+        let conflict = registry.claim_server("server-1", wire("b")).unwrap_err();
+        let text = conflict.to_string();
+        assert!(
+            text.contains("\"server-1\"") && text.contains("take_over"),
+            "{text}"
+        );
+
+        let p = registry
+            .register_phone("server-1", wire("phone-2"))
+            .unwrap();
+        let at_capacity = registry
+            .register_phone("server-1", wire("phone-3"))
+            .unwrap_err();
+        drop(p);
+        let registry = Registry::<Wire>::new();
+        let _claim = registry.claim_server("s", wire("b")).unwrap();
+        let _p = registry.register_phone("s", wire("phone-4")).unwrap();
+        let duplicate = registry.register_phone("s", wire("phone-4")).unwrap_err();
+        for (refused, conn_id, advice) in [
+            (no_server, "phone-1", "once one has claimed"),
+            (at_capacity, "phone-3", "max_phones"),
+            (duplicate, "phone-4", "conn-id of its own"),
+        ] {
+            let text = refused.to_string();
+            assert!(text.contains(conn_id) && text.contains(advice), "{text}");
+            assert!(!format!("{refused:?}").is_empty());
+        }
+    }
+
+    #[test]
+    fn escape_what_came_from_outside() {
+        let registry = registry();
+        let _claim = registry.claim_server("a\nb\u{1b}[31m", wire("b")).unwrap();
+        let conflict = registry
+            .claim_server("a\nb\u{1b}[31m", wire("b"))
+            .unwrap_err();
+        for text in [conflict.to_string(), format!("{conflict:?}")] {
+            assert!(!text.contains(['\n', '\u{1b}']), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn of_sending_say_what_happened() {
+        assert!(SendError::Closed.to_string().contains("closed"));
+        assert!(SendError::Full.to_string().contains("full"));
+        assert_eq!(SendError::Other("no route".into()).to_string(), "no route");
+        assert_eq!(
+            SendError::from(Box::<dyn std::error::Error + Send + Sync>::from("x")).to_string(),
+            "x"
+        );
+    }
+}
+
+mod a_drop_that_calls_back {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A connection whose drop uses the registry: everything that it could want to do there.
+    fn meddler(registry: &Registry<Wire>, seen: &Arc<Mutex<Vec<Counts>>>) -> Arc<Wire> {
+        let (registry, seen) = (registry.clone(), seen.clone());
+        wire_that("meddler", move || {
+            assert_counts_are_exact(&registry);
+            seen.lock().unwrap().push(registry.counts());
+            if let Ok(claim) = registry.claim_server("s", wire("from a drop")) {
+                let _ = registry.register_phone("s", wire("p from a drop"));
+                claim.release_after(seconds(1));
+            }
+            drop(registry.expire(at(2)));
+            drop(registry.evict_server("other"));
+        })
+    }
+
+    #[test]
+    fn finds_the_registry_consistent_on_every_way_out() {
+        type Exit = fn(&Registry<Wire>, Claim<Wire>);
+        let exits: [Exit; 8] = [
+            |_, claim| drop(claim),
+            |_, claim| assert!(claim.release()),
+            |registry, claim| drop((registry.release_server("s"), claim)),
+            |registry, claim| drop((registry.evict_server("s"), claim)),
+            |registry, claim| drop((registry.drain(), claim)),
+            |_, claim| drop(claim.evict()),
+            |registry, claim| {
+                claim.release_after(seconds(0));
+                drop(registry.expire(at(1)));
+            },
+            |registry, claim| {
+                claim.release_after(seconds(1));
+                drop(registry.claim_server("s", wire("b2")));
+            },
+        ];
+        for exit in exits {
+            let registry = registry();
+            let seen = Arc::default();
+            let claim = registry
+                .claim_server("s", meddler(&registry, &seen))
+                .unwrap();
+            let conn = meddler(&registry, &seen);
+            registry.register_phone("s", conn).unwrap().detach();
+            exit(&registry, claim);
+            drop(registry.drain());
+            assert_eq!(seen.lock().unwrap().len(), 2, "both are gone");
+            assert_eq!(registry.counts(), Counts::default());
+            assert_eq!(registry.next_deadline(), None);
+        }
+    }
+}

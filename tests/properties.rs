@@ -1,0 +1,63 @@
+//! Random sequences of operations, on one thread, against the sequential model.
+//!
+//! After every operation:
+//!
+//! 1. its result is the model's: who won, who was refused and why, who was displaced and by what cause;
+//! 2. every lookup, by key and by handle, shows what the model holds, for every server-id and conn-id;
+//! 3. a claim that no longer holds its server-id sees no phones, a membership that is no longer registered
+//!    sees no binary;
+//! 4. epochs grow;
+//! 5. `counts()` and the enumeration agree with the model, and so does `next_deadline()`;
+//! 6. what is gone leaves nothing to enumerate.
+
+mod common;
+
+use common::driver::{Driver, Op};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = any::<u8>;
+    let grace = || 0..16_u8;
+    prop_oneof![
+        6 => n().prop_map(|server| Op::Claim { server }),
+        3 => n().prop_map(|conflict| Op::TakeOver { conflict }),
+        1 => n().prop_map(|conflict| Op::DropConflict { conflict }),
+        1 => n().prop_map(|server| Op::ReleaseServer { server }),
+        2 => n().prop_map(|past| Op::ReleaseClaim { past }),
+        3 => (n(), grace()).prop_map(|(past, grace)| Op::ReleaseClaimAfter { past, grace }),
+        1 => n().prop_map(|claim| Op::Release { claim }),
+        3 => (n(), grace()).prop_map(|(claim, grace)| Op::ReleaseAfter { claim, grace }),
+        2 => n().prop_map(|claim| Op::DropClaim { claim }),
+        1 => n().prop_map(|claim| Op::DetachClaim { claim }),
+        1 => n().prop_map(|claim| Op::EvictClaim { claim }),
+        10 => (n(), n()).prop_map(|(server, conn_id)| Op::Register { server, conn_id }),
+        3 => (n(), n()).prop_map(|(server, conn_id)| Op::UnregisterPhone { server, conn_id }),
+        2 => n().prop_map(|membership| Op::Unregister { membership }),
+        2 => n().prop_map(|membership| Op::DropMembership { membership }),
+        1 => n().prop_map(|membership| Op::DetachMembership { membership }),
+        1 => n().prop_map(|server| Op::EvictServer { server }),
+        3 => n().prop_map(|hours| Op::Expire { hours }),
+        1 => Just(Op::Drain),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("proptest-regressions/properties.txt"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_sequence_of_operations_does_what_the_model_does(
+        grace in proptest::option::of(0..16_u8),
+        ops in vec(op(), 1..80),
+    ) {
+        let mut driver = Driver::new(grace);
+        for op in ops {
+            driver.run(op);
+        }
+    }
+}
