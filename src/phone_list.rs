@@ -316,3 +316,6 @@ impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
 }
 
 impl<C: ?Sized> ExactSizeIterator for Iter<'_, C> {}
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,6 @@ fn without<C: ?Sized>(
 fn unless_empty<C: ?Sized>(record: Record<C>) -> Option<Record<C>> {
     (record.tenure.is_some() || record.phones.len() > 0).then_some(record)
 }
+
+#[cfg(test)]
+mod tests;

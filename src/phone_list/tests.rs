@@ -1,0 +1,151 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A phone whose hash is chosen. The list finds it by identity and by iteration, not by name.
+fn hashed(hash: u64, name: usize) -> Arc<Phone<usize>> {
+    Arc::new(Phone {
+        hash,
+        conn_id: name.to_string().into(),
+        conn: Arc::new(name),
+    })
+}
+
+fn names(list: &PhoneList<usize>) -> Vec<usize> {
+    let mut names: Vec<_> = list.iter().map(|phone| *phone.conn).collect();
+    names.sort_unstable();
+    names
+}
+
+fn depth(node: &Node<usize>) -> usize {
+    match node {
+        Node::Empty | Node::Leaf(_) => 0,
+        Node::Branch(branch) => 1 + branch.children.iter().map(depth).max().unwrap(),
+    }
+}
+
+/// No node is larger or smaller than it may be, and every count is right.
+fn assert_shape(node: &Node<usize>, level: usize) -> usize {
+    match node {
+        Node::Empty => 0,
+        Node::Leaf(entries) => {
+            assert!(!entries.is_empty());
+            assert!(entries.len() <= LEAF_MAX || level == LEVELS);
+            entries.len()
+        }
+        Node::Branch(branch) => {
+            let below = branch.children.iter();
+            let sum: usize = below.map(|child| assert_shape(child, level + 1)).sum();
+            assert_eq!(sum, branch.len);
+            assert!(sum > MERGE_AT, "a branch of {sum} should be a leaf");
+            sum
+        }
+    }
+}
+
+fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Arc<Phone<usize>>>) {
+    assert_eq!(list.len(), phones.len());
+    assert_eq!(assert_shape(&list.root, 0), phones.len());
+    assert_eq!(names(list), phones.keys().copied().collect::<Vec<_>>());
+    assert!(phones.values().all(|phone| list.contains(phone)));
+    let mut iter = list.iter();
+    for left in (0..phones.len()).rev() {
+        assert!(iter.next().is_some());
+        assert_eq!(iter.len(), left);
+    }
+    assert!(iter.next().is_none() && iter.next().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Hashes as they should be, hashes that share their first bits, and hashes that are all the same.
+    #[test]
+    fn holds_what_was_added_and_not_removed(
+        mask in prop_oneof![Just(u64::MAX), Just(0xff), Just(0x3 << 40), Just(0)],
+        steps in vec((any::<u64>(), any::<bool>(), any::<prop::sample::Index>()), 0..400),
+    ) {
+        let mut list = PhoneList::new();
+        let mut phones = BTreeMap::new();
+        for (name, (hash, add, index)) in steps.into_iter().enumerate() {
+            let before = list.clone();
+            let names_before = names(&before);
+            if add || phones.is_empty() {
+                let phone = hashed(hash & mask, name);
+                list = list.with(&phone);
+                phones.insert(name, phone);
+            } else {
+                let name = *phones.keys().nth(index.index(phones.len())).unwrap();
+                let phone = phones.remove(&name).unwrap();
+                list = list.without(&phone);
+                prop_assert!(!list.contains(&phone));
+            }
+            prop_assert_eq!(names(&before), names_before, "the old list has changed");
+        }
+        assert_is(&list, &phones);
+        while let Some((_, phone)) = phones.pop_last() {
+            list = list.without(&phone);
+        }
+        assert_is(&list, &phones);
+    }
+}
+
+#[test]
+fn phones_are_found_by_their_conn_id() {
+    let mut list = PhoneList::new();
+    for i in 0..5_000_usize {
+        list = list.with(&Phone::new(&i.to_string(), Arc::new(i)));
+    }
+    for i in 0..5_000 {
+        assert_eq!(*list.get(&i.to_string()).unwrap().conn, i);
+    }
+    assert!(list.get("5000").is_none());
+}
+
+#[test]
+fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
+    let mut list = PhoneList::new();
+    let mut phones = Vec::new();
+    for i in 0..LEAF_MAX * 3 {
+        let phone = hashed(hash::conn_id("7"), i);
+        list = list.with(&phone);
+        phones.push(phone);
+    }
+    assert_eq!(
+        depth(&list.root),
+        LEVELS,
+        "nothing tells these hashes apart"
+    );
+    assert_eq!(*list.get("7").unwrap().conn, 7);
+    list = list.without(&phones[7]);
+    assert!(list.get("7").is_none());
+    assert_eq!(list.len(), LEAF_MAX * 3 - 1);
+}
+
+#[test]
+fn a_change_of_a_long_list_copies_one_path() {
+    let mut list = PhoneList::new();
+    for i in 0..10_000_usize {
+        list = list.with(&Phone::new(&i.to_string(), Arc::new(i)));
+    }
+    let longer = list.with(&Phone::new("one more", Arc::new(0)));
+    let (Node::Branch(old), Node::Branch(new)) = (&list.root, &longer.root) else {
+        panic!("10,000 phones don't fit into a leaf");
+    };
+    let same = |pair: &(&Node<_>, &Node<_>)| match *pair {
+        (Node::Branch(old), Node::Branch(new)) => Arc::ptr_eq(old, new),
+        _ => false,
+    };
+    let shared = old.children.iter().zip(&new.children).filter(same).count();
+    assert_eq!(shared, FAN_OUT - 1);
+    assert!(depth(&list.root) <= 5, "{} levels", depth(&list.root));
+}
+
+#[test]
+fn removing_what_is_not_there_keeps_a_small_list() {
+    let list = PhoneList::new().with(&hashed(1, 1));
+    assert!(!list.contains(&hashed(1, 1)), "another registration");
+}

@@ -1,0 +1,223 @@
+//! Every row of the semantics table, without a thread: the record goes in, the decision comes out.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+type Wire = &'static str;
+
+fn epochs() -> (Epoch, Epoch) {
+    (Epoch::draw(), Epoch::draw())
+}
+
+fn phone(conn_id: &'static str) -> Arc<Phone<Wire>> {
+    Phone::new(conn_id, Arc::new(conn_id))
+}
+
+fn a_grace(arming: u64) -> Grace {
+    Grace {
+        deadline: Instant::now() + Duration::from_secs(arming),
+        arming: Some(arming),
+    }
+}
+
+/// A record with one phone, `p`.
+fn record(tenure: Option<Tenure<Wire>>) -> Record<Wire> {
+    Record {
+        tenure,
+        phones: PhoneList::new().with(&phone("p")),
+        removals: 5,
+    }
+}
+
+fn vacant() -> Record<Wire> {
+    record(None)
+}
+
+fn held(epoch: Epoch) -> Record<Wire> {
+    record(Some(Tenure::held(Arc::new("b"), epoch)))
+}
+
+fn in_grace(epoch: Epoch, arming: u64) -> Record<Wire> {
+    let mut record = held(epoch);
+    record.tenure.as_mut().unwrap().grace = Some(a_grace(arming));
+    record
+}
+
+fn without_phones(mut record: Record<Wire>) -> Record<Wire> {
+    record.phones = PhoneList::new();
+    record
+}
+
+fn next<T, E: std::fmt::Debug>(decision: Decision<Wire, T, E>) -> (Record<Wire>, T) {
+    let Ok((record, value)) = decision else {
+        panic!("refused");
+    };
+    (record.expect("it retires the slot"), value)
+}
+
+fn retires<T, E>(decision: Decision<Wire, T, E>) -> bool {
+    matches!(decision, Ok((None, _)))
+}
+
+fn binary(record: &Record<Wire>) -> Option<Wire> {
+    record.tenure.as_ref().map(|tenure| *tenure.binary)
+}
+
+#[test]
+fn claim_of_a_vacant_server_id_keeps_the_phones() {
+    let (_, epoch) = epochs();
+    let (next, cause) = next(claim(&vacant(), &Arc::new("new"), epoch).map_err(drop));
+    assert_eq!(cause, None);
+    assert_eq!(binary(&next), Some("new"));
+    assert!(next.held_by(epoch));
+    assert_eq!((next.phones.len(), next.removals), (1, 5));
+}
+
+#[test]
+fn claim_of_a_held_server_id_is_a_conflict() {
+    let (old, epoch) = epochs();
+    let Err(conflict) = claim(&held(old), &Arc::new("new"), epoch) else {
+        panic!("it is held");
+    };
+    assert_eq!((*conflict.incumbent, conflict.epoch), ("b", old));
+}
+
+#[test]
+fn claim_in_grace_pushes_everybody_out() {
+    let (old, epoch) = epochs();
+    let (next, cause) = next(claim(&in_grace(old, 1), &Arc::new("new"), epoch).map_err(drop));
+    assert_eq!(cause, Some(Cause::Reclaimed));
+    assert!(next.held_by(epoch) && next.arming().is_none());
+    assert_eq!((next.phones.len(), next.removals), (0, 6));
+}
+
+#[test]
+fn take_over_pushes_out_only_the_incumbent_that_it_names() {
+    let (old, epoch) = epochs();
+    let new = Arc::new("new");
+    let (next_record, cause) = next(take_over(&held(old), old, &new, epoch).map_err(drop));
+    assert_eq!(cause, Some(Cause::TakenOver));
+    assert_eq!((next_record.phones.len(), next_record.removals), (0, 6));
+
+    let stranger = Epoch::draw();
+    let conflict = take_over(&held(stranger), old, &new, epoch).err().unwrap();
+    assert_eq!(conflict.epoch, stranger);
+
+    for holder in [old, stranger] {
+        let (_, cause) = next(take_over(&in_grace(holder, 1), old, &new, epoch).map_err(drop));
+        assert_eq!(cause, Some(Cause::Reclaimed));
+    }
+    let (_, cause) = next(take_over(&vacant(), old, &new, epoch).map_err(drop));
+    assert_eq!(cause, None);
+}
+
+#[test]
+fn release_is_the_business_of_whom_it_concerns() {
+    let (mine, other) = epochs();
+    for (whose, held_too, grace_too) in [
+        (Whose::Anyone, true, true),
+        (Whose::Claim(mine), true, true),
+        (Whose::Present(mine), true, false),
+        (Whose::Claim(other), false, false),
+        (Whose::Present(other), false, false),
+    ] {
+        assert_eq!(release(&held(mine), whose).is_ok(), held_too);
+        assert_eq!(release(&in_grace(mine, 1), whose).is_ok(), grace_too);
+        assert!(release(&vacant(), whose).is_err());
+        assert_eq!(grace(&held(mine), whose, a_grace(1)).is_ok(), held_too);
+        assert_eq!(
+            grace(&in_grace(mine, 1), whose, a_grace(2)).is_ok(),
+            grace_too
+        );
+        assert!(grace(&vacant(), whose, a_grace(1)).is_err());
+        assert_eq!(evict(&held(mine), whose).is_ok(), held_too);
+        assert_eq!(evict(&in_grace(mine, 1), whose).is_ok(), grace_too);
+        assert_eq!(
+            evict(&vacant(), whose).is_ok(),
+            matches!(whose, Whose::Anyone)
+        );
+    }
+}
+
+#[test]
+fn release_leaves_the_phones_or_retires_the_slot() {
+    let (mine, _) = epochs();
+    let (vacant, ()) = next(release(&held(mine), Whose::Anyone));
+    assert_eq!(
+        (binary(&vacant), vacant.phones.len(), vacant.removals),
+        (None, 1, 5)
+    );
+    assert!(retires(release(&without_phones(held(mine)), Whose::Anyone)));
+}
+
+#[test]
+fn grace_keeps_binary_epoch_and_phones() {
+    let (mine, _) = epochs();
+    for record in [held(mine), in_grace(mine, 1)] {
+        let (waiting, ()) = next(grace(&record, Whose::Claim(mine), a_grace(2)));
+        assert!(waiting.held_by(mine));
+        assert_eq!(waiting.arming().unwrap().arming, Some(2));
+        assert_eq!((binary(&waiting), waiting.phones.len()), (Some("b"), 1));
+        assert_eq!(waiting.removals, 5);
+    }
+}
+
+#[test]
+fn expiry_ends_the_arming_that_it_names_and_no_other() {
+    let (mine, _) = epochs();
+    assert!(retires(expire(&in_grace(mine, 7), 7)));
+    assert!(expire(&in_grace(mine, 8), 7).is_err());
+    assert!(expire(&held(mine), 7).is_err());
+    assert!(expire(&vacant(), 7).is_err());
+}
+
+#[test]
+fn eviction_retires_the_slot() {
+    let (mine, _) = epochs();
+    assert!(retires(evict(&held(mine), Whose::Claim(mine))));
+    assert!(retires(evict(&vacant(), Whose::Anyone)));
+}
+
+#[test]
+fn register_adds_a_phone_or_says_why_not_in_order() {
+    let (mine, _) = epochs();
+    let q = phone("q");
+    for record in [held(mine), in_grace(mine, 1)] {
+        let (larger, removals) = next(register(&record, 2, &q));
+        assert_eq!((larger.phones.len(), larger.removals, removals), (2, 5, 5));
+        assert!(larger.phones.contains(&q));
+        assert!(larger.held_by(mine));
+    }
+    let same = phone("p");
+    let refusal = |record: Record<Wire>, max| register(&record, max, &same).err();
+    assert_eq!(refusal(vacant(), 1), Some(Refusal::NoServer));
+    assert_eq!(refusal(held(mine), 1), Some(Refusal::AtCapacity));
+    assert_eq!(refusal(held(mine), 2), Some(Refusal::DuplicateConnId));
+}
+
+#[test]
+fn leaving_is_silent_and_being_removed_is_not() {
+    let (mine, _) = epochs();
+    let q = phone("q");
+    let (both, _) = next(register(&held(mine), 9, &q));
+    let (left, ()) = next(leave(&both, &q));
+    assert_eq!((left.phones.len(), left.removals), (1, 5));
+    let (removed, conn) = next(unregister(&both, "q"));
+    assert_eq!((removed.phones.len(), removed.removals, *conn), (1, 6, "q"));
+    assert_eq!(leave(&removed, &q).err(), Some(NotHeld));
+    assert_eq!(
+        leave(&both, &phone("q")).err(),
+        Some(NotHeld),
+        "another registration"
+    );
+    assert_eq!(unregister(&removed, "q").err(), Some(NotHeld));
+}
+
+#[test]
+fn the_last_phone_of_a_vacant_server_id_retires_the_slot() {
+    assert!(retires(unregister(&vacant(), "p")));
+    let record = vacant();
+    let p = Arc::clone(record.phones.get("p").unwrap());
+    assert!(retires(leave(&record, &p)));
+}

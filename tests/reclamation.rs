@@ -1,0 +1,302 @@
+//! Drops are prompt on every way out, a million cycles leave nothing, and reads allocate nothing.
+//!
+//! A test binary of its own: it counts what is allocated.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicIsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use common::{Living, Wire, at, seconds, wire};
+use switchboard::{Claim, Counts, Registry};
+
+struct Counting;
+
+static BYTES: AtomicIsize = AtomicIsize::new(0);
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size().cast_signed(), Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size().cast_signed(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The bytes are counted for the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> impl Drop {
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn allocations(of: impl Fn()) -> usize {
+    of();
+    let before = ALLOCATIONS.get();
+    of();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn reads_allocate_nothing() {
+    let _alone = alone();
+    for phones in [0, 1, 16, 1_000] {
+        let registry: Registry<Wire> = Registry::new();
+        let claim = registry.claim_server("s", wire("b")).unwrap();
+        let first = registry.register_phone("s", wire("first")).unwrap();
+        for i in 0..phones {
+            let phone = registry.register_phone("s", wire(&i.to_string()));
+            phone.unwrap().detach();
+        }
+        let reads: [(&str, &dyn Fn()); 14] = [
+            ("binary_for", &|| drop(black_box(registry.binary_for("s")))),
+            ("binary_for nobody", &|| {
+                drop(black_box(registry.binary_for("?")))
+            }),
+            ("phones_for", &|| drop(black_box(registry.phones_for("s")))),
+            ("phones_for nobody", &|| {
+                drop(black_box(registry.phones_for("?")))
+            }),
+            ("phone_for", &|| {
+                drop(black_box(registry.phone_for("s", "first")))
+            }),
+            ("server", &|| drop(black_box(registry.server("s")))),
+            ("counts", &|| {
+                black_box(registry.counts());
+            }),
+            ("next_deadline", &|| {
+                black_box(registry.next_deadline());
+            }),
+            ("Claim::phones", &|| drop(black_box(claim.phones()))),
+            ("Claim::phone", &|| drop(black_box(claim.phone("first")))),
+            ("Claim::is_current", &|| {
+                black_box(claim.is_current());
+            }),
+            ("Membership::binary", &|| drop(black_box(first.binary()))),
+            ("iterate", &|| {
+                assert_eq!(claim.phones().iter().count(), phones + 1);
+            }),
+            ("clone and get", &|| {
+                assert!(claim.phones().clone().contains("first"));
+            }),
+        ];
+        for (name, read) in reads {
+            assert_eq!(allocations(read), 0, "{name} with {phones} phones");
+        }
+    }
+}
+
+type Exit = fn(&Registry<Wire>, Claim<Wire>);
+
+/// Every way for a binary and its phones to leave the registry.
+const EXITS: [(&str, Exit); 8] = [
+    ("drop", |registry, claim| {
+        drop(claim);
+        registry.unregister_phone("s", "p");
+        registry.unregister_phone("s", "q");
+    }),
+    ("release", |registry, claim| {
+        claim.release();
+        registry.evict_server("s");
+    }),
+    ("evict", |registry, claim| {
+        registry.evict_server("s");
+        drop(claim);
+    }),
+    ("evict by its claim", |_, claim| drop(claim.evict())),
+    ("expire", |registry, claim| {
+        claim.release_after(Duration::ZERO);
+        drop(registry.expire(at(1)));
+    }),
+    ("reclaim", |registry, claim| {
+        claim.release_after(seconds(30));
+        let mut next = registry.claim_server("s", wire("next")).unwrap();
+        drop(next.take_displaced());
+        // The successor stays, and the displaced are gone all the same.
+        next.detach();
+    }),
+    ("take over", |registry, claim| {
+        let conflict = registry.claim_server("s", wire("next")).unwrap_err();
+        let mut next = conflict.take_over().unwrap();
+        drop(next.take_displaced());
+        drop(claim);
+        next.detach();
+    }),
+    ("drain", |registry, claim| {
+        drop(registry.drain());
+        drop(claim);
+    }),
+];
+
+#[test]
+fn drops_are_prompt_on_every_way_out_while_the_registry_is_quiet() {
+    let _alone = alone();
+    for (name, exit) in EXITS {
+        let registry: Registry<Wire> = Registry::new();
+        let living = Living::default();
+        let claim = registry.claim_server("s", living.wire("b")).unwrap();
+        for conn_id in ["p", "q"] {
+            let phone = registry.register_phone("s", living.wire(conn_id));
+            phone.unwrap().detach();
+        }
+        assert_eq!(living.count(), 3);
+        exit(&registry, claim);
+        assert_eq!(living.count(), 0, "after {name}");
+    }
+}
+
+#[test]
+fn a_refused_connection_lives_as_long_as_its_error() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let living = Living::default();
+    drop(registry.register_phone("s", living.wire("p")));
+    let _claim = registry.claim_server("s", wire("b")).unwrap();
+    let conflict = registry.claim_server("s", living.wire("b")).unwrap_err();
+    assert_eq!(living.count(), 1);
+    drop(conflict);
+    assert_eq!(living.count(), 0);
+}
+
+#[test]
+fn a_departed_phone_lives_as_long_as_the_last_snapshot() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let living = Living::default();
+    let _claim = registry.claim_server("s", living.wire("b")).unwrap();
+    let phone = registry.register_phone("s", living.wire("p")).unwrap();
+    // More snapshots than a thread has cheap ones.
+    let snapshots: Vec<_> = (0..20).map(|_| registry.phones_for("s")).collect();
+    let looked_up = registry.binary_for("s");
+    drop(phone);
+    assert_eq!(living.count(), 2);
+    drop(snapshots);
+    assert_eq!(
+        living.count(),
+        2,
+        "a looked-up binary keeps its whole record"
+    );
+    drop(looked_up);
+    assert_eq!(living.count(), 1);
+}
+
+#[test]
+fn dropping_the_last_handle_lets_everything_go() {
+    let _alone = alone();
+    let living = Living::default();
+    let registry: Registry<Wire> = Registry::new();
+    for i in 0..1_000 {
+        let server_id = i.to_string();
+        let claim = registry.claim_server(&server_id, living.wire("b")).unwrap();
+        let phone = registry.register_phone(&server_id, living.wire("p"));
+        phone.unwrap().detach();
+        if i % 2 == 0 {
+            claim.detach();
+        } else {
+            claim.release_after(seconds(30));
+        }
+    }
+    let other = registry.clone();
+    drop(registry);
+    assert_eq!(living.count(), 2_000);
+    drop(other);
+    assert_eq!(living.count(), 0);
+}
+
+/// One life of a server-id, refused calls included.
+fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
+    let nobody = registry.register_phone(server_id, wire("p"));
+    assert!(nobody.is_err());
+    let claim = registry.claim_server(server_id, wire("b")).unwrap();
+    assert!(registry.claim_server(server_id, wire("late")).is_err());
+    let phone = registry.register_phone(server_id, wire("p")).unwrap();
+    assert!(registry.register_phone(server_id, wire("p")).is_err());
+    match turn % 4 {
+        0 => drop((claim, phone)),
+        1 => drop((claim.release_after(Duration::ZERO), phone)),
+        2 => drop(claim.evict()),
+        _ => {
+            claim.release();
+            phone.unregister();
+        }
+    }
+    drop(registry.expire(at(1)));
+    assert!(registry.server(server_id).is_none());
+}
+
+#[test]
+fn a_million_cycles_leave_nothing_behind() {
+    let _alone = alone();
+    const CYCLES: usize = 1_000_000;
+    let registry: Registry<Wire> = Registry::new();
+    let warm = CYCLES / 20;
+    let mut after_warm_up = 0;
+    for turn in 0..CYCLES {
+        // Half of them return, half are never seen again.
+        let server_id = match turn % 2 {
+            0 => format!("s{}", turn % 100),
+            _ => format!("once {turn}"),
+        };
+        cycle(&registry, &server_id, turn / 2);
+        if turn == warm {
+            after_warm_up = BYTES.load(Relaxed);
+        }
+    }
+    let grown = BYTES.load(Relaxed) - after_warm_up;
+    assert_eq!(registry.counts(), Counts::default());
+    assert_eq!(registry.servers().count(), 0);
+    // One byte a cycle would be a million. What waits for a batch to fill up is far less.
+    assert!(
+        grown < 256 * 1024,
+        "{grown} bytes more than after the warm-up"
+    );
+}
+
+#[test]
+fn cycles_on_several_threads_leave_nothing_behind() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let storm = || {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let registry = &registry;
+                scope.spawn(move || {
+                    for turn in 0..10_000 {
+                        cycle(registry, &format!("{thread} {turn}"), turn);
+                    }
+                });
+            }
+        });
+        BYTES.load(Relaxed)
+    };
+    storm();
+    let first = storm();
+    for _ in 0..4 {
+        storm();
+    }
+    let grown = BYTES.load(Relaxed) - first;
+    assert_eq!(registry.counts(), Counts::default());
+    // 160,000 cycles, on threads that ended: a leak of a byte each would not show, one of a slot would.
+    assert!(grown < 512 * 1024, "{grown} bytes more");
+}

@@ -1,0 +1,133 @@
+//! What the types promise to the compiler: threads, lifetimes, object safety, sizes.
+
+mod common;
+
+use std::fmt::Debug;
+use std::mem::size_of;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::Wire;
+use switchboard::{
+    Broadcast, Builder, Cause, Claim, Conn, ConnRef, Counts, DefaultHashBuilder, Displaced, Epoch,
+    Membership, Phones, PhonesIter, RegisterError, Registry, SendError, Server, ServerIdConflict,
+    Status,
+};
+
+fn shared<T: Send + Sync + 'static>() {}
+fn debug<T: Debug>() {}
+fn error<T: std::error::Error + Send + Sync + 'static>() {}
+
+/// No `Debug`, not `Sized`: nothing may ask more of a connection than `Conn`.
+fn all_types_of<C: Conn + ?Sized>() {
+    shared::<Registry<C>>();
+    shared::<Builder<C>>();
+    shared::<Claim<C>>();
+    shared::<Membership<C>>();
+    shared::<ConnRef<C>>();
+    shared::<Phones<C>>();
+    shared::<Server<C>>();
+    shared::<Displaced<C>>();
+    shared::<ServerIdConflict<C>>();
+    shared::<RegisterError<C>>();
+    shared::<PhonesIter<'static, C>>();
+    debug::<Registry<C>>();
+    debug::<Builder<C>>();
+    debug::<Claim<C>>();
+    debug::<Membership<C>>();
+    debug::<ConnRef<C>>();
+    debug::<Phones<C>>();
+    debug::<PhonesIter<'_, C>>();
+    debug::<Server<C>>();
+    debug::<Displaced<C>>();
+    error::<ServerIdConflict<C>>();
+    error::<RegisterError<C>>();
+}
+
+#[test]
+fn every_public_type_can_be_shared_and_kept_across_an_await() {
+    all_types_of::<Wire>();
+    all_types_of::<dyn Conn>();
+    all_types_of::<Arc<dyn Conn>>();
+    all_types_of::<Box<dyn Conn>>();
+    shared::<(Counts, Epoch, Status, Cause, Broadcast, DefaultHashBuilder)>();
+    error::<SendError>();
+}
+
+#[test]
+fn types_without_a_bound_can_be_named_without_a_bound() {
+    #[allow(dead_code)]
+    struct Session<C: ?Sized> {
+        registry: Registry<C>,
+        claim: Option<Claim<C>>,
+        membership: Option<Membership<C>>,
+        refused: Option<RegisterError<C>>,
+        conflict: Option<ServerIdConflict<C>>,
+    }
+    shared::<Session<dyn Conn>>();
+}
+
+#[test]
+fn a_panic_elsewhere_does_not_poison_a_registry() {
+    fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    unwind_safe::<(Counts, Epoch, Status, Cause)>();
+    let registry: Registry<Wire> = Registry::new();
+    let claim = registry.claim_server("s", common::wire("b")).unwrap();
+    let unwound = std::thread::scope(|scope| {
+        let registry = &registry;
+        let thread = scope.spawn(move || {
+            let _phone = registry.register_phone("s", common::wire("p"));
+            panic!("on purpose");
+        });
+        thread.join()
+    });
+    assert!(unwound.is_err());
+    assert!(claim.is_current());
+    assert_eq!(registry.counts().phones, 0);
+}
+
+#[test]
+fn a_registry_of_trait_objects_works() {
+    struct Other;
+    impl Conn for Other {
+        fn conn_id(&self) -> &'static str {
+            "other"
+        }
+        fn send(&self, _: Bytes) -> Result<(), SendError> {
+            Err(SendError::Full)
+        }
+        fn close(&self) {}
+    }
+    let registry: Registry = Registry::new();
+    let claim = registry.claim_server("s", common::wire("b")).unwrap();
+    let _phone = registry.register_phone("s", Arc::new(Other)).unwrap();
+    assert_eq!(claim.phone("other").unwrap().conn_id(), "other");
+    let sent = claim.phones().broadcast(&Bytes::new());
+    assert_eq!((sent.delivered, sent.failed), (0, 1));
+}
+
+#[test]
+fn pointers_to_a_connection_are_connections() {
+    let inner: Arc<dyn Conn> = common::wire("inner");
+    let registry: Registry<Arc<dyn Conn>> = Registry::new();
+    let _claim = registry.claim_server("s", Arc::new(inner.clone())).unwrap();
+    let found = registry.binary_for("s").unwrap();
+    assert_eq!(found.conn_id(), "inner");
+    found.close_with(4404, "no server with that id");
+    assert!(Box::new(inner).send(Bytes::new()).is_err(), "it is closed");
+}
+
+#[test]
+fn handles_are_small() {
+    let pointer = size_of::<usize>();
+    assert!(size_of::<Registry<Wire>>() <= 3 * pointer);
+    assert!(size_of::<Phones<Wire>>() <= 2 * pointer);
+    assert!(size_of::<ConnRef<Wire>>() <= 5 * pointer);
+    assert!(size_of::<Membership<Wire>>() <= 4 * pointer);
+    assert!(size_of::<Server<Wire>>() <= 3 * pointer);
+    assert_eq!(size_of::<Epoch>(), size_of::<Option<Epoch>>());
+    // Results travel by value: an error may not be larger than what clippy calls large.
+    assert!(size_of::<ServerIdConflict<dyn Conn>>() <= 128);
+    assert!(size_of::<RegisterError<dyn Conn>>() <= 3 * pointer);
+}
