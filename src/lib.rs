@@ -1,4 +1,93 @@
-//! docs
+//! A lock-free connection registry for relays.
+//!
+//! A relay sits between *binaries* (a daemon on somebody's machine, one for each server-id) and *phones* (its
+//! clients, many for each server-id). Both dial out to the relay, and every frame that it forwards passes
+//! through a lookup: who holds this server-id, and who belongs to it? This crate is that lookup, and nothing
+//! else. It has no runtime, no threads and no timers of its own; it never sends, closes or spawns.
+//!
+//! - [Usage](#usage)
+//! - [Terms](#terms)
+//! - [Guarantees](#guarantees)
+//! - [Consistency](#consistency)
+//! - [Async](#async)
+//! - [Limits and trade-offs](#limits-and-trade-offs)
+//!
+//! # Usage
+//!
+//! ```
+#![doc = include_str!("docs/wire.in")]
+//! use switchboard::{Conn, Registry};
+//!
+//! let registry: Registry<Wire> = Registry::new();
+//!
+//! // A daemon connects. The claim is its right to the server-id, for as long as it is kept.
+//! let claim = registry.claim_server("laptop", Arc::new(Wire("daemon")))?;
+//!
+//! // A phone connects. Its membership is its registration, for as long as it is kept.
+//! let membership = registry.register_phone("laptop", Arc::new(Wire("phone-1")))?;
+//!
+//! // Frames are routed through the guards: no hash and no search for the server-id.
+//! membership.binary().expect("claimed above").send("to the daemon".into())?;
+//! claim.phone("phone-1").expect("registered above").send("to the phone".into())?;
+//! claim.phones().broadcast(&"to everybody".into());
+//!
+//! // Everybody else asks by key.
+//! assert_eq!(registry.phones_for("laptop").len(), 1);
+//! drop(claim);
+//! assert!(registry.binary_for("laptop").is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | server-id | opaque string key; may come from a hostile client |
+//! | binary | the one connection that holds a server-id |
+//! | phone | one of the connections registered under a server-id |
+//! | claim | the act and the right of holding a server-id; each has a fresh [`Epoch`] |
+//! | grace | the window after a binary went away in which its server-id is kept for it |
+//! | displaced | what an operation took out of the registry, handed to the caller, who closes it |
+//!
+//! # Guarantees
+//!
+//! - One winner in every race for a server-id, and every operation on one server-id is linearizable: each is one
+//!   compare-and-swap of one immutable record that holds the binary *and* the phones.
+//! - Nothing that an old claim does, late or not, touches its successor.
+//! - A phone is refused, or registered, or in exactly one [`Displaced`]: never lost, never in two.
+//! - Every refusal gives the connection back.
+//! - A connection that has left the registry and is held by no caller is dropped before the call that removed it
+//!   returns, or when the last snapshot goes. The destructor of a connection may call the registry.
+//! - Lookups never block and allocate nothing. Nothing public holds a lock.
+//! - Any string is a valid server-id or conn-id. Hostile ones cost time at most.
+//! - The cap on phones holds under any race.
+//!
+//! # Consistency
+//!
+//! Operations on one server-id are linearizable. [`Registry::server`] is one instant; [`Registry::servers`] and
+//! [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest and off by at
+//! most the calls in flight.
+//!
+//! Writes are lock-free but for one case: the claim of a new server-id that finds the index full grows it, and
+//! claims of other new server-ids help and wait for that. [`Builder::capacity`] avoids it. Lookups, and all
+//! operations on server-ids that exist, go on meanwhile.
+//!
+//! # Async
+//!
+//! Every value is `Send + Sync + 'static` and may be kept across an `.await`. Nothing waits, so nothing needs to
+//! be awaited. [`Registry::next_deadline`] and [`Registry::expire`] are for a timer of the caller's: call
+//! `expire` when the deadline has come, and look again whenever a grace begins.
+//!
+//! # Limits and trade-offs
+//!
+//! - A write copies: the record of its server-id, and the list of its phones up to 32 of them, above that the path
+//!   to the phone. One `RwLock` over two maps writes faster; where writes outnumber lookups, take that.
+//! - A [`ConnRef`] or [`Phones`] keeps its whole record alive: the binary and all phones of that instant. So does
+//!   [`Displaced::phones`]. Keep them short, or take [`ConnRef::into_arc`].
+//! - A thread has eight cheap snapshots at a time. Further ones count references, which is slower and no less
+//!   right.
+//! - A write costs more the more threads have ever used the crate at the same time: it looks at a list of them.
+//! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
 
 mod builder;

@@ -305,6 +305,62 @@ mod an_old_claim {
         }
     }
 
+    /// An expiry that has read a deadline and is overtaken by a new one must leave the new one alone.
+    #[test]
+    fn that_is_armed_anew_is_not_ended_by_its_old_deadline() {
+        let registry: Registry<Wire> = Registry::new();
+        let done = AtomicBool::new(false);
+        together(3, |i| {
+            if i > 0 {
+                while !done.load(Relaxed) {
+                    drop(registry.expire(at(1)));
+                }
+                return;
+            }
+            let _raise = Raise(&done);
+            for round in 0..30_000 {
+                let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
+                registry.release_claim_after("s", epoch, Duration::ZERO);
+                let in_time = registry.release_claim_after("s", epoch, seconds(3600));
+                if in_time {
+                    let server = registry.server("s");
+                    assert!(server.is_some(), "round {round}: ended an hour early");
+                    assert!(
+                        registry.release_claim("s", epoch),
+                        "round {round}: the same"
+                    );
+                }
+            }
+        });
+        assert_eq!(registry.counts(), Counts::default());
+    }
+
+    /// An expiry that meets a deadline before its grace has begun must leave it where it is.
+    #[test]
+    fn that_begins_beside_an_expiry_is_expired_by_the_next() {
+        let registry: Registry<Wire> = Registry::new();
+        let done = AtomicBool::new(false);
+        together(3, |i| {
+            if i > 0 {
+                while !done.load(Relaxed) {
+                    drop(registry.expire(at(1)));
+                }
+                return;
+            }
+            let _raise = Raise(&done);
+            for round in 0..30_000 {
+                let claim = registry.claim_server("s", wire("b")).unwrap();
+                assert!(claim.release_after(Duration::ZERO));
+                drop(registry.expire(at(1)));
+                assert!(
+                    registry.server("s").is_none(),
+                    "round {round}: never expires"
+                );
+            }
+        });
+        assert_eq!(registry.counts(), Counts::default());
+    }
+
     /// Whoever sees a server-id in grace can end it: the deadline is in the queue by then.
     #[test]
     fn that_is_seen_in_grace_can_be_expired() {

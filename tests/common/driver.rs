@@ -15,6 +15,7 @@ pub const CONN_IDS: u8 = 6;
 pub const MAX_PHONES: usize = 4;
 
 /// One operation. Indices are taken modulo what there is, so that every sequence means something.
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     Claim { server: u8 },
