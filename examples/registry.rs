@@ -24,8 +24,9 @@ impl Conn for Outbox {
 }
 
 fn close_all(out: &Displaced<Outbox>) {
-    let everybody = out.binary.iter().chain(&out.phones);
-    everybody.for_each(|conn| conn.close());
+    for conn in out.binary.iter().chain(&out.phones) {
+        conn.close();
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -224,12 +224,11 @@ pub(crate) fn take_over<C: ?Sized>(
     } = conflict;
     let epoch = Epoch::draw();
     let applied = slot.apply(|record| transition::take_over(record, incumbent_epoch, &conn, epoch));
-    match applied {
-        Some(applied) => settle(&index, slot, conn, epoch, applied),
-        None => {
-            index.remove(&slot);
-            claim(&index, slot.hash, &slot.server_id, conn)
-        }
+    if let Some(applied) = applied {
+        settle(&index, slot, conn, epoch, applied)
+    } else {
+        index.remove(&slot);
+        claim(&index, slot.hash, &slot.server_id, conn)
     }
 }
 

@@ -70,7 +70,7 @@ impl<C: ?Sized> Index<C> {
         if !self.insert(&slot) {
             return None;
         }
-        self.ledger.settle(&slot, change);
+        self.ledger.settle(&slot, &change);
         Some(slot)
     }
 

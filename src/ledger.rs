@@ -59,7 +59,7 @@ impl<C: ?Sized> Ledger<C> {
     }
 
     /// Enters what one won compare-and-swap has changed. Only its winner calls this, and only once.
-    pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: Change) {
+    pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {
             self.deadlines.remove(key);

@@ -119,12 +119,12 @@ impl<C: ?Sized> PhoneList<C> {
             left: self.len,
             leaf: match &self.root {
                 Node::Leaf(entries) => entries.iter(),
-                _ => Default::default(),
+                _ => [].iter(),
             },
             depth: 0,
             above: std::array::from_fn(|level| match &self.root {
                 Node::Branch(branch) if level == 0 => branch.children.iter(),
-                _ => Default::default(),
+                _ => [].iter(),
             }),
         }
     }
@@ -233,9 +233,10 @@ fn split<C: ?Sized>(entries: &[Entry<C>], level: usize) -> Node<C> {
     let children = std::array::from_fn(|at| {
         let mine = |entry: &&Entry<C>| child(entry.hash, level) == at;
         let dealt: Arc<[_]> = entries.iter().filter(mine).cloned().collect();
-        match dealt.is_empty() {
-            true => Node::Empty,
-            false => Node::Leaf(dealt),
+        if dealt.is_empty() {
+            Node::Empty
+        } else {
+            Node::Leaf(dealt)
         }
     });
     Node::Branch(Arc::new(Branch {

@@ -72,7 +72,7 @@ impl<C: ?Sized> Slot<C> {
             let change = Change::between(Some(record), next.as_ref());
             let found = self.cell.compare_and_swap(&before, next.map(Arc::new));
             if same(&before, &found) {
-                self.ledger.settle(self, change);
+                self.ledger.settle(self, &change);
                 let outcome = Ok(value);
                 return Some(Applied { outcome, before });
             }

@@ -301,7 +301,7 @@ impl<C: ?Sized> fmt::Debug for Server<C> {
             .field("status", &self.status())
             .field("epoch", &self.epoch())
             .field("phones", &self.phones())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

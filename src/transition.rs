@@ -183,9 +183,10 @@ pub(crate) fn leave<C: ?Sized>(
     record: &Record<C>,
     phone: &Arc<Phone<C>>,
 ) -> Decision<C, (), NotHeld> {
-    match record.phones.contains(phone) {
-        true => Ok((without(record, phone, record.removals), ())),
-        false => Err(NotHeld),
+    if record.phones.contains(phone) {
+        Ok((without(record, phone, record.removals), ()))
+    } else {
+        Err(NotHeld)
     }
 }
 

@@ -837,7 +837,7 @@ mod expire {
         let deadline = registry.next_deadline().unwrap();
         assert!(
             registry
-                .expire(deadline - Duration::from_nanos(1))
+                .expire(deadline.checked_sub(Duration::from_nanos(1)).unwrap())
                 .is_empty()
         );
         assert_eq!(registry.expire(deadline).len(), 1);

@@ -72,14 +72,14 @@ fn reads_allocate_nothing() {
         let reads: [(&str, &dyn Fn()); 14] = [
             ("binary_for", &|| drop(black_box(registry.binary_for("s")))),
             ("binary_for nobody", &|| {
-                drop(black_box(registry.binary_for("?")))
+                drop(black_box(registry.binary_for("?")));
             }),
             ("phones_for", &|| drop(black_box(registry.phones_for("s")))),
             ("phones_for nobody", &|| {
-                drop(black_box(registry.phones_for("?")))
+                drop(black_box(registry.phones_for("?")));
             }),
             ("phone_for", &|| {
-                drop(black_box(registry.phone_for("s", "first")))
+                drop(black_box(registry.phone_for("s", "first")));
             }),
             ("server", &|| drop(black_box(registry.server("s")))),
             ("counts", &|| {
@@ -247,8 +247,8 @@ fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
 
 #[test]
 fn a_million_cycles_leave_nothing_behind() {
-    let _alone = alone();
     const CYCLES: usize = 1_000_000;
+    let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let warm = CYCLES / 20;
     let mut after_warm_up = 0;

@@ -443,7 +443,9 @@ mod phones {
                     }
                     7 => {
                         let out = registry.unregister_phone(server_id, &conn_id);
-                        out.iter().for_each(|conn| fates.of(conn));
+                        if let Some(conn) = &out {
+                            fates.of(conn);
+                        }
                     }
                     8 => {
                         if let Some(member) = members.pop() {
@@ -456,7 +458,9 @@ mod phones {
                     9 => drop(claims.pop()),
                     10 if dice.roll(8) == 0 => {
                         let evicted = claims.pop().and_then(switchboard::Claim::evict);
-                        evicted.iter().for_each(|out| fates.of_all(out));
+                        if let Some(out) = &evicted {
+                            fates.of_all(out);
+                        }
                     }
                     _ => {}
                 }

@@ -35,7 +35,10 @@ pub fn server_id(n: usize) -> String {
 }
 
 pub fn conn_id(n: usize) -> String {
-    format!("client-{:08x}", (n as u32).wrapping_mul(0x9E37_79B9))
+    format!(
+        "client-{:08x}",
+        (n as u64).wrapping_mul(0x9E37_79B9) & 0xffff_ffff
+    )
 }
 
 /// The time that `threads` threads take for `iters` rounds each, from a barrier to the last one's end.

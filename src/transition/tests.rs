@@ -49,6 +49,7 @@ fn without_phones(mut record: Record<Wire>) -> Record<Wire> {
     record
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a decision is used up")]
 fn next<T, E: std::fmt::Debug>(decision: Decision<Wire, T, E>) -> (Record<Wire>, T) {
     let Ok((record, value)) = decision else {
         panic!("refused");
@@ -56,6 +57,7 @@ fn next<T, E: std::fmt::Debug>(decision: Decision<Wire, T, E>) -> (Record<Wire>,
     (record.expect("it retires the slot"), value)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a decision is used up")]
 fn retires<T, E>(decision: Decision<Wire, T, E>) -> bool {
     matches!(decision, Ok((None, _)))
 }

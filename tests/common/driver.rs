@@ -127,6 +127,7 @@ impl Driver {
         self.start + HOUR * u32::try_from(self.now).unwrap() + HOUR / 2
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm an operation")]
     pub fn run(&mut self, op: Op) {
         match op {
             Op::Claim { server } => self.claim(server % SERVERS),
@@ -232,13 +233,13 @@ impl Driver {
                 let now = self.now;
                 self.wholesale(
                     |server| server.expire(now),
-                    self.registry.expire(self.instant()),
+                    &self.registry.expire(self.instant()),
                 );
             }
             Op::Drain => {
                 self.wholesale(
                     |server| server.evict(None, model::Cause::Drained),
-                    self.registry.drain(),
+                    &self.registry.drain(),
                 );
             }
         }
@@ -251,14 +252,14 @@ impl Driver {
         let result = self
             .registry
             .claim_server(&name(server), labelled("b", number));
-        self.claimed(server, number, result, expected);
+        self.claimed(server, number, result, &expected);
     }
 
     fn take_over(&mut self, refused: Refused) {
         let server = self.model.server(refused.server);
         let expected = server.take_over(refused.incumbent, refused.number);
         let result = refused.conflict.take_over();
-        self.claimed(refused.server, refused.number, result, expected);
+        self.claimed(refused.server, refused.number, result, &expected);
     }
 
     fn claimed(
@@ -266,11 +267,11 @@ impl Driver {
         server: u8,
         number: u32,
         result: Result<Claim<Wire>, ServerIdConflict<Wire>>,
-        expected: Result<Option<model::Displaced>, u32>,
+        expected: &Result<Option<model::Displaced>, u32>,
     ) {
         match result {
             Ok(mut claim) => {
-                assert_eq!(Ok(claim.displaced().map(observed)), expected);
+                assert_eq!(&Ok(claim.displaced().map(observed)), expected);
                 drop(claim.take_displaced());
                 let epoch = claim.epoch();
                 assert!(self.past.iter().all(|(_, _, earlier)| *earlier < epoch));
@@ -283,7 +284,7 @@ impl Driver {
             }
             Err(conflict) => {
                 let incumbent = conflict.incumbent().label;
-                assert_eq!(Err(incumbent), expected);
+                assert_eq!(&Err(incumbent), expected);
                 assert_eq!(conflict.conn().label, number);
                 self.conflicts.push(Refused {
                     server,
@@ -332,7 +333,7 @@ impl Driver {
     fn wholesale(
         &mut self,
         change: impl Fn(&mut model::Server) -> Option<model::Displaced>,
-        out: Vec<Displaced<Wire>>,
+        out: &[Displaced<Wire>],
     ) {
         let mut expected: Vec<_> = (0..SERVERS)
             .filter_map(|server| Some((name(server), change(self.model.server(server))?)))

@@ -101,7 +101,7 @@ pub fn ids<C: Conn + ?Sized>(phones: &Phones<C>) -> Vec<String> {
 }
 
 pub fn binary_id<C: Conn + ?Sized>(displaced: &Displaced<C>) -> Option<&str> {
-    displaced.binary.as_ref().map(|conn| conn.conn_id())
+    displaced.binary.as_ref().map(Conn::conn_id)
 }
 
 pub fn seconds(n: u64) -> Duration {
