@@ -724,10 +724,11 @@ mod enumeration {
                         .unwrap()
                         .detach();
                 }
-                if label % 2 == 0 {
-                    claim.detach();
-                } else {
+                // Mostly taken over, so that one slot sees many tenures; sometimes a new slot.
+                if label % 64 == 0 {
                     drop(claim.evict());
+                } else {
+                    claim.detach();
                 }
             }
         });
