@@ -7,8 +7,8 @@ use crate::record::Record;
 
 /// How many connections a registry holds.
 ///
-/// Exact whenever no call is in flight, and off by at most the calls in flight otherwise. `in_grace`
-/// is never more than `binaries`.
+/// Exact whenever no call is in flight. Otherwise off by at most what those calls change that overlap the
+/// count. Never negative, and `in_grace` is never more than `binaries`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
     /// Server-ids that are held, those in grace included.

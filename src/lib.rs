@@ -65,8 +65,8 @@
 //! # Consistency
 //!
 //! Operations on one server-id are linearizable. [`Registry::server`] is one instant; [`Registry::servers`] and
-//! [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest and off by at
-//! most the calls in flight.
+//! [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest, and
+//! otherwise off by at most what those calls change that overlap it.
 //!
 //! Writes are lock-free but for one case: the claim of a new server-id that finds the index full grows it, and
 //! claims of other new server-ids help and wait for that. [`Builder::capacity`] avoids it. Lookups, and all

@@ -320,8 +320,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         slots.filter_map(|slot| Server::of(&slot.server_id, slot.snapshot()))
     }
 
-    /// How many connections there are: exact whenever no call is in flight, and off by at most the calls
-    /// in flight otherwise.
+    /// How many connections there are: exact whenever no call is in flight, and otherwise off by at most what
+    /// those calls change that overlap this one.
     ///
     /// Cost: a few cache lines, whatever the number of server-ids; no allocation.
     ///

@@ -1,0 +1,93 @@
+//! Why a connection is closed, in the words that its peer gets: every code and reason of the relay.
+
+use std::borrow::Cow;
+
+use axum::extract::ws::{CloseFrame, Message};
+use switchboard::{Cause, Displaced};
+
+use crate::peer::Peer;
+
+/// A close code and a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Close {
+    pub(crate) code: u16,
+    pub(crate) reason: Cow<'static, str>,
+}
+
+impl Close {
+    pub(crate) const NORMAL: Self = Self::of(1000, "");
+    pub(crate) const NOT_JSON: Self = Self::of(1000, "");
+    pub(crate) const EXPIRED: Self = Self::of(1000, "");
+    pub(crate) const SHUTTING_DOWN: Self = Self::of(1001, "shutting down");
+    pub(crate) const PROTOCOL_ERROR: Self = Self::of(1002, "");
+    pub(crate) const TEXT_NOT_UTF8: Self = Self::of(1007, "");
+    pub(crate) const TOO_LARGE: Self = Self::of(1009, "");
+    pub(crate) const BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
+    pub(crate) const PHONE_WRITE_FAILED: Self = Self::of(1011, "phone write failed");
+    pub(crate) const BINARY_WRITE_FAILED: Self = Self::of(1011, "binary write failed");
+    pub(crate) const HEARTBEAT_TIMEOUT: Self = Self::of(1011, "heartbeat timeout");
+    pub(crate) const TRY_AGAIN: Self = Self::of(1013, "try again");
+    pub(crate) const NO_SERVER: Self = Self::of(4404, "no server with that id");
+    pub(crate) const RECLAIMED: Self = Self::of(4404, "binary reclaimed server-id");
+    pub(crate) const ALREADY_CLAIMED: Self = Self::of(4409, "server-id already claimed");
+    pub(crate) const TOO_MANY_PHONES: Self = Self::of(4429, "too many phones for server-id");
+
+    const fn of(code: u16, reason: &'static str) -> Self {
+        Self {
+            code,
+            reason: Cow::Borrowed(reason),
+        }
+    }
+
+    /// The close that a binary asked for: its code, and an empty reason.
+    pub(crate) const fn with_code(code: u16) -> Self {
+        Self::of(code, "")
+    }
+
+    /// The close frame. A code that must not stand in one is left out.
+    pub(crate) fn message(&self) -> Message {
+        Message::Close(may_be_sent(self.code).then(|| CloseFrame {
+            code: self.code,
+            reason: self.reason.as_ref().into(),
+        }))
+    }
+}
+
+/// RFC 6455, section 7.4: 1004 to 1006 and 1015 never appear in a frame, nor does what nobody has defined.
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// Closes whom an operation took out of the registry.
+pub(crate) fn displaced(displaced: &Displaced<Peer>) {
+    let (binary, phones) = match displaced.cause {
+        Cause::Reclaimed => (Close::NORMAL, Close::RECLAIMED),
+        Cause::TakenOver => (Close::HEARTBEAT_TIMEOUT, Close::RECLAIMED),
+        Cause::Expired | Cause::Evicted => (Close::EXPIRED, Close::EXPIRED),
+        Cause::Drained => (Close::SHUTTING_DOWN, Close::SHUTTING_DOWN),
+    };
+    if let Some(peer) = &displaced.binary {
+        peer.end(binary);
+    }
+    for phone in &displaced.phones {
+        phone.end(phones.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_must_not_be_sent_is_left_out_of_the_frame() {
+        for code in [1, 999, 1004, 1005, 1006, 1015, 2999, 5000, u16::MAX] {
+            assert_eq!(Close::with_code(code).message(), Message::Close(None));
+        }
+        for code in [1000, 1001, 1011, 3000, 4000, 4999] {
+            let Message::Close(Some(frame)) = Close::with_code(code).message() else {
+                panic!("{code} may be sent");
+            };
+            assert_eq!((frame.code, frame.reason.as_str()), (code, ""));
+        }
+    }
+}

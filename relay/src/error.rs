@@ -1,0 +1,80 @@
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+/// Why the relay did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A flag or its environment variable is wrong; or the user asked for the help or the version.
+    #[error("{}", first_line(.0))]
+    Config(#[from] clap::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {}", listen_advice(.source))]
+    Listen {
+        /// The address of `--listen`.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The listener failed while the relay ran.
+    #[error("the listener failed: {0}")]
+    Serve(#[source] io::Error),
+    /// The system does not hand signals over.
+    #[error("cannot wait for signals: {0}")]
+    Signals(#[source] io::Error),
+}
+
+impl Error {
+    /// Tells the user in one sentence, and says how the process is to exit: 2 for a configuration error, 1
+    /// for anything else that fails, 0 where the user asked for the help or the version.
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Config(help) if is_answer(help) => {
+                // A reader that has gone away has seen what it wanted.
+                let _ = help.print();
+                ExitCode::SUCCESS
+            }
+            Self::Config(_) => {
+                eprintln!("error: {self}");
+                ExitCode::from(2)
+            }
+            Self::Listen { .. } | Self::Serve(_) | Self::Signals(_) => {
+                eprintln!("error: {self}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn is_answer(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    )
+}
+
+/// clap says what is wrong in the first line, and adds paragraphs of usage and tips.
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+fn listen_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "address already in use; stop the other program or choose another --listen".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; choose a port above 1023 with --listen".into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose another --listen".into()
+        }
+        _ => format!("{error}; choose another --listen"),
+    }
+}

@@ -1,0 +1,113 @@
+//! The gate before the upgrade: which headers a client must send.
+
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+const SERVER_ID: &str = "X-Pyrycode-Server";
+const MAX_SERVER_ID: usize = 256;
+
+/// What `/v1/server` asks for beside the server-id.
+pub(crate) const OF_BINARY: [&str; 2] = ["X-Pyrycode-Version", "User-Agent"];
+
+/// What `/v1/client` asks for beside the server-id. The token is for the binary to judge: here it only has to
+/// be there.
+pub(crate) const OF_PHONE: [&str; 2] = ["X-Pyrycode-Token", "User-Agent"];
+
+/// A header that is not as it must be. Says nothing of its value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum BadHeader {
+    #[error("Header {0} is missing or empty.")]
+    Missing(&'static str),
+    #[error("Header {0} is not valid UTF-8.")]
+    NotUtf8(&'static str),
+    #[error("Header {0} is longer than {MAX_SERVER_ID} bytes.")]
+    TooLong(&'static str),
+}
+
+impl IntoResponse for BadHeader {
+    fn into_response(self) -> Response {
+        (StatusCode::BAD_REQUEST, format!("{self}\n")).into_response()
+    }
+}
+
+/// The server-id, if all headers are there.
+pub(crate) fn admit(headers: &HeaderMap, required: [&'static str; 2]) -> Result<String, BadHeader> {
+    let server_id = value(headers, SERVER_ID)?;
+    let server_id = str::from_utf8(server_id).map_err(|_| BadHeader::NotUtf8(SERVER_ID))?;
+    if server_id.len() > MAX_SERVER_ID {
+        return Err(BadHeader::TooLong(SERVER_ID));
+    }
+    for name in required {
+        value(headers, name)?;
+    }
+    Ok(server_id.to_owned())
+}
+
+fn value<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a [u8], BadHeader> {
+    match headers.get(name).map(|value| value.as_bytes().trim_ascii()) {
+        None | Some([]) => Err(BadHeader::Missing(name)),
+        Some(value) => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
+        let pair = |&(name, value): &(&'static str, &[u8])| {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+            (
+                name,
+                HeaderValue::from_bytes(value).expect("a header value"),
+            )
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn phone(server_id: &[u8]) -> HeaderMap {
+        headers(&[
+            (SERVER_ID, server_id),
+            ("X-Pyrycode-Token", b"t"),
+            ("User-Agent", b"test"),
+        ])
+    }
+
+    #[test]
+    fn the_server_id_is_taken_as_it_is() {
+        let longest = "é".repeat(MAX_SERVER_ID / 2);
+        for server_id in ["a", "a b", "\"\\{}", "ünï", &longest] {
+            let admitted = admit(&phone(server_id.as_bytes()), OF_PHONE);
+            assert_eq!(admitted.as_deref(), Ok(server_id));
+        }
+    }
+
+    #[test]
+    fn a_bad_server_id_is_refused() {
+        let too_long = [b'a'; MAX_SERVER_ID + 1];
+        for (server_id, error) in [
+            (b"".as_slice(), BadHeader::Missing(SERVER_ID)),
+            (b" \t", BadHeader::Missing(SERVER_ID)),
+            (b"\xff", BadHeader::NotUtf8(SERVER_ID)),
+            (&too_long, BadHeader::TooLong(SERVER_ID)),
+        ] {
+            assert_eq!(admit(&phone(server_id), OF_PHONE), Err(error));
+        }
+    }
+
+    #[test]
+    fn each_required_header_is_missed() {
+        for name in [SERVER_ID, "X-Pyrycode-Token", "User-Agent"] {
+            let mut without = phone(b"a");
+            without.remove(name);
+            assert_eq!(admit(&without, OF_PHONE), Err(BadHeader::Missing(name)));
+            let mut empty = phone(b"a");
+            empty.insert(name, HeaderValue::from_static(""));
+            assert_eq!(admit(&empty, OF_PHONE), Err(BadHeader::Missing(name)));
+        }
+        let error = BadHeader::Missing("X-Pyrycode-Version");
+        assert_eq!(admit(&phone(b"a"), OF_BINARY), Err(error));
+    }
+}

@@ -1,0 +1,37 @@
+//! `GET /healthz`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::relay::Relay;
+
+/// The fields in the order in which they are sent.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+    connected_binaries: usize,
+    connected_phones: usize,
+    uptime_seconds: u64,
+}
+
+pub(crate) async fn healthz(State(relay): State<Arc<Relay>>) -> Response {
+    let counts = relay.registry.counts();
+    let health = Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        connected_binaries: counts.binaries - counts.in_grace,
+        connected_phones: counts.phones,
+        uptime_seconds: relay.started.elapsed().as_secs(),
+    };
+    let body = serde_json::to_string(&health).expect("strings and numbers are always JSON");
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, body).into_response()
+}

@@ -1,0 +1,45 @@
+//! A stateless WebSocket relay between *binaries* and *phones*, built on the connection registry
+//! [`switchboard`].
+//!
+//! A binary connects to `/v1/server` and claims a server-id; phones connect to `/v1/client` and register
+//! under it. A phone's frames reach its binary in an [envelope] that names the phone, and the binary's
+//! envelopes reach the phone that they name. Frames are opaque.
+//!
+//! How a connection runs through the modules:
+//!
+//! | step | module |
+//! | --- | --- |
+//! | flags, logs, signals | [`Config`], [`logging`], [`signals`] |
+//! | listener, routes, shutdown; what all connections share | `server`, `relay` |
+//! | required headers, conn-id | `headers`, `conn_id` |
+//! | claim, forward to phones, leave in grace | `binary` |
+//! | register, forward to the binary, leave with a notice | `phone` |
+//! | what is said on leaving: codes and reasons | `close` |
+//! | bounded queue towards a peer; how its connection is to end | `peer` |
+//! | reading, writing in batches, closing handshake | `socket` |
+//! | end of graces | `sweeper` |
+//!
+//! A frame costs no lookup by server-id: a binary goes through its [`Claim`](switchboard::Claim), a phone
+//! through its [`Membership`](switchboard::Membership).
+#![forbid(unsafe_code)]
+
+mod binary;
+mod close;
+mod config;
+mod conn_id;
+pub mod envelope;
+mod error;
+mod headers;
+mod health;
+pub mod logging;
+mod peer;
+mod phone;
+mod relay;
+mod server;
+pub mod signals;
+mod socket;
+mod sweeper;
+
+pub use config::Config;
+pub use error::Error;
+pub use server::Server;

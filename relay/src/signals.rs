@@ -1,0 +1,38 @@
+//! The signals that stop the relay.
+
+use std::future::Future;
+
+use crate::error::Error;
+
+/// Completes at the first SIGTERM or SIGINT. From the call on, neither ends the process by itself.
+///
+/// # Errors
+///
+/// Where the system refuses to hand the signals over.
+#[cfg(unix)]
+pub fn stop() -> Result<impl Future<Output = ()>, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Completes at the first Ctrl-C.
+///
+/// # Errors
+///
+/// None on this platform.
+#[cfg(not(unix))]
+pub fn stop() -> Result<impl Future<Output = ()>, Error> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}

@@ -1,0 +1,147 @@
+use tokio::net::TcpStream;
+
+use crate::common::{Client, Relay, json_of, to, within};
+
+#[tokio::test]
+async fn a_close_code_closes_the_phone_and_its_binary_is_not_told() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut sibling, sibling_id) = relay.phone("a", &mut binary).await;
+        for frame in ["", r#""frame":null,"#] {
+            let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+            let envelope = format!(r#"{{{frame}"conn_id":{conn_id:?},"close_code":4001}}"#);
+            binary.send(&envelope).await;
+            assert_eq!(phone.closed().await, (4001, String::new()));
+            relay.until(|health| health.phones == 1).await;
+        }
+        sibling.send("1").await;
+        assert_eq!(binary.frame().await, to(&sibling_id, "1"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frame_that_comes_with_a_close_code_is_delivered_first_and_so_is_what_came_before() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        for number in 0..200 {
+            binary.send(&to(&conn_id, &number.to_string())).await;
+        }
+        let envelope = format!(r#"{{"conn_id":{conn_id:?},"close_code":4002,"frame":"last"}}"#);
+        binary.send(&envelope).await;
+        binary.send(&to(&conn_id, "\"too late\"")).await;
+        for number in 0..200 {
+            assert_eq!(phone.frame().await, number.to_string());
+        }
+        assert_eq!(phone.frame().await, "\"last\"");
+        assert_eq!(phone.closed().await, (4002, String::new()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_binary_hears_with_which_code_a_phone_left() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        for code in [1000, 1001, 4321] {
+            let (phone, conn_id) = relay.phone("a", &mut binary).await;
+            phone.close(code).await;
+            let notice = format!(r#"{{"conn_id":{conn_id:?},"close_code":{code}}}"#);
+            assert_eq!(binary.frame().await, notice);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_that_leaves_in_the_middle_of_its_frames_gets_its_close_frame_answered() {
+    within(async {
+        let relay = Relay::with(&["--outbox", "268435456"]).await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        let frame = json_of(128 * 1024);
+        for _ in 0..200 {
+            binary.send(&to(&conn_id, &frame)).await;
+        }
+        phone.start_closing(4321).await;
+        let notice = format!(r#"{{"conn_id":{conn_id:?},"close_code":4321}}"#);
+        assert_eq!(binary.frame().await, notice);
+        let (_, closed) = phone.closed_at_last().await;
+        assert_eq!(closed, (4321, "bye".into()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_that_vanishes_left_with_1001() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (phone, conn_id) = relay.phone("a", &mut binary).await;
+        drop(phone);
+        let notice = format!(r#"{{"conn_id":{conn_id:?},"close_code":1001}}"#);
+        assert_eq!(binary.frame().await, notice);
+        relay.until(|health| health.phones == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_that_is_closed_while_it_sends_can_finish_and_learns_why() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        binary
+            .send(&format!(r#"{{"conn_id":{conn_id:?},"close_code":4003}}"#))
+            .await;
+        relay.until(|health| health.phones == 0).await;
+        let frame = json_of(128 * 1024);
+        for _ in 0..200 {
+            phone.send(&frame).await;
+        }
+        assert_eq!(phone.closed().await, (4003, String::new()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_everybody_with_1001() {
+    within(async {
+        let relay = Relay::start().await;
+        let address = relay.address;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, _) = relay.phone("a", &mut binary).await;
+        let (mut orphan, _) = {
+            let mut gone = relay.binary("b").await;
+            relay.phone("b", &mut gone).await
+        };
+        relay.until(|health| health.binaries == 1).await;
+        let run = relay.stop();
+        let shutting_down = (1001, "shutting down".to_owned());
+        let (one, two, three) = tokio::join!(binary.closed(), phone.closed(), orphan.closed());
+        assert_eq!([&one, &two, &three], [&shutting_down; 3]);
+        run.await.expect("no panic").expect("a clean end");
+        TcpStream::connect(address)
+            .await
+            .expect_err("nobody listens");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_a_bounded_time_for_peers_that_do_not_answer() {
+    within(async {
+        let relay = Relay::with(&["--shutdown-timeout", "50ms"]).await;
+        let _binary = relay.binary("a").await;
+        let _phone = Client::phone(relay.address, "a").await;
+        relay.until(|health| health.phones == 1).await;
+        let run = relay.stop();
+        run.await.expect("no panic").expect("a clean end");
+    })
+    .await;
+}

@@ -1,0 +1,251 @@
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use serde_json::Value;
+use switchboard_relay::{Config, Error, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// More than any test needs, and less than anybody wants to wait.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a test that must come to an end.
+pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
+    timeout(LIMIT, test).await.expect("the test hangs")
+}
+
+/// A relay in this process.
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Relay {
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    pub(crate) async fn with(flags: &[&str]) -> Self {
+        let args = ["switchboard-relay", "--listen", "127.0.0.1:0"];
+        let config = Config::from_args(args.iter().chain(flags)).expect("good flags");
+        let server = Server::bind(config).await.expect("a free port");
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            stop,
+            task,
+        }
+    }
+
+    /// Tells the relay to stop, and gives the task that does.
+    pub(crate) fn stop(self) -> JoinHandle<Result<(), Error>> {
+        self.stop.send(()).expect("the relay runs");
+        self.task
+    }
+
+    /// A binary that has claimed.
+    pub(crate) async fn binary(&self, server_id: &str) -> Client {
+        let before = health(self.address).await.binaries;
+        let binary = Client::binary(self.address, server_id).await;
+        self.until(|health| health.binaries == before + 1).await;
+        binary
+    }
+
+    /// A phone that has registered, and its conn-id, which the binary learns from its first frame.
+    pub(crate) async fn phone(&self, server_id: &str, binary: &mut Client) -> (Client, String) {
+        let mut phone = Client::phone(self.address, server_id).await;
+        phone.send(r#""hello""#).await;
+        let envelope = binary.envelope().await;
+        assert_eq!(envelope["frame"], "hello");
+        let conn_id = envelope["conn_id"].as_str().expect("a string").to_owned();
+        (phone, conn_id)
+    }
+
+    /// Asks for its health until it is as wanted.
+    pub(crate) async fn until(&self, wanted: impl Fn(&Health) -> bool) {
+        loop {
+            let health = health(self.address).await;
+            if wanted(&health) {
+                return;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+pub(crate) struct Health {
+    pub(crate) binaries: u64,
+    pub(crate) phones: u64,
+}
+
+async fn health(address: SocketAddr) -> Health {
+    let answer = http(address, "GET /healthz HTTP/1.1", b"").await;
+    let body: Value = serde_json::from_str(answer.body()).expect("JSON");
+    let count = |key: &str| body[key].as_u64().expect("a count");
+    Health {
+        binaries: count("connected_binaries"),
+        phones: count("connected_phones"),
+    }
+}
+
+/// What a plain HTTP request got.
+pub(crate) struct Answer(String);
+
+impl Answer {
+    pub(crate) fn status(&self) -> &str {
+        self.0.split(' ').nth(1).expect("a status line")
+    }
+
+    pub(crate) fn has_header(&self, line: &str) -> bool {
+        let head = self.0.split("\r\n\r\n").next().expect("a head");
+        head.lines().any(|it| it.eq_ignore_ascii_case(line))
+    }
+
+    pub(crate) fn body(&self) -> &str {
+        self.0.split_once("\r\n\r\n").expect("a body").1
+    }
+}
+
+/// A plain HTTP request with these header lines.
+pub(crate) async fn http(address: SocketAddr, request: &str, headers: &[u8]) -> Answer {
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let head = format!("{request}\r\nHost: relay\r\nConnection: close\r\n");
+    let request = [head.as_bytes(), headers, b"\r\n"].concat();
+    socket.write_all(&request).await.expect("it reads");
+    let mut answer = String::new();
+    socket
+        .read_to_string(&mut answer)
+        .await
+        .expect("it answers");
+    Answer(answer)
+}
+
+/// A binary or a phone.
+pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    pub(crate) async fn binary(address: SocketAddr, server_id: &str) -> Self {
+        let headers = [("X-Pyrycode-Version", "1.0")];
+        Self::connect(address, "/v1/server", server_id, headers).await
+    }
+
+    pub(crate) async fn phone(address: SocketAddr, server_id: &str) -> Self {
+        let headers = [("X-Pyrycode-Token", "secret-token")];
+        Self::connect(address, "/v1/client", server_id, headers).await
+    }
+
+    async fn connect(
+        address: SocketAddr,
+        path: &str,
+        server_id: &str,
+        headers: [(&'static str, &str); 1],
+    ) -> Self {
+        let url = format!("ws://{address}{path}");
+        let mut request = url.into_client_request().expect("a URL");
+        let common = [("X-Pyrycode-Server", server_id), ("User-Agent", "test")];
+        for (name, value) in headers.into_iter().chain(common) {
+            let value = value.as_bytes().try_into().expect("a header value");
+            request.headers_mut().insert(name, value);
+        }
+        let (socket, _) = connect_async(request).await.expect("an upgrade");
+        Self(socket)
+    }
+
+    pub(crate) async fn message(&mut self, message: Message) {
+        self.0.send(message).await.expect("the relay is there");
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.message(Message::text(text)).await;
+    }
+
+    /// The next frame. The relay sends binary messages only.
+    pub(crate) async fn frame(&mut self) -> Bytes {
+        match self.0.next().await {
+            Some(Ok(Message::Binary(frame))) => frame,
+            other => panic!("a frame was expected, and {other:?} came"),
+        }
+    }
+
+    /// The next frame, if it is there already.
+    pub(crate) fn frame_now(&mut self) -> Option<Bytes> {
+        self.frame().now_or_never()
+    }
+
+    pub(crate) async fn envelope(&mut self) -> Value {
+        serde_json::from_slice(&self.frame().await).expect("JSON")
+    }
+
+    /// Code and reason of the close frame, which is the next thing to come.
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
+        match self.0.next().await {
+            Some(Ok(Message::Close(Some(frame)))) => {
+                let closed = (frame.code.into(), frame.reason.to_string());
+                // The close frame is answered, and then the relay closes the connection.
+                while let Some(Ok(_)) = self.0.next().await {}
+                closed
+            }
+            other => panic!("a close frame was expected, and {other:?} came"),
+        }
+    }
+
+    /// How many frames come before the close frame, and its code and reason.
+    pub(crate) async fn closed_at_last(&mut self) -> (usize, (u16, String)) {
+        let mut frames = 0;
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return (frames, (frame.code.into(), frame.reason.to_string()));
+                }
+                Some(Ok(_)) => frames += 1,
+                other => panic!("a close frame was expected, and {other:?} came"),
+            }
+        }
+    }
+
+    /// Reads until the connection is gone, in whatever way.
+    pub(crate) async fn gone(mut self) {
+        while let Some(Ok(_)) = self.0.next().await {}
+    }
+
+    /// Sends a close frame.
+    pub(crate) async fn start_closing(&mut self, code: u16) {
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: "bye".into(),
+        };
+        self.message(Message::Close(Some(frame))).await;
+    }
+
+    /// Closes in good order.
+    pub(crate) async fn close(mut self, code: u16) {
+        self.start_closing(code).await;
+        while let Some(Ok(_)) = self.0.next().await {}
+    }
+}
+
+/// The envelope of a frame for a phone.
+pub(crate) fn to(conn_id: &str, frame: &str) -> String {
+    let conn_id = Value::from(conn_id);
+    format!(r#"{{"conn_id":{conn_id},"frame":{frame}}}"#)
+}
+
+/// A JSON string of that many bytes.
+pub(crate) fn json_of(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}

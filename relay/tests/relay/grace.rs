@@ -1,0 +1,93 @@
+use crate::common::{Client, Relay, to, within};
+
+fn reclaimed() -> (u16, String) {
+    (4404, "binary reclaimed server-id".into())
+}
+
+#[tokio::test]
+async fn a_binary_that_comes_back_in_grace_gets_its_server_id_and_fresh_phones() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut one, _) = relay.phone("a", &mut binary).await;
+        let (mut two, _) = relay.phone("a", &mut binary).await;
+        binary.close(1000).await;
+        relay.until(|health| health.binaries == 0).await;
+
+        let mut binary = relay.binary("a").await;
+        assert_eq!(one.closed().await, reclaimed());
+        assert_eq!(two.closed().await, reclaimed());
+        // The first thing that the new binary hears is a new phone: nothing of those of the old one.
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        binary.send(&to(&conn_id, "1")).await;
+        assert_eq!(phone.frame().await, "1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_binary_that_vanishes_leaves_a_grace_too() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, _) = relay.phone("a", &mut binary).await;
+        drop(binary);
+        relay.until(|health| health.binaries == 0).await;
+        let _binary = relay.binary("a").await;
+        assert_eq!(phone.closed().await, reclaimed());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_may_register_during_grace_and_goes_when_the_binary_comes_back() {
+    within(async {
+        let relay = Relay::start().await;
+        relay.binary("a").await.close(1000).await;
+        relay.until(|health| health.binaries == 0).await;
+        let mut phone = Client::phone(relay.address, "a").await;
+        relay.until(|health| health.phones == 1).await;
+        phone.send("\"nobody reads this\"").await;
+        let mut binary = relay.binary("a").await;
+        assert_eq!(phone.closed().await, reclaimed());
+        relay.phone("a", &mut binary).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expired_grace_closes_the_phones_with_1000() {
+    within(async {
+        let relay = Relay::with(&["--grace", "50ms"]).await;
+        let mut stays = relay.binary("b").await;
+        let (mut untouched, _) = relay.phone("b", &mut stays).await;
+        // Twice, so that the sweeper has slept with nothing to wait for in between.
+        for _ in 0..2 {
+            let mut binary = relay.binary("a").await;
+            let (mut one, _) = relay.phone("a", &mut binary).await;
+            let (mut two, _) = relay.phone("a", &mut binary).await;
+            drop(binary);
+            assert_eq!(one.closed().await, (1000, String::new()));
+            assert_eq!(two.closed().await, (1000, String::new()));
+            let mut late = Client::phone(relay.address, "a").await;
+            assert_eq!(late.closed().await, (4404, "no server with that id".into()));
+        }
+        untouched.send("1").await;
+        assert_eq!(stays.envelope().await["frame"], 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_an_expired_grace_a_binary_claims_anew() {
+    within(async {
+        let relay = Relay::with(&["--grace", "0s"]).await;
+        for _ in 0..3 {
+            let mut binary = relay.binary("a").await;
+            let (mut phone, _) = relay.phone("a", &mut binary).await;
+            binary.close(1000).await;
+            assert_eq!(phone.closed().await, (1000, String::new()));
+        }
+    })
+    .await;
+}

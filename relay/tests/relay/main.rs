@@ -1,0 +1,9 @@
+//! The relay on the wire: each test starts one on a free port and talks to it as binaries and phones do.
+
+mod admission;
+mod closing;
+mod common;
+mod forwarding;
+mod grace;
+mod pressure;
+mod process;
