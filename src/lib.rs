@@ -120,3 +120,8 @@ pub use hash::DefaultHashBuilder;
 pub use membership::Membership;
 pub use registry::Registry;
 pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server, Status};
+
+/// The example of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
