@@ -7,7 +7,6 @@ use crate::builder::Builder;
 use crate::claim::{self, Claim};
 use crate::conn::Conn;
 use crate::counts::Counts;
-use crate::deadlines::Key;
 use crate::displaced::{Cause, Displaced};
 use crate::epoch::Epoch;
 use crate::error::{RegisterError, ServerIdConflict};
@@ -359,8 +358,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
     /// with [`Cause::Expired`].
     ///
-    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. Cost:
-    /// proportional to what expired, whatever the number of server-ids.
+    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. One that is
+    /// set to an earlier deadline meanwhile may be left to the next call. Cost: proportional to what expired,
+    /// whatever the number of server-ids.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -380,7 +380,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         while let Some((key, slot)) = self.index.ledger.deadlines.after(last)
             && key.deadline <= now
         {
-            let applied = slot.apply(|record| transition::expire(record, key.arming));
+            let applied = slot.apply(|record| transition::expire(record, now));
             if let Some(applied) = applied
                 && applied.outcome.is_ok()
             {
@@ -412,12 +412,13 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         let mut last = None;
         loop {
             let (key, slot) = self.index.ledger.deadlines.after(last)?;
-            let armed = slot
+            let deadline = slot
                 .snapshot()
                 .as_ref()
-                .and_then(|record| Key::of(record.arming()?));
-            if armed == Some(key) {
-                return Some(key.deadline);
+                .and_then(|record| Some(record.arming()?.deadline));
+            // A later one has an entry further on; an earlier one was set just now.
+            if deadline.is_some_and(|deadline| deadline <= key.deadline) {
+                return deadline;
             }
             last = Some(key);
         }

@@ -4,6 +4,7 @@
 //! times, and installs what it decided.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::displaced::Cause;
 use crate::epoch::Epoch;
@@ -139,10 +140,11 @@ pub(crate) fn grace<C: ?Sized>(
     Ok((Some(waiting), ()))
 }
 
-/// The binary and all phones out, if this arming is still the one that counts.
-pub(crate) fn expire<C: ?Sized>(record: &Record<C>, arming: u64) -> Decision<C, (), NotHeld> {
+/// The binary and all phones out, if the grace is over. Which deadline of several made the caller look
+/// does not matter: only the one that stands in the record counts.
+pub(crate) fn expire<C: ?Sized>(record: &Record<C>, now: Instant) -> Decision<C, (), NotHeld> {
     match record.arming() {
-        Some(grace) if grace.arming == Some(arming) => Ok((None, ())),
+        Some(grace) if grace.deadline <= now => Ok((None, ())),
         _ => Err(NotHeld),
     }
 }

@@ -166,12 +166,23 @@ fn grace_keeps_binary_epoch_and_phones() {
 }
 
 #[test]
-fn expiry_ends_the_arming_that_it_names_and_no_other() {
+fn expiry_ends_a_grace_that_is_over_and_no_other() {
     let (mine, _) = epochs();
-    assert!(retires(expire(&in_grace(mine, 7), 7)));
-    assert!(expire(&in_grace(mine, 8), 7).is_err());
-    assert!(expire(&held(mine), 7).is_err());
-    assert!(expire(&vacant(), 7).is_err());
+    let mut record = in_grace(mine, 7);
+    let deadline = record.arming().unwrap().deadline;
+    assert!(retires(expire(&record, deadline)));
+    let just_before = deadline.checked_sub(Duration::from_nanos(1)).unwrap();
+    assert!(expire(&record, just_before).is_err());
+    record.tenure.as_mut().unwrap().grace = Some(Grace {
+        deadline,
+        arming: None,
+    });
+    assert!(
+        expire(&record, deadline).is_err(),
+        "it never ends by itself"
+    );
+    assert!(expire(&held(mine), deadline).is_err());
+    assert!(expire(&vacant(), deadline).is_err());
 }
 
 #[test]
