@@ -6,6 +6,7 @@
 )]
 
 pub mod driver;
+pub mod linear;
 pub mod model;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
