@@ -8,6 +8,7 @@
 pub mod driver;
 pub mod linear;
 pub mod model;
+pub mod player;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
