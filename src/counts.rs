@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::record::Record;
+use crate::switch;
 
 /// How many connections a registry holds.
 ///
@@ -85,6 +86,7 @@ impl StripedCounts {
             (&stripe.in_grace, change.in_grace),
         ] {
             if by != 0 {
+                switch::point();
                 counter.fetch_add(by, Ordering::Relaxed);
             }
         }
@@ -96,7 +98,10 @@ impl StripedCounts {
             let sum: isize = self
                 .stripes
                 .iter()
-                .map(|stripe| counter(stripe).load(Ordering::Relaxed))
+                .map(|stripe| {
+                    switch::point();
+                    counter(stripe).load(Ordering::Relaxed)
+                })
                 .sum();
             usize::try_from(sum).unwrap_or(0)
         };

@@ -7,6 +7,7 @@ use crossbeam_skiplist::base::SkipList;
 
 use crate::record::Grace;
 use crate::slot::Slot;
+use crate::switch;
 
 /// A deadline, and the number of the arming that set it: no two armings share a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,11 +59,13 @@ impl<C: ?Sized> Queue<C> {
 
 impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>) {
+        switch::point();
         let pin = &epoch::pin();
         self.0.insert(key, Arc::downgrade(slot), pin).release(pin);
     }
 
     fn remove(&self, key: Key) {
+        switch::point();
         let pin = &epoch::pin();
         if let Some(entry) = self.0.remove(&key, pin) {
             entry.release(pin);
@@ -70,6 +73,7 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     }
 
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)> {
+        switch::point();
         let pin = &epoch::pin();
         let bound = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut entry = self.0.lower_bound(bound, pin)?;

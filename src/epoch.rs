@@ -2,6 +2,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::switch;
+
 /// The identity of a claim: unique in this process and never reused.
 ///
 /// Of two claims whose calls do not overlap in time, the later has the larger epoch. Between claims
@@ -16,6 +18,7 @@ impl Epoch {
     /// and a draw that happens after another one comes after it in that order.
     pub(crate) fn draw() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        switch::point();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self(NonZeroU64::new(number).expect("2^64 claims outlast every process"))
     }

@@ -10,6 +10,7 @@ use crate::conn::Conn;
 use crate::ledger::{Change, Ledger};
 use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
+use crate::switch;
 
 /// How many removed slots a thread gathers before it asks whether they can be freed. Asking costs a
 /// barrier on every core, and what waits is only slots: no connection stands in a removed one.
@@ -45,6 +46,7 @@ impl<C: ?Sized> Index<C> {
     /// The record of a server-id. The index is left before it is returned: whatever the caller drops, it
     /// drops outside.
     pub(crate) fn snapshot(&self, hash: u64, server_id: &str) -> Option<Snapshot<C>> {
+        switch::point();
         let pin = self.slots.guard();
         let (key, ()) = self.slots.get_key_value(&Probe { hash, server_id }, &pin)?;
         Some(key.slot.snapshot())
@@ -52,6 +54,7 @@ impl<C: ?Sized> Index<C> {
 
     /// The slot of a server-id. It may be retired by the time it is looked into.
     pub(crate) fn slot(&self, hash: u64, server_id: &str) -> Option<Arc<Slot<C>>> {
+        switch::point();
         let pin = self.slots.guard();
         let (key, ()) = self.slots.get_key_value(&Probe { hash, server_id }, &pin)?;
         Some(Arc::clone(&key.slot))
@@ -75,6 +78,7 @@ impl<C: ?Sized> Index<C> {
     }
 
     fn insert(&self, slot: &Arc<Slot<C>>) -> bool {
+        switch::point();
         let pin = self.slots.guard();
         let key = Key {
             hash: slot.hash,
@@ -83,6 +87,7 @@ impl<C: ?Sized> Index<C> {
         if self.slots.try_insert(key, (), &pin).is_err() {
             return false;
         }
+        switch::point();
         // A resize that nobody finishes makes every later lookup search two tables, and only writes help
         // it along. So whoever grew the index finishes: this is what an iterator does before it starts.
         let _ = self.slots.iter(&pin);
@@ -91,6 +96,7 @@ impl<C: ?Sized> Index<C> {
 
     /// Removes a retired slot. A successor with the same server-id stays.
     pub(crate) fn remove(&self, slot: &Arc<Slot<C>>) {
+        switch::point();
         let pin = self.slots.guard();
         let _ = self.slots.remove_if(
             &Probe {
@@ -104,6 +110,7 @@ impl<C: ?Sized> Index<C> {
 
     /// All slots that were there throughout, and perhaps some that came or went meanwhile.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot<C>>> {
+        switch::point();
         let pin = self.slots.guard();
         self.slots
             .keys(&pin)

@@ -8,6 +8,7 @@ use crate::deadlines::{Deadlines, Key, Queue};
 use crate::index::Index;
 use crate::record::{Grace, Record};
 use crate::slot::Slot;
+use crate::switch;
 
 /// What a registry keeps beside its server-ids, and its settings. Every slot shares it, so that guards
 /// need nothing but their slot.
@@ -64,11 +65,20 @@ impl<C: ?Sized> Ledger<C> {
         if let Some(key) = change.disarmed {
             self.deadlines.remove(key);
         }
+        switch::point();
         if change.retired
             && let Some(index) = self.index.upgrade()
         {
             index.remove(slot);
         }
+    }
+
+    /// No arming before this call has such a number or a larger one.
+    ///
+    /// `Relaxed` suffices: whoever has seen a grace has seen its number drawn.
+    pub(crate) fn next_arming(&self) -> u64 {
+        switch::point();
+        self.armings.load(Ordering::Relaxed)
     }
 
     /// A grace that ends `after` from now. What `Instant` cannot hold means never.

@@ -107,6 +107,7 @@ mod record;
 mod registry;
 mod slot;
 mod snapshot;
+mod switch;
 mod transition;
 
 pub use builder::Builder;

@@ -358,8 +358,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
     /// with [`Cause::Expired`].
     ///
-    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. One that is
-    /// set to an earlier deadline meanwhile may be left to the next call. Cost: proportional to what expired,
+    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. One that
+    /// is set to an earlier deadline while this runs may be left to the next call. Cost: proportional to what expired,
     /// whatever the number of server-ids.
     ///
     /// ```
@@ -377,16 +377,22 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     pub fn expire(&self, now: Instant) -> Vec<Displaced<C>> {
         let mut expired = Vec::new();
         let mut last = None;
+        let newer = self.index.ledger.next_arming();
         while let Some((key, slot)) = self.index.ledger.deadlines.after(last)
             && key.deadline <= now
         {
+            last = Some(key);
+            // Claimed again since it expired below, and in grace again: that is for the next call.
+            let again = |out: &Displaced<C>| out.server_id == slot.server_id;
+            if key.arming >= newer && expired.iter().any(again) {
+                continue;
+            }
             let applied = slot.apply(|record| transition::expire(record, now));
             if let Some(applied) = applied
                 && applied.outcome.is_ok()
             {
                 expired.push(Displaced::of(&slot, applied.before, Cause::Expired));
             }
-            last = Some(key);
         }
         expired
     }

@@ -4,6 +4,7 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use crate::ledger::{Change, Ledger};
 use crate::record::Record;
+use crate::switch;
 use crate::transition::Decision;
 
 /// A snapshot of a slot's record; `None` is a retired slot. Usually it writes to no reference count,
@@ -43,6 +44,7 @@ impl<C: ?Sized> Slot<C> {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot<C> {
+        switch::point();
         self.cell.load()
     }
 
@@ -59,7 +61,7 @@ impl<C: ?Sized> Slot<C> {
         self: &Arc<Self>,
         mut decide: impl FnMut(&Record<C>) -> Decision<C, T, E>,
     ) -> Option<Applied<C, Result<T, E>>> {
-        let mut before = self.cell.load();
+        let mut before = self.snapshot();
         loop {
             let record = before.as_deref()?;
             let (next, value) = match decide(record) {
@@ -70,6 +72,7 @@ impl<C: ?Sized> Slot<C> {
                 }
             };
             let change = Change::between(Some(record), next.as_ref());
+            switch::point();
             let found = self.cell.compare_and_swap(&before, next.map(Arc::new));
             if same(&before, &found) {
                 self.ledger.settle(self, &change);

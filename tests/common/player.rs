@@ -373,7 +373,10 @@ impl<'a> Player<'a> {
             11 => {
                 drop(self.record(
                     |_| registry.expire(at(60)),
-                    |out| Call::Expire(out.first().map(displaced)),
+                    |out| {
+                        assert!(out.len() <= 1, "one server-id expired twice in one call");
+                        Call::Expire(out.first().map(displaced))
+                    },
                 ));
             }
             12..=14 => {

@@ -1,0 +1,389 @@
+//! Every interleaving of small programs, or many of larger ones, on the real papaya, arc-swap and skip list: under
+//! the scheduler of shuttle, which decides at each step who goes on.
+//!
+//! `RUSTFLAGS="--cfg switchboard_shuttle" cargo test --release --test schedules`
+//!
+//! A failure prints the schedule; `shuttle::replay` runs it again.
+#![cfg(switchboard_shuttle)]
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::linear::{is_linearizable, smallest_window};
+use common::model::Server;
+use common::player::{MAX_PHONES, Player, Shared, look};
+use common::{Living, Wire, assert_counts_are_exact, at, labelled, wire};
+use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, Runner, thread};
+use switchboard::{Cause, Claim, Conn, Counts, Membership, Registry, Status};
+
+/// Asks for more than the quick run: a factor.
+fn factor() -> usize {
+    let factor = std::env::var("SWITCHBOARD_SCHEDULES");
+    factor.map_or(1, |factor| factor.parse().expect("a number"))
+}
+
+fn explore(
+    scheduler: impl Scheduler + 'static,
+    program: impl Fn() + Send + Sync + 'static,
+) -> usize {
+    let mut config = Config::new();
+    config.max_steps = shuttle::MaxSteps::FailAfter(100_000);
+    Runner::new(scheduler, config).run(program)
+}
+
+/// Every schedule there is.
+fn exhaust(name: &str, program: impl Fn() + Send + Sync + 'static) {
+    let schedules = explore(DfsScheduler::new(None, false), program);
+    println!("{name}: all {schedules} schedules");
+    assert!(schedules > 10, "{schedules} schedules: nothing was raced");
+}
+
+/// What is true whenever no call is in flight.
+fn assert_at_rest(registry: &Registry<Wire>) {
+    assert_counts_are_exact(registry);
+    let mut deadlines = registry
+        .servers()
+        .filter_map(|server| match server.status() {
+            Status::Grace { deadline } => Some(deadline),
+            Status::Held | Status::Vacant => None,
+        });
+    let earliest = deadlines.by_ref().min();
+    assert_eq!(
+        registry.next_deadline(),
+        earliest,
+        "the queue is not what the records say"
+    );
+}
+
+/// A generated program: what each thread calls is decided by the seed and by what it got so far. All results
+/// and the final state must be explained by the model.
+fn generated(seed: u64, threads: u32, calls: usize) {
+    let registry: Registry<Wire> = Registry::builder().max_phones(MAX_PHONES).build();
+    let shared = Arc::new(Shared::default());
+    let players: Vec<_> = (0..threads)
+        .map(|thread| {
+            let (registry, shared) = (registry.clone(), Arc::clone(&shared));
+            thread::spawn(move || Player::new(&registry, "s", &shared, thread, seed).play(calls))
+        })
+        .collect();
+    let histories: Vec<_> = players
+        .into_iter()
+        .map(|player| player.join().unwrap())
+        .collect();
+    let last = look(&registry, "s");
+    assert!(
+        is_linearizable(&Server::default(), &histories, |end| *end == last),
+        "program {seed}, which ended in {last:?}, cannot be explained: {}",
+        smallest_window(&Server::default(), &histories),
+    );
+    assert_at_rest(&registry);
+    drop(registry.drain());
+    assert_eq!(registry.counts(), Counts::default());
+    assert_eq!(registry.next_deadline(), None);
+}
+
+fn generated_programs(scheduler: impl Fn(u64, usize) -> Box<dyn Scheduler + Send>) {
+    const SCHEDULES: usize = 40;
+    let mut total = 0;
+    for seed in 0..1_500 * factor() as u64 {
+        let (threads, calls) =
+            [(2, 6), (3, 4), (4, 3), (2, 12)][usize::try_from(seed % 4).unwrap()];
+        total += explore(scheduler(seed, SCHEDULES), move || {
+            generated(seed, threads, calls)
+        });
+    }
+    println!("{total} schedules");
+}
+
+#[test]
+fn generated_programs_under_random_schedules_are_linearizable() {
+    generated_programs(|seed, schedules| Box::new(RandomScheduler::new_from_seed(seed, schedules)));
+}
+
+#[test]
+fn generated_programs_under_adversarial_schedules_are_linearizable() {
+    generated_programs(|seed, schedules| Box::new(PctScheduler::new_from_seed(seed, 3, schedules)));
+}
+
+/// Two threads, each with a closure of its own.
+fn race<A: Send + 'static, B: Send + 'static>(
+    one: impl FnOnce() -> A + Send + 'static,
+    other: impl FnOnce() -> B + Send + 'static,
+) -> (A, B) {
+    let one = thread::spawn(one);
+    let other = thread::spawn(other);
+    (one.join().unwrap(), other.join().unwrap())
+}
+
+fn registry() -> Registry<Wire> {
+    Registry::new()
+}
+
+fn claim(registry: &Registry<Wire>) -> Claim<Wire> {
+    registry.claim_server("s", wire("b")).unwrap()
+}
+
+#[test]
+fn a_claim_beside_the_retirement_of_its_slot_holds() {
+    exhaust("claim and retire", || {
+        let registry = registry();
+        let old = claim(&registry);
+        let mine = registry.clone();
+        let (released, new) = race(
+            move || old.release(),
+            move || mine.claim_server("s", wire("new")),
+        );
+        assert!(released);
+        if let Ok(new) = new {
+            assert!(new.is_current());
+            assert_eq!(registry.binary_for("s").unwrap().conn_id(), "new");
+            assert_eq!(registry.servers().count(), 1);
+        } else {
+            assert!(registry.server("s").is_none());
+        }
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn two_claims_beside_the_retirement_of_their_slot_have_one_winner() {
+    exhaust("claim and claim and retire", || {
+        let registry = registry();
+        let old = claim(&registry);
+        let (one, other) = (registry.clone(), registry.clone());
+        let first = thread::spawn(move || one.claim_server("s", wire("one")).map_err(drop));
+        let (released, second) = race(
+            move || old.release(),
+            move || other.claim_server("s", wire("other")).map_err(drop),
+        );
+        let first = first.join().unwrap();
+        assert!(released);
+        let winners = [&first, &second].into_iter().flatten();
+        assert!(winners.clone().count() <= 1);
+        assert_eq!(
+            winners.clone().filter(|claim| claim.is_current()).count(),
+            winners.count()
+        );
+    });
+}
+
+#[test]
+fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
+    exhaust("register and release", || {
+        let registry = registry();
+        let binary = claim(&registry);
+        let mine = registry.clone();
+        let (released, phone) = race(
+            move || binary.release(),
+            move || mine.register_phone("s", wire("p")),
+        );
+        assert!(released);
+        assert_eq!(registry.phones_for("s").len(), usize::from(phone.is_ok()));
+        if let Ok(phone) = phone {
+            assert!(phone.is_registered() && phone.binary().is_none());
+        }
+        assert!(registry.server("s").is_none());
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
+    exhaust("expire and reclaim", || {
+        let registry = registry();
+        claim(&registry).release_after(Duration::ZERO);
+        registry.register_phone("s", wire("p")).unwrap().detach();
+        let (one, other) = (registry.clone(), registry.clone());
+        let (expired, reclaimed) = race(
+            move || one.expire(at(1)),
+            move || {
+                other
+                    .claim_server("s", wire("new"))
+                    .expect("nobody is there")
+            },
+        );
+        let displaced = reclaimed.displaced();
+        assert_eq!(expired.len() + displaced.iter().count(), 1);
+        assert!(
+            expired
+                .iter()
+                .chain(displaced)
+                .all(|out| out.phones.len() == 1)
+        );
+        assert!(reclaimed.is_current());
+        assert_eq!(registry.next_deadline(), None);
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
+    exhaust("take over and drop", || {
+        let registry = registry();
+        let old = claim(&registry);
+        let conflict = registry.claim_server("s", wire("new")).unwrap_err();
+        let ((), new) = race(move || drop(old), move || conflict.take_over().unwrap());
+        assert!(new.is_current());
+        assert_eq!(registry.servers().count(), 1);
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
+    exhaust("release after and expire", || {
+        let registry = registry();
+        let binary = claim(&registry);
+        let mine = registry.clone();
+        let (_, expired) = race(
+            move || binary.release_after(Duration::ZERO),
+            move || {
+                let seen = mine.counts().in_grace > 0
+                    || matches!(
+                        mine.server("s").map(|s| s.status()),
+                        Some(Status::Grace { .. })
+                    );
+                let expired = mine.expire(at(1)).len();
+                assert!(!seen || expired == 1, "seen in grace, and not expired");
+                expired
+            },
+        );
+        assert_eq!(expired + registry.expire(at(1)).len(), 1);
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
+    exhaust("arm anew and expire", || {
+        let registry = registry();
+        let epoch = claim(&registry).detach();
+        registry.release_claim_after("s", epoch, Duration::ZERO);
+        let (one, other) = (registry.clone(), registry.clone());
+        let (in_time, expired) = race(
+            move || one.release_claim_after("s", epoch, Duration::from_secs(3600)),
+            move || other.expire(at(1)).len(),
+        );
+        assert_eq!(usize::from(in_time) + expired, 1);
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn server_shows_one_instant_beside_a_take_over() {
+    exhaust("server and take over", || {
+        let registry = registry();
+        let _old = registry.claim_server("s", labelled("b", 1)).unwrap();
+        registry
+            .register_phone("s", labelled("p", 1))
+            .unwrap()
+            .detach();
+        let conflict = registry.claim_server("s", labelled("b", 2)).unwrap_err();
+        let (mine, other) = (registry.clone(), registry.clone());
+        let (server, new) = race(
+            move || mine.server("s").unwrap(),
+            move || {
+                let new = conflict.take_over().unwrap();
+                other
+                    .register_phone("s", labelled("p", 2))
+                    .unwrap()
+                    .detach();
+                new
+            },
+        );
+        let binary = server.binary().unwrap().label;
+        assert!(server.phones().iter().all(|phone| phone.label == binary));
+        drop(new);
+    });
+}
+
+#[test]
+fn a_drain_beside_a_registration_loses_nobody() {
+    exhaust("drain and register", || {
+        let living = Living::default();
+        let registry = registry();
+        let binary = registry.claim_server("s", living.wire("b")).unwrap();
+        let (one, other) = (registry.clone(), registry.clone());
+        let phone = living.wire("p");
+        let (out, phone) = race(
+            move || one.drain(),
+            move || other.register_phone("s", phone),
+        );
+        let handed_out: usize = out.iter().map(|out| out.phones.len()).sum();
+        assert!(out.iter().all(|out| out.cause == Cause::Drained));
+        assert_eq!(handed_out, usize::from(phone.is_ok()));
+        assert!(phone.as_ref().map_or(true, |phone| !phone.is_registered()));
+        drop((out, phone, binary));
+        assert_eq!(living.count(), 0, "not dropped at once");
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn two_evictions_hand_everybody_out_once() {
+    exhaust("evict and evict", || {
+        let registry = registry();
+        let binary = claim(&registry);
+        let phone = registry.register_phone("s", wire("p")).unwrap();
+        let mine = registry.clone();
+        let (one, other) = race(move || mine.evict_server("s"), move || binary.evict());
+        assert_eq!(one.iter().chain(&other).count(), 1);
+        assert!(!phone.is_registered());
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
+    exhaust("membership and unregister", || {
+        let registry = registry();
+        let _binary = claim(&registry);
+        let phone = registry.register_phone("s", wire("p")).unwrap();
+        registry.register_phone("s", wire("q")).unwrap().detach();
+        let gone = Arc::new(AtomicUsize::new(0));
+        let (mine, flag) = (registry.clone(), Arc::clone(&gone));
+        let (phone, ()) = race(
+            move || {
+                let was_gone = gone.load(SeqCst) == 2;
+                assert!(
+                    !was_gone || phone.binary().is_none(),
+                    "a binary after the end"
+                );
+                phone
+            },
+            move || {
+                assert!(mine.unregister_phone("s", "q").is_some());
+                flag.store(1, SeqCst);
+                assert!(mine.unregister_phone("s", "p").is_some());
+                flag.store(2, SeqCst);
+            },
+        );
+        assert!(!phone.is_registered());
+        assert!(!Membership::unregister(phone));
+        assert_at_rest(&registry);
+    });
+}
+
+/// The tests above are worth something only if the scheduler can come in between: it does.
+#[test]
+fn the_scheduler_comes_in_between() {
+    static WINNERS: Mutex<Vec<(bool, bool)>> = Mutex::new(Vec::new());
+    explore(RandomScheduler::new_from_seed(0, 1_000), || {
+        let registry = registry();
+        let (one, other) = (registry.clone(), registry.clone());
+        let (one, other) = race(
+            move || one.claim_server("s", wire("one")).is_ok(),
+            move || other.claim_server("s", wire("other")).is_ok(),
+        );
+        WINNERS.lock().unwrap().push((one, other));
+    });
+    // Neither claim is dropped before the other is made, in some schedules.
+    let winners = WINNERS.lock().unwrap();
+    for outcome in [(true, false), (false, true), (true, true)] {
+        assert!(winners.contains(&outcome), "{outcome:?} never happened");
+    }
+}
