@@ -43,8 +43,8 @@ impl<C: ?Sized> Builder<C> {
 }
 
 impl<C: ?Sized, S> Builder<C, S> {
-    /// Room for this many server-ids from the start: none of the first `capacity` claims has to grow the
-    /// index. It never shrinks below that. The default is none.
+    /// Room for this many server-ids from the start, so that the index need not grow until then. It never
+    /// shrinks below that. The default is none.
     ///
     /// # Panics
     ///

@@ -195,19 +195,17 @@ pub(crate) fn claim<C: ?Sized>(
     conn: Arc<C>,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {
     loop {
-        let Some(slot) = index.slot(hash, server_id) else {
-            let epoch = Epoch::draw();
-            let record = Record::held(Arc::clone(&conn), epoch);
-            match index.insert_held(hash, server_id, record) {
-                Some(slot) => return Ok(Claim::new(slot, conn, epoch, None)),
-                None => continue,
-            }
-        };
         let epoch = Epoch::draw();
-        let applied = slot.apply(|record| transition::claim(record, &conn, epoch));
-        match applied {
-            Some(applied) => return settle(index, slot, conn, epoch, applied),
-            None => index.remove(&slot),
+        let mut retired = None;
+        if let Some(slot) = index.slot(hash, server_id) {
+            match slot.apply(|record| transition::claim(record, &conn, epoch)) {
+                Some(applied) => return settle(index, slot, conn, epoch, applied),
+                None => retired = Some(slot),
+            }
+        }
+        let record = Record::held(Arc::clone(&conn), epoch);
+        if let Some(slot) = index.insert_held(hash, server_id, retired.as_ref(), record) {
+            return Ok(Claim::new(slot, conn, epoch, None));
         }
     }
 }
@@ -224,11 +222,9 @@ pub(crate) fn take_over<C: ?Sized>(
     } = conflict;
     let epoch = Epoch::draw();
     let applied = slot.apply(|record| transition::take_over(record, incumbent_epoch, &conn, epoch));
-    if let Some(applied) = applied {
-        settle(&index, slot, conn, epoch, applied)
-    } else {
-        index.remove(&slot);
-        claim(&index, slot.hash, &slot.server_id, conn)
+    match applied {
+        Some(applied) => settle(&index, slot, conn, epoch, applied),
+        None => claim(&index, slot.hash, &slot.server_id, conn),
     }
 }
 

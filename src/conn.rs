@@ -36,7 +36,8 @@ pub trait Conn: Send + Sync + 'static {
     /// The name of this connection among the phones of its server-id.
     ///
     /// It must be stable and cheap. The registry reads it once, when the connection is registered as a
-    /// phone, and never while it holds anything that another thread could wait for.
+    /// phone, and never while it holds anything that another thread could wait for. The message of a
+    /// [`RegisterError`](crate::RegisterError) reads it again.
     fn conn_id(&self) -> &str;
 
     /// Queues a frame for the peer. Must not block.

@@ -9,7 +9,7 @@ use crate::slot::Slot;
 
 /// The server-id is held by another binary. Nothing has changed, and the rejected connection is in here.
 ///
-/// Either close that connection, or find out whether the incumbent is still alive and, if it is not,
+/// It keeps the whole registry alive: don't keep it for long. Either close that connection, or find out whether the incumbent is still alive and, if it is not,
 /// [`take_over`](Self::take_over).
 #[derive(thiserror::Error)]
 pub struct ServerIdConflict<C: ?Sized> {

@@ -69,7 +69,7 @@ impl<C: ?Sized> Ledger<C> {
         if change.retired
             && let Some(index) = self.index.upgrade()
         {
-            index.remove(slot);
+            index.retire(slot);
         }
     }
 

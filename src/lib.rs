@@ -68,9 +68,10 @@
 //! [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest, and
 //! otherwise off by at most what those calls change that overlap it.
 //!
-//! Writes are lock-free but for one case: the claim of a new server-id that finds the index full grows it, and
-//! claims of other new server-ids help and wait for that. [`Builder::capacity`] avoids it. Lookups, and all
-//! operations on server-ids that exist, go on meanwhile.
+//! Lookups never wait. A write can wait in one case: the index has no room left, or too many places of removed
+//! server-ids, and is copied. The claim that meets this does the work, and those that add or remove server-ids
+//! meanwhile help and wait: a fraction of a second at a million server-ids. What changes a server-id that is and stays
+//! in the index goes on: registering, releasing with phones left, taking over.
 //!
 //! # Async
 //!
@@ -87,6 +88,10 @@
 //! - A thread has eight cheap snapshots at a time. Further ones count references, which is slower and no less
 //!   right.
 //! - A write costs more the more threads have ever used the crate at the same time: it looks at a list of them.
+//! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
+//!   by then, and panics.
+//! - The places of up to 1,024 server-ids that nobody holds (1 MiB of names) stay for a while, empty, and up to 256 more
+//!   in each thread that removed them.
 //! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
 

@@ -20,8 +20,9 @@ use crate::transition::{self, Refusal, Whose};
 
 /// The registry of a relay: which binary holds a server-id, and which phones belong to it.
 ///
-/// This is a handle: a clone is the same registry. It lives as long as any handle; claims and
-/// memberships may outlive it, and keep what belongs to their own server-id.
+/// This is a handle: a clone is the same registry. It lives as long as any handle, and as any
+/// [`ServerIdConflict`], which may still need it. Claims and memberships may outlive it, and keep what belongs
+/// to their own server-id.
 ///
 /// Operations on one server-id are linearizable. Lookups never block and allocate nothing.
 pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
@@ -58,8 +59,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// [`Cause::Reclaimed`].
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record. The
-    /// claim of a new server-id allocates a place for it; the one that finds the index full grows it, and
-    /// other claims of new server-ids wait for that. [`Builder::capacity`] avoids it.
+    /// claim of a new server-id allocates a place for it. One of them in many finds no room in the index, and copies
+    /// it: it and others that add or remove server-ids wait for that.
     ///
     /// # Errors
     ///
@@ -279,7 +280,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Binary, phones, epoch and status of a server-id at one instant. `None`: nobody holds it, and it has
     /// no phones.
     ///
-    /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for), and two reference counts.
+    /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for), and a few reference counts.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -300,8 +301,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// All server-ids. Each item is one instant; together they are weakly consistent: a server-id that was
     /// there throughout is seen once, one that came or went meanwhile may be seen or not.
     ///
-    /// Cost: one pass over the index, and an allocation for the list of places. Nothing is held while
-    /// the iterator lives.
+    /// Cost: one pass over the index, and an allocation for the list of places; it waits for a copy of the index
+    /// that is under way. Nothing is held while the iterator lives.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -358,8 +359,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
     /// with [`Cause::Expired`].
     ///
-    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. One that
-    /// is set to an earlier deadline while this runs may be left to the next call. Cost: proportional to what expired,
+    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. One whose
+    /// deadline moves while this runs may be left to the next call. Cost: proportional to what expired,
     /// whatever the number of server-ids.
     ///
     /// ```
@@ -381,10 +382,10 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         while let Some((key, slot)) = self.index.ledger.deadlines.after(last)
             && key.deadline <= now
         {
-            last = Some(key);
             // Claimed again since it expired below, and in grace again: that is for the next call.
             let again = |out: &Displaced<C>| out.server_id == slot.server_id;
             if key.arming >= newer && expired.iter().any(again) {
+                last = Some(key);
                 continue;
             }
             let applied = slot.apply(|record| transition::expire(record, now));
@@ -392,6 +393,10 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
                 && applied.outcome.is_ok()
             {
                 expired.push(Displaced::of(&slot, applied.before, Cause::Expired));
+                // From the front once more: a deadline may have moved there from further on.
+                last = None;
+            } else {
+                last = Some(key);
             }
         }
         expired
@@ -399,7 +404,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// The earliest deadline of a grace: when [`expire`](Self::expire) has something to do next.
     ///
-    /// Consistency: a grace that was there throughout is seen. Cost: one search in the queue of deadlines.
+    /// Consistency: a grace whose deadline does not move while this runs is seen. Cost: one search in the queue
+    /// of deadlines.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -416,25 +422,27 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let mut last = None;
-        loop {
-            let (key, slot) = self.index.ledger.deadlines.after(last)?;
+        // Not always that of an entry that was passed: a deadline may have moved, to before us even.
+        let mut earliest: Option<Instant> = None;
+        while let Some((key, slot)) = self.index.ledger.deadlines.after(last) {
             let deadline = slot
                 .snapshot()
                 .as_ref()
                 .and_then(|record| Some(record.arming()?.deadline));
-            // A later one has an entry further on; an earlier one was set just now.
-            if deadline.is_some_and(|deadline| deadline <= key.deadline) {
-                return deadline;
+            earliest = earliest.into_iter().chain(deadline).min();
+            if earliest.is_some_and(|earliest| earliest <= key.deadline) {
+                break;
             }
             last = Some(key);
         }
+        earliest
     }
 
     /// Empties the registry, for shutdown: everything that was in it throughout is out and handed over,
     /// with [`Cause::Drained`].
     ///
     /// Consistency: one instant for each server-id. What is claimed while it runs may stay: refuse new
-    /// connections first. Cost: one pass over the index, and one compare-and-swap a server-id.
+    /// connections first. Cost: as [`servers`](Self::servers), and one compare-and-swap a server-id.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

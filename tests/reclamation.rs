@@ -8,8 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicIsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicIsize, AtomicUsize};
 use std::time::Duration;
 
 use common::{Living, Wire, at, seconds, wire};
@@ -18,6 +18,7 @@ use switchboard::{Claim, Counts, Registry};
 struct Counting;
 
 static BYTES: AtomicIsize = AtomicIsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -28,6 +29,7 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size().cast_signed(), Relaxed);
+        LARGEST.fetch_max(layout.size(), Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
@@ -243,6 +245,25 @@ fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
     }
     drop(registry.expire(at(1)));
     assert!(registry.server(server_id).is_none());
+}
+
+/// papaya copies its table when a probe sequence is full of removed keys. One server-id in a loop would fill its
+/// own again and again, at the expense of all that are registered.
+#[test]
+fn a_server_id_that_comes_and_goes_does_not_make_the_index_copy_itself() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    for i in 0..20_000 {
+        let claim = registry.claim_server(&i.to_string(), wire("b"));
+        claim.unwrap().detach();
+    }
+    LARGEST.store(0, Relaxed);
+    for turn in 0..50_000 {
+        let server_id = format!("in a loop {}", turn % 500);
+        drop(registry.claim_server(&server_id, wire("b")).unwrap());
+    }
+    let largest = LARGEST.load(Relaxed);
+    assert!(largest < 64 * 1024, "{largest} bytes at once: a table");
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! One test for each defect that was found and mended, named after what went wrong.
+
+mod common;
+
+use std::cell::RefCell;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use common::{Wire, assert_counts_are_exact, at, seconds, wire};
+use switchboard::{Claim, Counts, Registry};
+
+/// The destructor of a thread-local ran after papaya's own, and the release in it took the process down.
+#[test]
+fn a_claim_dropped_at_the_end_of_its_thread_aborted_the_process() {
+    thread_local! {
+        static KEPT: RefCell<Vec<Claim<Wire>>> = const { RefCell::new(Vec::new()) };
+    }
+    let registry: Registry<Wire> = Registry::new();
+    // So many that have gone that each further one makes the index remove another.
+    for i in 0..3_000 {
+        drop(registry.claim_server(&i.to_string(), wire("b")).unwrap());
+    }
+    let mine = registry.clone();
+    let ended = thread::spawn(move || {
+        KEPT.with_borrow_mut(|kept| {
+            for server_id in ["s", "t"] {
+                kept.push(mine.claim_server(server_id, wire("b")).unwrap());
+            }
+        });
+    });
+    assert!(ended.join().is_ok());
+    assert_eq!(registry.counts(), Counts::default());
+    assert_eq!(registry.servers().count(), 0);
+    assert!(registry.claim_server("s", wire("b")).is_ok());
+}
+
+/// The walk over the deadlines goes forward, and a deadline that moved to an earlier time moved behind it.
+#[test]
+fn an_expiry_missed_graces_that_were_over_all_the_time() {
+    const SERVERS: usize = 64;
+    for _ in 0..300 {
+        let registry: Registry<Wire> = Registry::new();
+        let epochs: Vec<_> = (0..SERVERS)
+            .map(|i| {
+                let server_id = i.to_string();
+                let claim = registry.claim_server(&server_id, wire("b")).unwrap();
+                let epoch = claim.detach();
+                registry.release_claim_after(&server_id, epoch, seconds(10));
+                (server_id, epoch)
+            })
+            .collect();
+        let barrier = Barrier::new(2);
+        let expired = thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                for (server_id, epoch) in epochs.iter().rev() {
+                    registry.release_claim_after(server_id, *epoch, seconds(5));
+                }
+            });
+            barrier.wait();
+            registry.expire(at(20)).len()
+        });
+        assert_eq!(expired, SERVERS);
+    }
+}
+
+/// The same for the question when the next one is due.
+#[test]
+fn the_next_deadline_was_none_though_a_grace_was_there_all_the_time() {
+    let registry: Registry<Wire> = Registry::new();
+    let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
+    registry.release_claim_after("s", epoch, seconds(10));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..50_000 {
+                registry.release_claim_after("s", epoch, seconds(5));
+                registry.release_claim_after("s", epoch, seconds(10));
+            }
+            done.store(true, Relaxed);
+        });
+        while !done.load(Relaxed) {
+            assert!(registry.next_deadline().is_some());
+        }
+    });
+}
+
+/// What has gone lingers in the index for a while. It must not be seen there, and is replaced or removed.
+#[test]
+fn places_that_linger_are_neither_seen_nor_counted() {
+    let registry: Registry<Wire> = Registry::new();
+    for round in 0..3 {
+        for i in 0..2_500 {
+            let server_id = i.to_string();
+            let claim = registry.claim_server(&server_id, wire("b")).unwrap();
+            assert!(claim.displaced().is_none(), "round {round}");
+            drop(claim);
+            assert!(registry.server(&server_id).is_none());
+            assert!(registry.binary_for(&server_id).is_none());
+            assert!(registry.phones_for(&server_id).is_empty());
+            assert!(registry.register_phone(&server_id, wire("p")).is_err());
+            assert!(registry.evict_server(&server_id).is_none());
+            assert!(!registry.release_server(&server_id));
+        }
+    }
+    assert_eq!(registry.servers().count(), 0);
+    assert!(registry.drain().is_empty());
+    assert_counts_are_exact(&registry);
+}
