@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use papaya::{Compute, Equivalent, HashMap, Operation, ResizeMode};
+use papaya::{Compute, Equivalent, Guard, HashMap, Operation, ResizeMode};
 
 use crate::conn::Conn;
 use crate::ledger::{Change, Ledger};
@@ -26,6 +26,9 @@ const RECLAIM_BATCH: usize = 256;
 /// less than a hundred turns, and make the index copy itself over and over. So what retires is removed late, and
 /// what comes back in time leaves no such place.
 const LINGERING: usize = if cfg!(switchboard_shuttle) { 1 } else { 1024 };
+
+/// A removed server-id that is longer does not wait for a batch to fill up.
+const LONG: usize = 4096;
 
 /// How many bytes of server-ids linger at the most.
 const LINGERING_BYTES: usize = 1 << 20;
@@ -162,9 +165,12 @@ impl<C: ?Sized> Index<C> {
             |key, ()| Arc::ptr_eq(&key.slot, slot),
             &pin,
         );
+        if bytes > LONG {
+            pin.flush();
+        }
     }
 
-    fn pin(&self) -> impl papaya::Guard + '_ {
+    fn pin(&self) -> impl Guard + '_ {
         let pin = self.slots.guard();
         // After papaya has set up what it keeps for the thread: see `can_pin`.
         let _ = PINNED.try_with(|_| ());

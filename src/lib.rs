@@ -91,7 +91,7 @@
 //! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
 //!   by then, and panics.
 //! - The places of up to 1,024 server-ids that nobody holds (1 MiB of names) stay for a while, empty, and up to 256 more
-//!   in each thread that removed them.
+//!   in each thread that removed them (names up to 4 KiB).
 //! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
 

@@ -295,6 +295,20 @@ fn a_million_cycles_leave_nothing_behind() {
 }
 
 #[test]
+fn long_names_of_what_has_gone_are_not_kept() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let before = BYTES.load(Relaxed);
+    for turn in 0..200 {
+        let server_id = format!("{turn}").repeat(100_000);
+        drop(registry.claim_server(&server_id, wire("b")).unwrap());
+    }
+    // 50 MiB have come and gone. What lingers is bounded in bytes, not only in number.
+    let kept = BYTES.load(Relaxed) - before;
+    assert!(kept < 4 << 20, "{kept} bytes");
+}
+
+#[test]
 fn cycles_on_several_threads_leave_nothing_behind() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
