@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use switchboard::{
-    Cause, Claim, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict, Status,
+    Claim, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict, Status,
 };
 
 use super::model::{self, Model, NEVER, Phone, Refusal};
+use super::player::{displaced, phone, phones};
 use super::{Wire, labelled};
 
 pub const SERVERS: u8 = 3;
@@ -191,7 +192,7 @@ impl Driver {
                     let server = self.model.server(held.server);
                     let expected = server.evict(Some(held.number), model::Cause::Evicted);
                     let out = held.claim.evict();
-                    assert_eq!(out.as_ref().map(observed), expected);
+                    assert_eq!(out.as_ref().map(displaced), expected);
                 }
             }
             Op::Register { server, conn_id } => {
@@ -226,7 +227,7 @@ impl Driver {
                 let server = server % SERVERS;
                 let expected = self.model.server(server).evict(None, model::Cause::Evicted);
                 let out = self.registry.evict_server(&name(server));
-                assert_eq!(out.as_ref().map(observed), expected);
+                assert_eq!(out.as_ref().map(displaced), expected);
             }
             Op::Expire { hours } => {
                 self.now += u64::from(hours % 4);
@@ -271,7 +272,7 @@ impl Driver {
     ) {
         match result {
             Ok(mut claim) => {
-                assert_eq!(&Ok(claim.displaced().map(observed)), expected);
+                assert_eq!(&Ok(claim.displaced().map(displaced)), expected);
                 drop(claim.take_displaced());
                 let epoch = claim.epoch();
                 assert!(self.past.iter().all(|(_, _, earlier)| *earlier < epoch));
@@ -340,7 +341,7 @@ impl Driver {
             .collect();
         let mut seen: Vec<_> = out
             .iter()
-            .map(|out| (out.server_id.to_string(), observed(out)))
+            .map(|out| (out.server_id.to_string(), displaced(out)))
             .collect();
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         seen.sort_by(|a, b| a.0.cmp(&b.0));
@@ -435,33 +436,5 @@ fn duration(hours: u8) -> Duration {
     match hours {
         ENDLESS.. => Duration::MAX,
         hours => HOUR * u32::from(hours),
-    }
-}
-
-fn phone(wire: &Wire) -> Phone {
-    use switchboard::Conn;
-    Phone {
-        conn_id: wire.conn_id().parse().unwrap(),
-        number: wire.label,
-    }
-}
-
-fn phones(snapshot: &switchboard::Phones<Wire>) -> Vec<Phone> {
-    let mut phones: Vec<_> = snapshot.iter().map(|conn| phone(conn)).collect();
-    phones.sort();
-    phones
-}
-
-fn observed(out: &Displaced<Wire>) -> model::Displaced {
-    model::Displaced {
-        claim: out.binary.as_ref().map(|conn| conn.label),
-        phones: phones(&out.phones),
-        cause: match out.cause {
-            Cause::Reclaimed => model::Cause::Reclaimed,
-            Cause::TakenOver => model::Cause::TakenOver,
-            Cause::Expired => model::Cause::Expired,
-            Cause::Evicted => model::Cause::Evicted,
-            Cause::Drained => model::Cause::Drained,
-        },
     }
 }

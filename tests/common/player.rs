@@ -134,20 +134,20 @@ impl Sequential for Server {
     }
 }
 
-fn phone(wire: &Wire) -> Phone {
+pub fn phone(wire: &Wire) -> Phone {
     Phone {
         conn_id: wire.conn_id().parse().unwrap(),
         number: wire.label,
     }
 }
 
-fn phones(snapshot: &Phones<Wire>) -> Vec<Phone> {
+pub fn phones(snapshot: &Phones<Wire>) -> Vec<Phone> {
     let mut phones: Vec<_> = snapshot.iter().map(|wire| phone(wire)).collect();
     phones.sort();
     phones
 }
 
-fn displaced(out: &Displaced<Wire>) -> model::Displaced {
+pub fn displaced(out: &Displaced<Wire>) -> model::Displaced {
     model::Displaced {
         claim: out.binary.as_ref().map(|wire| wire.label),
         phones: phones(&out.phones),
@@ -251,6 +251,10 @@ impl<'a> Player<'a> {
     /// Runs what is to be checked between two ticks, and writes down what came of it.
     fn record<T>(&mut self, run: impl FnOnce(&mut Self) -> T, told: impl FnOnce(&T) -> Call) -> T {
         let begun = self.shared.clock.fetch_add(1, SeqCst);
+        // Lets others in while this call is under way, though it has not done anything yet.
+        if self.roll(4) == 0 {
+            std::thread::yield_now();
+        }
         let result = run(self);
         let ended = self.shared.clock.fetch_add(1, SeqCst);
         let call = told(&result);
