@@ -41,7 +41,8 @@ pub fn conn_id(n: usize) -> String {
     )
 }
 
-/// The time that `threads` threads take for `iters` rounds each, from a barrier to the last one's end.
+/// The time that `threads` threads take for `iters` rounds each, from the first one's start behind a barrier to the last
+/// one's end.
 /// What a thread needs is made before the barrier.
 pub fn together<T>(
     threads: usize,
@@ -49,7 +50,7 @@ pub fn together<T>(
     prepare: impl Fn(usize) -> T + Sync,
     round: impl Fn(&mut T, u64) + Sync,
 ) -> Duration {
-    let barrier = Barrier::new(threads + 1);
+    let barrier = Barrier::new(threads);
     let (prepare, round) = (&prepare, &round);
     thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
@@ -58,19 +59,22 @@ pub fn together<T>(
                 scope.spawn(move || {
                     let mut own = prepare(thread);
                     barrier.wait();
+                    let start = Instant::now();
                     for n in 0..iters {
                         round(&mut own, n);
                     }
                     let end = Instant::now();
                     drop(own);
-                    end
+                    (start, end)
                 })
             })
             .collect();
-        barrier.wait();
-        let start = Instant::now();
-        let ends = handles.into_iter().map(|handle| handle.join().unwrap());
-        ends.max().unwrap() - start
+        let mut spans = handles.into_iter().map(|handle| handle.join().unwrap());
+        let first = spans.next().expect("there is a thread");
+        let (start, end) = spans.fold(first, |(start, end), span| {
+            (start.min(span.0), end.max(span.1))
+        });
+        end - start
     })
 }
 
