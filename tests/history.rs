@@ -62,7 +62,7 @@ fn every_history_of_a_server_id_can_be_explained_one_call_after_the_other() {
     }
     println!("{calls} calls, {overlapping} of them overlapped with others");
     assert!(
-        overlapping > calls / 1000,
+        overlapping > calls / 100,
         "{overlapping} of {calls}: nothing was raced"
     );
 }
