@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::facade::switch_point;
 use crate::record::Record;
-use crate::switch;
 
 /// How many connections a registry holds.
 ///
@@ -86,7 +86,7 @@ impl StripedCounts {
             (&stripe.in_grace, change.in_grace),
         ] {
             if by != 0 {
-                switch::point();
+                switch_point();
                 counter.fetch_add(by, Ordering::Relaxed);
             }
         }
@@ -99,7 +99,7 @@ impl StripedCounts {
                 .stripes
                 .iter()
                 .map(|stripe| {
-                    switch::point();
+                    switch_point();
                     counter(stripe).load(Ordering::Relaxed)
                 })
                 .sum();

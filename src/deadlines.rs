@@ -5,9 +5,9 @@ use std::time::Instant;
 use crossbeam_epoch as epoch;
 use crossbeam_skiplist::base::SkipList;
 
+use crate::facade::switch_point;
 use crate::record::Grace;
 use crate::slot::Slot;
-use crate::switch;
 
 /// A deadline, and the number of the arming that set it: no two armings share a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +59,13 @@ impl<C: ?Sized> Queue<C> {
 
 impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>) {
-        switch::point();
+        switch_point();
         let pin = &epoch::pin();
         self.0.insert(key, Arc::downgrade(slot), pin).release(pin);
     }
 
     fn remove(&self, key: Key) {
-        switch::point();
+        switch_point();
         let pin = &epoch::pin();
         if let Some(entry) = self.0.remove(&key, pin) {
             entry.release(pin);
@@ -73,7 +73,7 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     }
 
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)> {
-        switch::point();
+        switch_point();
         let pin = &epoch::pin();
         let bound = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut entry = self.0.lower_bound(bound, pin)?;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::switch;
+use crate::facade::switch_point;
 
 /// The identity of a claim: unique in this process and never reused.
 ///
@@ -18,7 +18,7 @@ impl Epoch {
     /// and a draw that happens after another one comes after it in that order.
     pub(crate) fn draw() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        switch::point();
+        switch_point();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self(NonZeroU64::new(number).expect("2^64 claims outlast every process"))
     }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use crate::conn::Conn;
 use crate::counts::{self, StripedCounts};
 use crate::deadlines::{Deadlines, Key, Queue};
+use crate::facade::switch_point;
 use crate::index::Index;
 use crate::record::{Grace, Record};
 use crate::slot::Slot;
-use crate::switch;
 
 /// What a registry keeps beside its server-ids, and its settings. Every slot shares it, so that guards
 /// need nothing but their slot.
@@ -65,7 +65,7 @@ impl<C: ?Sized> Ledger<C> {
         if let Some(key) = change.disarmed {
             self.deadlines.remove(key);
         }
-        switch::point();
+        switch_point();
         if change.retired
             && let Some(index) = self.index.upgrade()
         {
@@ -77,7 +77,7 @@ impl<C: ?Sized> Ledger<C> {
     ///
     /// `Relaxed` suffices: whoever has seen a grace has seen its number drawn.
     pub(crate) fn next_arming(&self) -> u64 {
-        switch::point();
+        switch_point();
         self.armings.load(Ordering::Relaxed)
     }
 

@@ -103,6 +103,7 @@ mod deadlines;
 mod displaced;
 mod epoch;
 mod error;
+mod facade;
 mod hash;
 mod index;
 mod ledger;
@@ -112,7 +113,6 @@ mod record;
 mod registry;
 mod slot;
 mod snapshot;
-mod switch;
 mod transition;
 
 pub use builder::Builder;

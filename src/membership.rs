@@ -3,10 +3,10 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::facade::switch_point;
 use crate::phone_list::Phone;
 use crate::slot::{Slot, Snapshot};
 use crate::snapshot::ConnRef;
-use crate::switch;
 use crate::transition;
 
 /// The registration of a phone. Dropping it unregisters the phone.
@@ -60,13 +60,13 @@ impl<C: ?Sized> Membership<C> {
     fn tenure(&self) -> Option<Snapshot<C>> {
         let record = self.slot.snapshot();
         let removals = record.as_ref()?.removals;
-        switch::point();
+        switch_point();
         let seen = self.seen.load(Ordering::Relaxed);
         if removals != seen {
             if !record.as_ref()?.phones.contains(&self.phone) {
                 return None;
             }
-            switch::point();
+            switch_point();
             self.seen.store(removals, Ordering::Relaxed);
         }
         Some(record)

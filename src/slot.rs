@@ -1,15 +1,12 @@
 use std::sync::Arc;
 
-use arc_swap::{ArcSwapOption, Guard};
-
+use crate::facade::{self, Cell};
 use crate::ledger::{Change, Ledger};
 use crate::record::Record;
-use crate::switch;
 use crate::transition::Decision;
 
-/// A snapshot of a slot's record; `None` is a retired slot. Usually it writes to no reference count,
-/// and keeps the record alive all the same.
-pub(crate) type Snapshot<C> = Guard<Option<Arc<Record<C>>>>;
+/// What the record of a slot was at one instant; `None`: retired.
+pub(crate) type Snapshot<C> = facade::Snapshot<Record<C>>;
 
 /// The place of one server-id: its name, and one cell with its current record.
 ///
@@ -19,7 +16,7 @@ pub(crate) struct Slot<C: ?Sized> {
     pub(crate) hash: u64,
     pub(crate) server_id: Arc<str>,
     pub(crate) ledger: Arc<Ledger<C>>,
-    cell: ArcSwapOption<Record<C>>,
+    cell: Cell<Record<C>>,
 }
 
 /// What became of a transition, and the record that it decided upon.
@@ -39,12 +36,11 @@ impl<C: ?Sized> Slot<C> {
             hash,
             server_id: server_id.into(),
             ledger: Arc::clone(ledger),
-            cell: ArcSwapOption::new(Some(Arc::new(record))),
+            cell: Cell::new(record),
         }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot<C> {
-        switch::point();
         self.cell.load()
     }
 
@@ -72,22 +68,14 @@ impl<C: ?Sized> Slot<C> {
                 }
             };
             let change = Change::between(Some(record), next.as_ref());
-            switch::point();
-            let found = self.cell.compare_and_swap(&before, next.map(Arc::new));
-            if same(&before, &found) {
-                self.ledger.settle(self, &change);
-                let outcome = Ok(value);
-                return Some(Applied { outcome, before });
+            match self.cell.compare_and_swap(&before, next.map(Arc::new)) {
+                Ok(()) => {
+                    self.ledger.settle(self, &change);
+                    let outcome = Ok(value);
+                    return Some(Applied { outcome, before });
+                }
+                Err(found) => before = found,
             }
-            before = found;
         }
-    }
-}
-
-/// The same record: the address identifies it, since both sides keep theirs alive.
-fn same<C: ?Sized>(one: &Snapshot<C>, other: &Snapshot<C>) -> bool {
-    match (one.as_ref(), other.as_ref()) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (one, other) => one.is_none() && other.is_none(),
     }
 }

@@ -1,0 +1,176 @@
+//! papaya and arc-swap as the registry uses them, and the only place that names them.
+//!
+//! No call into either without a switch point before it, so that the schedules that the tests explore are
+//! those of the real map and the real cell.
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwapOption, Guard};
+use papaya::{Compute, Guard as _, HashMap, Operation, ResizeMode};
+
+pub(crate) use papaya::Equivalent;
+
+/// Where another thread may come in between: stands before every step that threads can see of each other.
+///
+/// Each step, a call into papaya, arc-swap, the skip list or an atomic, is one to all other threads. So a
+/// scheduler that can switch at these points, and only there, can bring about every behaviour that the steps
+/// allow. Under `--cfg switchboard_shuttle` it is shuttle's; in every other build nothing is here.
+#[inline(always)]
+pub(crate) fn switch_point() {
+    #[cfg(switchboard_shuttle)]
+    shuttle::sync::atomic::AtomicBool::new(false).load(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// What stood in a cell at one instant. Usually it writes to no reference count, and keeps what it shows
+/// alive all the same.
+pub(crate) type Snapshot<T> = Guard<Option<Arc<T>>>;
+
+/// A cell that is replaced whole.
+pub(crate) struct Cell<T>(ArcSwapOption<T>);
+
+impl<T> Cell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(ArcSwapOption::from_pointee(value))
+    }
+
+    pub(crate) fn load(&self) -> Snapshot<T> {
+        switch_point();
+        self.0.load()
+    }
+
+    /// Puts `next` in the place of what `before` shows, or gives back what stands there by now.
+    ///
+    /// The address identifies it: `before` keeps its own alive, so that nothing else can come to stand there.
+    pub(crate) fn compare_and_swap(
+        &self,
+        before: &Snapshot<T>,
+        next: Option<Arc<T>>,
+    ) -> Result<(), Snapshot<T>> {
+        switch_point();
+        let found = self.0.compare_and_swap(before, next);
+        let same = match (before.as_ref(), found.as_ref()) {
+            (Some(before), Some(found)) => Arc::ptr_eq(before, found),
+            (before, found) => before.is_none() && found.is_none(),
+        };
+        if same { Ok(()) } else { Err(found) }
+    }
+}
+
+/// How many removed keys a thread gathers before it asks whether they can be freed. Asking costs a barrier
+/// on every core.
+const RECLAIM_BATCH: usize = 256;
+
+/// A set of keys that bring their hash along, as one `u64`.
+///
+/// What is removed is freed late and in batches: nothing may stand in a key that must be dropped at once.
+pub(crate) struct Set<K>(HashMap<K, (), BuildHasherDefault<PassThrough>>);
+
+impl<K: Eq + Hash> Set<K> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        let set = HashMap::builder()
+            .capacity(capacity)
+            .hasher(BuildHasherDefault::default())
+            .collector(seize::Collector::new().batch_size(RECLAIM_BATCH))
+            // The blocking mode would never end where many keys collide.
+            .resize_mode(ResizeMode::default())
+            .build();
+        Self(set)
+    }
+
+    fn pin(&self) -> impl papaya::Guard + '_ {
+        let pin = self.0.guard();
+        // After papaya has set up what it keeps for the thread: see `can_pin`.
+        let _ = PINNED.try_with(|_| ());
+        pin
+    }
+
+    /// What `read` makes of a key. The set is left before it is returned: whatever the caller drops, it drops
+    /// outside.
+    pub(crate) fn read<T>(&self, probe: &impl Probe<K>, read: impl FnOnce(&K) -> T) -> Option<T> {
+        switch_point();
+        let pin = self.pin();
+        let (key, ()) = self.0.get_key_value(probe, &pin)?;
+        Some(read(key))
+    }
+
+    /// Inserts a key where none equals it, or in the place of one that may be replaced. `false`: another one
+    /// stands there.
+    pub(crate) fn insert(&self, key: K, may_replace: impl Fn(&K) -> bool) -> bool {
+        switch_point();
+        let pin = self.pin();
+        let decide = |found: Option<(&K, &())>| match found {
+            Some((found, ())) if !may_replace(found) => Operation::Abort(()),
+            _ => Operation::Insert(()),
+        };
+        if let Compute::Aborted(()) = self.0.compute(key, decide, &pin) {
+            return false;
+        }
+        switch_point();
+        // A resize that nobody finishes makes every later lookup search two tables, and only writes help
+        // it along. So whoever grew the table finishes: this is what an iterator does before it starts.
+        let _ = self.0.iter(&pin);
+        true
+    }
+
+    /// Removes a key if it is the one that is meant. A large one is not left to wait for a batch.
+    ///
+    /// At the very end of a thread nothing can be removed any more: then it stays.
+    pub(crate) fn remove_if(&self, probe: &impl Probe<K>, meant: impl Fn(&K) -> bool, large: bool) {
+        if !can_pin() {
+            return;
+        }
+        switch_point();
+        let pin = self.pin();
+        let _ = self.0.remove_if(probe, |key, ()| meant(key), &pin);
+        if large {
+            pin.flush();
+        }
+    }
+
+    /// What `read` makes of all keys that were there throughout, and perhaps of some that came or went
+    /// meanwhile.
+    pub(crate) fn read_all<T>(&self, read: impl FnMut(&K) -> T) -> Vec<T> {
+        switch_point();
+        let pin = self.pin();
+        self.0.keys(&pin).map(read).collect()
+    }
+}
+
+/// What finds a key without being one.
+pub(crate) trait Probe<K>: Equivalent<K> + Hash {}
+
+impl<K, P: Equivalent<K> + Hash> Probe<K> for P {}
+
+/// Hands on the hash that a key brings along.
+#[derive(Default)]
+struct PassThrough(u64);
+
+impl Hasher for PassThrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys hash to one u64");
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+struct Pinned;
+
+impl Drop for Pinned {
+    /// Nothing to do: that it runs is what matters.
+    fn drop(&mut self) {}
+}
+
+thread_local! {
+    static PINNED: Pinned = const { Pinned };
+}
+
+/// Whether this thread can still use papaya. A guard may be dropped when the thread ends, by the destructor of
+/// some thread-local, and papaya's own may be gone by then. Ours is set up after papaya's and so goes before it.
+fn can_pin() -> bool {
+    PINNED.try_with(|_| ()).is_ok()
+}
