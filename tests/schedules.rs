@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::linear::{is_linearizable, smallest_window};
-use common::model::Server;
-use common::player::{MAX_PHONES, Player, Shared, look};
+use common::player::{Dice, Player, Table};
 use common::{Living, Wire, assert_counts_are_exact, at, labelled, wire};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
@@ -62,25 +60,22 @@ fn assert_at_rest(registry: &Registry<Wire>) {
 /// A generated program: what each thread calls is decided by the seed and by what it got so far. All results
 /// and the final state must be explained by the model.
 fn generated(seed: u64, threads: u32, calls: usize) {
-    let registry: Registry<Wire> = Registry::builder().max_phones(MAX_PHONES).build();
-    let shared = Arc::new(Shared::default());
+    let table = Arc::new(Table::new(seed, vec!["a".to_owned(), "b".to_owned()]));
     let players: Vec<_> = (0..threads)
         .map(|thread| {
-            let (registry, shared) = (registry.clone(), Arc::clone(&shared));
-            thread::spawn(move || Player::new(&registry, "s", &shared, thread, seed).play(calls))
+            let table = Arc::clone(&table);
+            thread::spawn(move || {
+                Player::new(&table, thread, Dice::seeded(seed, thread)).play(calls)
+            })
         })
         .collect();
     let histories: Vec<_> = players
         .into_iter()
         .map(|player| player.join().unwrap())
         .collect();
-    let last = look(&registry, "s");
-    assert!(
-        is_linearizable(&Server::default(), &histories, |end| *end == last),
-        "program {seed}, which ended in {last:?}, cannot be explained: {}",
-        smallest_window(&Server::default(), &histories),
-    );
-    assert_at_rest(&registry);
+    table.check(&histories, &format!("program {seed}"));
+    let registry = &table.registry;
+    assert_at_rest(registry);
     drop(registry.drain());
     assert_eq!(registry.counts(), Counts::default());
     assert_eq!(registry.next_deadline(), None);
@@ -89,7 +84,7 @@ fn generated(seed: u64, threads: u32, calls: usize) {
 fn generated_programs(scheduler: impl Fn(u64, usize) -> Box<dyn Scheduler + Send>) {
     const SCHEDULES: usize = 40;
     let mut total = 0;
-    for seed in 0..1_500 * factor() as u64 {
+    for seed in 0..6_000 * factor() as u64 {
         let (threads, calls) =
             [(2, 6), (3, 4), (4, 3), (2, 12)][usize::try_from(seed % 4).unwrap()];
         total += explore(scheduler(seed, SCHEDULES), move || {

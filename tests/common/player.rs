@@ -1,5 +1,5 @@
-//! Plays random calls on one server-id, and writes down what they returned: the histories that
-//! [`linear`](super::linear) checks against the [`model`].
+//! Plays random calls on a few server-ids, and writes down what they returned: the histories that
+//! [`linear`](super::linear) checks against the [`model`], one for each server-id.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use switchboard::{
     ServerIdConflict, Status,
 };
 
-use super::linear::{Event, Sequential};
+use super::linear::{Event, Sequential, is_linearizable, smallest_window};
 use super::model::{self, Phone, Refusal, Server, Tenure};
 use super::{Wire, at, labelled};
 
@@ -42,13 +42,16 @@ pub enum Call {
         deadline: u64,
         done: bool,
     },
+    /// With the grace that the registry was built with.
     DropClaim {
         claim: u32,
+        deadline: Option<u64>,
     },
     Evict {
         claim: Option<u32>,
         out: Option<model::Displaced>,
     },
+    Drain(Option<model::Displaced>),
     Expire(Option<model::Displaced>),
     Register {
         phone: Phone,
@@ -62,6 +65,9 @@ pub enum Call {
         phone: Phone,
         done: bool,
     },
+    DropMembership {
+        phone: Phone,
+    },
     IsCurrent {
         claim: u32,
         current: bool,
@@ -70,17 +76,27 @@ pub enum Call {
         claim: u32,
         phones: Vec<Phone>,
     },
+    PhoneOf {
+        claim: u32,
+        conn_id: u8,
+        phone: Option<Phone>,
+    },
     BinaryFor(Option<u32>),
     PhonesFor(Vec<Phone>),
     PhoneFor {
         conn_id: u8,
         phone: Option<Phone>,
     },
+    IsRegistered {
+        phone: Phone,
+        registered: bool,
+    },
     /// By a membership.
     BinaryOf {
         phone: Phone,
         binary: Option<u32>,
     },
+    /// `server()`, or its place in `servers()`.
     Look(Server),
 }
 
@@ -104,23 +120,37 @@ impl Sequential for Server {
                 deadline,
                 done,
             } => next.release_after(*claim, *deadline) == *done,
-            Call::DropClaim { claim } => {
-                next.drop_claim(*claim, None);
+            Call::DropClaim { claim, deadline } => {
+                next.drop_claim(*claim, *deadline);
                 true
             }
             Call::Evict { claim, out } => next.evict(*claim, model::Cause::Evicted) == *out,
+            Call::Drain(out) => next.evict(None, model::Cause::Drained) == *out,
             Call::Expire(out) => next.expire(NOW) == *out,
             Call::Register { phone, result } => next.register(*phone, MAX_PHONES) == *result,
             Call::Unregister { conn_id, out } => next.unregister(*conn_id) == *out,
             Call::Leave { phone, done } => next.leave(*phone) == *done,
+            Call::DropMembership { phone } => {
+                next.leave(*phone);
+                true
+            }
             Call::IsCurrent { claim, current } => next.is_current(*claim) == *current,
             Call::PhonesOf { claim, phones } => {
                 let visible = next.phones.iter().filter(|_| next.is_current(*claim));
                 visible.eq(phones)
             }
+            Call::PhoneOf {
+                claim,
+                conn_id,
+                phone,
+            } => {
+                let visible = next.phone(*conn_id).filter(|_| next.is_current(*claim));
+                visible == *phone
+            }
             Call::BinaryFor(found) => binary(&next) == *found,
             Call::PhonesFor(phones) => next.phones == *phones,
             Call::PhoneFor { conn_id, phone } => next.phone(*conn_id) == *phone,
+            Call::IsRegistered { phone, registered } => next.phones.contains(phone) == *registered,
             Call::BinaryOf {
                 phone,
                 binary: found,
@@ -163,15 +193,17 @@ pub fn displaced(out: &Displaced<Wire>) -> model::Displaced {
 
 /// `server()`: binary, status and phones of one instant.
 pub fn look(registry: &Registry<Wire>, server_id: &str) -> Server {
-    let Some(server) = registry.server(server_id) else {
-        return Server::default();
-    };
-    let hour = at(1800);
+    let server = registry.server(server_id);
+    server.as_ref().map(seen).unwrap_or_default()
+}
+
+fn seen(server: &switchboard::Server<Wire>) -> Server {
+    let soon = at(1800);
     Server {
         tenure: server.binary().map(|binary| Tenure {
             claim: binary.label,
             deadline: match server.status() {
-                Status::Grace { deadline } if deadline > hour => Some(LATER),
+                Status::Grace { deadline } if deadline > soon => Some(LATER),
                 Status::Grace { .. } => Some(OVER),
                 Status::Held | Status::Vacant => None,
             },
@@ -180,67 +212,170 @@ pub fn look(registry: &Registry<Wire>, server_id: &str) -> Server {
     }
 }
 
-/// What the threads of a round share.
-#[derive(Default)]
-pub struct Shared {
+/// A registry to play on.
+pub struct Table {
+    pub registry: Registry<Wire>,
+    server_ids: Vec<String>,
+    /// The grace that the registry was built with.
+    grace: Option<u64>,
     clock: AtomicU64,
-    /// Every claim that succeeded: epochs may be used by anyone.
-    epochs: Mutex<Vec<(u32, Epoch)>>,
+    /// Every claim that succeeded, with its server-id: epochs may be used by anyone.
+    epochs: Mutex<Vec<(usize, u32, Epoch)>>,
 }
 
-/// One thread's part in a round.
+impl Table {
+    /// `number` chooses one of the ways to build a registry.
+    pub fn new(number: u64, server_ids: Vec<String>) -> Self {
+        let builder = Registry::builder().max_phones(MAX_PHONES);
+        let (registry, grace) = match number % 3 {
+            0 => (builder.build(), None),
+            1 => (builder.grace(duration(OVER)).build(), Some(OVER)),
+            _ => (builder.grace(duration(LATER)).build(), Some(LATER)),
+        };
+        Self {
+            registry,
+            server_ids,
+            grace,
+            clock: AtomicU64::new(0),
+            epochs: Mutex::default(),
+        }
+    }
+
+    /// Other server-ids on the same registry.
+    pub fn next(self, server_ids: Vec<String>) -> Self {
+        Self {
+            server_ids,
+            clock: AtomicU64::new(0),
+            epochs: Mutex::default(),
+            ..self
+        }
+    }
+
+    /// What a call that concerns all server-ids handed out of one of them.
+    fn handed_out(&self, out: &[Displaced<Wire>], key: usize) -> Option<model::Displaced> {
+        let mine = |out: &&Displaced<Wire>| *out.server_id == *self.server_ids[key];
+        let mine: Vec<_> = out.iter().filter(mine).collect();
+        assert!(mine.len() <= 1, "one call handed a server-id out twice");
+        mine.first().map(|out| displaced(out))
+    }
+
+    /// What a listing said of one server-id.
+    fn listed(&self, servers: &[switchboard::Server<Wire>], key: usize) -> Server {
+        let mine = |server: &&switchboard::Server<Wire>| server.server_id() == self.server_ids[key];
+        let mine: Vec<_> = servers.iter().filter(mine).collect();
+        assert!(mine.len() <= 1, "one listing showed a server-id twice");
+        mine.first().map(|server| seen(server)).unwrap_or_default()
+    }
+
+    /// Nobody plays any more: what the threads have written down must be explained, one server-id after the
+    /// other, and end in what is there now. How many calls that were, and how many of them overlapped.
+    pub fn check(&self, threads: &[Vec<Vec<Event<Call>>>], about: &str) -> (usize, usize) {
+        let (mut calls, mut overlapping) = (0, 0);
+        for (key, server_id) in self.server_ids.iter().enumerate() {
+            let histories: Vec<_> = threads.iter().map(|keys| keys[key].clone()).collect();
+            let last = look(&self.registry, server_id);
+            assert!(
+                is_linearizable(&Server::default(), &histories, |end| *end == last),
+                "{about}: server-id {key}, which ended in {last:?}, cannot be explained: {}",
+                smallest_window(&Server::default(), &histories),
+            );
+            let events = || histories.iter().flatten();
+            calls += events().count();
+            // A call that nobody else's tick came into did not overlap with any.
+            overlapping += events()
+                .filter(|event| event.ended > event.begun + 1)
+                .count();
+        }
+        (calls, overlapping)
+    }
+}
+
+fn duration(deadline: u64) -> Duration {
+    match deadline {
+        OVER => Duration::ZERO,
+        _ => Duration::from_secs(3600),
+    }
+}
+
+/// What decides over the next call.
+pub enum Dice {
+    /// Pseudo-random from a seed.
+    Seeded(u64),
+    /// Written down by somebody else. Once they are used up, nobody plays on.
+    Written(std::vec::IntoIter<u8>),
+}
+
+impl Dice {
+    pub fn seeded(seed: u64, thread: u32) -> Self {
+        Self::Seeded((seed * 8 + u64::from(thread) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    fn roll(&mut self, sides: u64) -> u64 {
+        match self {
+            Self::Seeded(state) => {
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                (*state >> 33) % sides
+            }
+            Self::Written(rolls) => u64::from(rolls.next().unwrap_or(0)) % sides,
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        matches!(self, Self::Written(rolls) if rolls.len() == 0)
+    }
+}
+
+/// One thread's part.
 pub struct Player<'a> {
-    registry: &'a Registry<Wire>,
-    server_id: &'a str,
-    shared: &'a Shared,
+    table: &'a Table,
     labels: u32,
-    dice: u64,
-    claims: Vec<(u32, Claim<Wire>)>,
-    conflicts: Vec<(u32, ServerIdConflict<Wire>)>,
-    members: Vec<Membership<Wire>>,
-    history: Vec<Event<Call>>,
+    dice: Dice,
+    claims: Vec<(usize, u32, Claim<Wire>)>,
+    conflicts: Vec<(usize, u32, ServerIdConflict<Wire>)>,
+    members: Vec<(usize, Membership<Wire>)>,
+    /// One for each server-id.
+    histories: Vec<Vec<Event<Call>>>,
 }
 
 impl<'a> Player<'a> {
-    /// `thread` tells the labels of the threads of a round apart, `seed` the rounds.
-    pub fn new(
-        registry: &'a Registry<Wire>,
-        server_id: &'a str,
-        shared: &'a Shared,
-        thread: u32,
-        seed: u64,
-    ) -> Self {
-        let dice = (seed * 8 + u64::from(thread) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// `thread` tells apart what the threads put into the registry.
+    pub fn new(table: &'a Table, thread: u32, dice: Dice) -> Self {
         Self {
-            registry,
-            server_id,
-            shared,
+            table,
             labels: thread * 1_000,
             dice,
             claims: Vec::new(),
             conflicts: Vec::new(),
             members: Vec::new(),
-            history: Vec::new(),
+            histories: vec![Vec::new(); table.server_ids.len()],
         }
     }
 
-    /// Plays that many calls, and leaves everything where it is.
-    pub fn play(mut self, calls: usize) -> Vec<Event<Call>> {
+    /// Plays that many calls at the most, and leaves everything where it is.
+    pub fn play(mut self, calls: usize) -> Vec<Vec<Event<Call>>> {
         for _ in 0..calls {
+            if self.dice.is_used_up() {
+                break;
+            }
             self.turn();
         }
-        for (_, claim) in self.claims {
+        for (_, _, claim) in self.claims {
             claim.detach();
         }
-        self.members.into_iter().for_each(Membership::detach);
-        self.history
+        self.members
+            .into_iter()
+            .for_each(|(_, member)| member.detach());
+        self.histories
     }
 
     fn roll(&mut self, sides: u64) -> u64 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        (self.dice >> 33) % sides
+        self.dice.roll(sides)
+    }
+
+    fn conn_id(&mut self) -> u8 {
+        u8::try_from(self.roll(3)).unwrap()
     }
 
     fn label(&mut self) -> u32 {
@@ -248,149 +383,121 @@ impl<'a> Player<'a> {
         self.labels
     }
 
-    /// Runs what is to be checked between two ticks, and writes down what came of it.
-    fn record<T>(&mut self, run: impl FnOnce(&mut Self) -> T, told: impl FnOnce(&T) -> Call) -> T {
-        let begun = self.shared.clock.fetch_add(1, SeqCst);
-        // Lets others in while this call is under way, though it has not done anything yet.
-        if self.roll(4) == 0 {
+    fn phone(&mut self) -> Phone {
+        Phone {
+            conn_id: self.conn_id(),
+            number: self.label(),
+        }
+    }
+
+    /// A claim that succeeded lately, whoever made it.
+    fn epoch(&mut self) -> Option<(usize, u32, Epoch)> {
+        let epochs = self.table.epochs.lock().unwrap();
+        // The newest ones matter most.
+        let recent = &epochs[epochs.len().saturating_sub(4)..];
+        if recent.is_empty() {
+            return None;
+        }
+        let index = self.dice.roll(u64::try_from(recent.len()).unwrap());
+        Some(recent[usize::try_from(index).unwrap()])
+    }
+
+    /// Runs what is to be checked between two ticks. `told` is what it was to each server-id that it concerns.
+    fn record_all<T>(
+        &mut self,
+        run: impl FnOnce() -> T,
+        told: impl Fn(usize, &T) -> Option<Call>,
+    ) -> T {
+        let begun = self.table.clock.fetch_add(1, SeqCst);
+        // Lets others in while this call is under way, though it has not done anything yet. Shuttle does not
+        // need to be asked.
+        if cfg!(not(switchboard_shuttle)) && self.roll(4) == 0 {
             std::thread::yield_now();
         }
-        let result = run(self);
-        let ended = self.shared.clock.fetch_add(1, SeqCst);
-        let call = told(&result);
-        self.history.push(Event { begun, ended, call });
+        let result = run();
+        let ended = self.table.clock.fetch_add(1, SeqCst);
+        for (key, history) in self.histories.iter_mut().enumerate() {
+            if let Some(call) = told(key, &result) {
+                history.push(Event { begun, ended, call });
+            }
+        }
         result
     }
 
-    fn claimed(&mut self, label: u32, result: Result<Claim<Wire>, ServerIdConflict<Wire>>) {
+    fn record<T>(
+        &mut self,
+        concerned: usize,
+        run: impl FnOnce() -> T,
+        told: impl Fn(&T) -> Call,
+    ) -> T {
+        self.record_all(run, |key, result| (key == concerned).then(|| told(result)))
+    }
+
+    fn claimed(
+        &mut self,
+        key: usize,
+        label: u32,
+        result: Result<Claim<Wire>, ServerIdConflict<Wire>>,
+    ) {
         match result {
             Ok(mut claim) => {
-                self.shared
-                    .epochs
-                    .lock()
-                    .unwrap()
-                    .push((label, claim.epoch()));
+                let mut epochs = self.table.epochs.lock().unwrap();
+                epochs.push((key, label, claim.epoch()));
+                drop(epochs);
                 drop(claim.take_displaced());
-                self.claims.push((label, claim));
+                self.claims.push((key, label, claim));
             }
-            Err(conflict) => self.conflicts.push((label, conflict)),
+            Err(conflict) => self.conflicts.push((key, label, conflict)),
         }
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm a call")]
     fn turn(&mut self) {
-        let (registry, server_id) = (self.registry, self.server_id);
-        let told = |result: &Result<Claim<Wire>, ServerIdConflict<Wire>>| match result {
-            Ok(claim) => Ok(claim.displaced().map(displaced)),
-            Err(conflict) => Err(conflict.incumbent().label),
-        };
-        match self.roll(22) {
-            0..=2 => {
+        match self.roll(8) {
+            0..3 => self.turn_by_key(),
+            3..6 => self.turn_by_guard(),
+            6 => self.turn_by_epoch(),
+            _ => self.turn_over_all(),
+        }
+    }
+
+    fn turn_by_key(&mut self) {
+        let table = self.table;
+        let registry = &table.registry;
+        let key = usize::try_from(self.roll(table.server_ids.len() as u64)).unwrap();
+        let server_id = table.server_ids[key].as_str();
+        match self.roll(16) {
+            0..4 => {
                 let claim = self.label();
                 let conn = labelled("0", claim);
                 let result = self.record(
-                    |_| registry.claim_server(server_id, conn),
+                    key,
+                    || registry.claim_server(server_id, conn),
                     |result| Call::Claim {
                         claim,
                         result: told(result),
                     },
                 );
-                self.claimed(claim, result);
-            }
-            3 => {
-                let Some((claim, conflict)) = self.conflicts.pop() else {
-                    return;
-                };
-                let incumbent = conflict.incumbent().label;
-                let result = self.record(
-                    |_| conflict.take_over(),
-                    |result| Call::TakeOver {
-                        incumbent,
-                        claim,
-                        result: told(result),
-                    },
-                );
-                self.claimed(claim, result);
+                self.claimed(key, claim, result);
             }
             4 => drop(self.record(
-                |_| registry.release_server(server_id),
+                key,
+                || registry.release_server(server_id),
                 |done| Call::ReleaseServer(*done),
             )),
-            5 => {
-                let Some((claim, guard)) = self.claims.pop() else {
-                    return;
-                };
-                self.record(
-                    |_| guard.release(),
-                    |done| Call::ReleaseClaim { claim, done: *done },
-                );
-            }
-            6 => {
-                let Some((claim, guard)) = self.claims.pop() else {
-                    return;
-                };
-                self.record(|_| drop(guard), |()| Call::DropClaim { claim });
-            }
-            7 => {
-                let Some((claim, guard)) = self.claims.pop() else {
-                    return;
-                };
-                drop(self.record(
-                    |_| guard.evict(),
-                    |out| Call::Evict {
-                        claim: Some(claim),
-                        out: out.as_ref().map(displaced),
-                    },
-                ));
-            }
-            8 if self.roll(2) == 0 => {
-                drop(self.record(
-                    |_| registry.evict_server(server_id),
-                    |out| Call::Evict {
-                        claim: None,
-                        out: out.as_ref().map(displaced),
-                    },
-                ));
-            }
-            8..=10 => {
-                let count = u64::try_from(self.shared.epochs.lock().unwrap().len()).unwrap();
-                if count == 0 {
-                    return;
-                }
-                // The newest ones matter most.
-                let back = self.roll(count.min(3)) + 1;
-                let index = usize::try_from(count - back).unwrap();
-                let (claim, epoch) = self.shared.epochs.lock().unwrap()[index];
-                let (deadline, grace) = match self.roll(2) {
-                    0 => (OVER, Duration::ZERO),
-                    _ => (LATER, Duration::from_secs(3600)),
-                };
-                self.record(
-                    |_| registry.release_claim_after(server_id, epoch, grace),
-                    |done| Call::ReleaseAfter {
-                        claim,
-                        deadline,
-                        done: *done,
-                    },
-                );
-            }
-            11 => {
-                drop(self.record(
-                    |_| registry.expire(at(60)),
-                    |out| {
-                        assert!(out.len() <= 1, "one server-id expired twice in one call");
-                        Call::Expire(out.first().map(displaced))
-                    },
-                ));
-            }
-            12..=14 => {
-                let phone = Phone {
-                    conn_id: u8::try_from(self.roll(3)).unwrap(),
-                    number: self.label(),
-                };
+            5 => drop(self.record(
+                key,
+                || registry.evict_server(server_id),
+                |out| Call::Evict {
+                    claim: None,
+                    out: out.as_ref().map(displaced),
+                },
+            )),
+            6..10 => {
+                let phone = self.phone();
                 let conn = labelled(&phone.conn_id.to_string(), phone.number);
                 let result = self.record(
-                    |_| registry.register_phone(server_id, conn),
+                    key,
+                    || registry.register_phone(server_id, conn),
                     |result| Call::Register {
                         phone,
                         result: match result {
@@ -401,93 +508,239 @@ impl<'a> Player<'a> {
                         },
                     },
                 );
-                self.members.extend(result);
+                self.members.extend(result.map(|member| (key, member)));
             }
-            15 => {
-                let conn_id = u8::try_from(self.roll(3)).unwrap();
+            10 => {
+                let conn_id = self.conn_id();
                 self.record(
-                    |_| registry.unregister_phone(server_id, &conn_id.to_string()),
+                    key,
+                    || registry.unregister_phone(server_id, &conn_id.to_string()),
                     |out| Call::Unregister {
                         conn_id,
                         out: out.as_deref().map(phone),
                     },
                 );
             }
-            16 => {
-                let Some(member) = self.members.pop() else {
-                    return;
-                };
-                let phone = phone(member.conn());
-                self.record(
-                    |_| member.unregister(),
-                    |done| Call::Leave { phone, done: *done },
-                );
-            }
-            17 => {
-                let Some((claim, guard)) = self.claims.pop() else {
-                    return;
-                };
-                if self.roll(2) == 0 {
-                    self.record(
-                        |_| guard.is_current(),
-                        |current| Call::IsCurrent {
-                            claim,
-                            current: *current,
-                        },
-                    );
-                } else {
-                    drop(self.record(
-                        |_| guard.phones(),
-                        |found| Call::PhonesOf {
-                            claim,
-                            phones: phones(found),
-                        },
-                    ));
-                }
-                self.claims.push((claim, guard));
-            }
-            18 => {
-                let Some(member) = self.members.pop() else {
-                    return;
-                };
-                let phone = phone(member.conn());
+            11 => drop(self.record(
+                key,
+                || registry.binary_for(server_id),
+                |found| Call::BinaryFor(found.as_ref().map(|wire| wire.label)),
+            )),
+            12 => drop(self.record(
+                key,
+                || registry.phones_for(server_id),
+                |found| Call::PhonesFor(phones(found)),
+            )),
+            13 => {
+                let conn_id = self.conn_id();
                 drop(self.record(
-                    |_| member.binary(),
-                    |found| Call::BinaryOf {
-                        phone,
-                        binary: found.as_ref().map(|wire| wire.label),
-                    },
-                ));
-                self.members.push(member);
-            }
-            19 => {
-                drop(self.record(
-                    |_| registry.binary_for(server_id),
-                    |found| Call::BinaryFor(found.as_ref().map(|wire| wire.label)),
-                ));
-            }
-            20 if self.roll(2) == 0 => {
-                let conn_id = u8::try_from(self.roll(3)).unwrap();
-                drop(self.record(
-                    |_| registry.phone_for(server_id, &conn_id.to_string()),
+                    key,
+                    || registry.phone_for(server_id, &conn_id.to_string()),
                     |found| Call::PhoneFor {
                         conn_id,
                         phone: found.as_deref().map(phone),
                     },
                 ));
             }
-            20 => {
-                drop(self.record(
-                    |_| registry.phones_for(server_id),
-                    |found| Call::PhonesFor(phones(found)),
-                ));
+            _ => drop(self.record(
+                key,
+                || look(registry, server_id),
+                |seen| Call::Look(seen.clone()),
+            )),
+        }
+    }
+
+    fn turn_by_guard(&mut self) {
+        match self.roll(5) {
+            0..3 => {
+                if let Some((key, label, claim)) = self.claims.pop() {
+                    self.turn_by_claim(key, label, claim);
+                }
+            }
+            3 => {
+                if let Some((key, member)) = self.members.pop() {
+                    self.turn_by_member(key, member);
+                }
             }
             _ => {
+                let Some((key, claim, conflict)) = self.conflicts.pop() else {
+                    return;
+                };
+                let incumbent = conflict.incumbent().label;
+                let result = self.record(
+                    key,
+                    || conflict.take_over(),
+                    |result| Call::TakeOver {
+                        incumbent,
+                        claim,
+                        result: told(result),
+                    },
+                );
+                self.claimed(key, claim, result);
+            }
+        }
+    }
+
+    fn turn_by_claim(&mut self, key: usize, claim: u32, guard: Claim<Wire>) {
+        match self.roll(8) {
+            0 => drop(self.record(
+                key,
+                || guard.release(),
+                |done| Call::ReleaseClaim { claim, done: *done },
+            )),
+            1 => {
+                let deadline = [OVER, LATER][usize::try_from(self.roll(2)).unwrap()];
                 self.record(
-                    |_| look(registry, server_id),
-                    |seen| Call::Look(seen.clone()),
+                    key,
+                    || guard.release_after(duration(deadline)),
+                    |done| Call::ReleaseAfter {
+                        claim,
+                        deadline,
+                        done: *done,
+                    },
+                );
+            }
+            2 => drop(self.record(
+                key,
+                || guard.evict(),
+                |out| Call::Evict {
+                    claim: Some(claim),
+                    out: out.as_ref().map(displaced),
+                },
+            )),
+            3..5 => {
+                let deadline = self.table.grace;
+                self.record(
+                    key,
+                    || drop(guard),
+                    |()| Call::DropClaim { claim, deadline },
+                );
+            }
+            5 => {
+                let conn_id = self.conn_id();
+                drop(self.record(
+                    key,
+                    || guard.phone(&conn_id.to_string()),
+                    |found| Call::PhoneOf {
+                        claim,
+                        conn_id,
+                        phone: found.as_deref().map(phone),
+                    },
+                ));
+                self.claims.push((key, claim, guard));
+            }
+            6 => {
+                self.record(
+                    key,
+                    || guard.is_current(),
+                    |current| Call::IsCurrent {
+                        claim,
+                        current: *current,
+                    },
+                );
+                self.claims.push((key, claim, guard));
+            }
+            _ => {
+                drop(self.record(
+                    key,
+                    || guard.phones(),
+                    |found| Call::PhonesOf {
+                        claim,
+                        phones: phones(found),
+                    },
+                ));
+                self.claims.push((key, claim, guard));
+            }
+        }
+    }
+
+    fn turn_by_member(&mut self, key: usize, member: Membership<Wire>) {
+        let phone = phone(member.conn());
+        match self.roll(4) {
+            0 => drop(self.record(
+                key,
+                || member.unregister(),
+                |done| Call::Leave { phone, done: *done },
+            )),
+            1 => self.record(key, || drop(member), |()| Call::DropMembership { phone }),
+            2 => {
+                self.record(
+                    key,
+                    || member.is_registered(),
+                    |registered| Call::IsRegistered {
+                        phone,
+                        registered: *registered,
+                    },
+                );
+                self.members.push((key, member));
+            }
+            _ => {
+                drop(self.record(
+                    key,
+                    || member.binary(),
+                    |found| Call::BinaryOf {
+                        phone,
+                        binary: found.as_ref().map(|wire| wire.label),
+                    },
+                ));
+                self.members.push((key, member));
+            }
+        }
+    }
+
+    fn turn_by_epoch(&mut self) {
+        let Some((key, claim, epoch)) = self.epoch() else {
+            return;
+        };
+        let table = self.table;
+        let server_id = table.server_ids[key].as_str();
+        match self.roll(3) {
+            0 => drop(self.record(
+                key,
+                || table.registry.release_claim(server_id, epoch),
+                |done| Call::ReleaseClaim { claim, done: *done },
+            )),
+            later => {
+                let deadline = if later == 1 { OVER } else { LATER };
+                let grace = duration(deadline);
+                self.record(
+                    key,
+                    || table.registry.release_claim_after(server_id, epoch, grace),
+                    |done| Call::ReleaseAfter {
+                        claim,
+                        deadline,
+                        done: *done,
+                    },
                 );
             }
         }
+    }
+
+    fn turn_over_all(&mut self) {
+        let table = self.table;
+        match self.roll(6) {
+            0 => drop(self.record_all(
+                || table.registry.drain(),
+                |key, out| Some(Call::Drain(table.handed_out(out, key))),
+            )),
+            1 => drop(self.record_all(
+                || table.registry.servers().collect::<Vec<_>>(),
+                |key, servers| Some(Call::Look(table.listed(servers, key))),
+            )),
+            _ => drop(self.record_all(
+                || table.registry.expire(at(60)),
+                |key, out| Some(Call::Expire(table.handed_out(out, key))),
+            )),
+        }
+    }
+}
+
+/// How a claim ended: with whom it pushed out, or who stood in its way.
+fn told(
+    result: &Result<Claim<Wire>, ServerIdConflict<Wire>>,
+) -> Result<Option<model::Displaced>, u32> {
+    match result {
+        Ok(claim) => Ok(claim.displaced().map(displaced)),
+        Err(conflict) => Err(conflict.incumbent().label),
     }
 }
