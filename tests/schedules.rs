@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::player::{Dice, Player, Table};
-use common::{Living, Wire, assert_counts_are_exact, at, labelled, wire};
+use common::{Living, Wire, assert_at_rest, at, labelled, wire};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 use switchboard::{Cause, Claim, Conn, Counts, Membership, Registry, Status};
@@ -38,23 +38,6 @@ fn exhaust(name: &str, program: impl Fn() + Send + Sync + 'static) {
     let schedules = explore(DfsScheduler::new(None, false), program);
     println!("{name}: all {schedules} schedules");
     assert!(schedules > 10, "{schedules} schedules: nothing was raced");
-}
-
-/// What is true whenever no call is in flight.
-fn assert_at_rest(registry: &Registry<Wire>) {
-    assert_counts_are_exact(registry);
-    let mut deadlines = registry
-        .servers()
-        .filter_map(|server| match server.status() {
-            Status::Grace { deadline } => Some(deadline),
-            Status::Held | Status::Vacant => None,
-        });
-    let earliest = deadlines.by_ref().min();
-    assert_eq!(
-        registry.next_deadline(),
-        earliest,
-        "the queue is not what the records say"
-    );
 }
 
 /// A generated program: what each thread calls is decided by the seed and by what it got so far. All results
@@ -88,7 +71,7 @@ fn generated_programs(scheduler: impl Fn(u64, usize) -> Box<dyn Scheduler + Send
         let (threads, calls) =
             [(2, 6), (3, 4), (4, 3), (2, 12)][usize::try_from(seed % 4).unwrap()];
         total += explore(scheduler(seed, SCHEDULES), move || {
-            generated(seed, threads, calls)
+            generated(seed, threads, calls);
         });
     }
     println!("{total} schedules");

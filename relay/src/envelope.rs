@@ -54,12 +54,13 @@ struct Fields<'a> {
 ///
 /// [`EnvelopeError`], which says nothing of the content.
 pub fn parse(message: &Bytes) -> Result<Directive<'_>, EnvelopeError> {
+    // All of it: serde would let fields pass that are not UTF-8 and not known.
+    let text = str::from_utf8(message).map_err(|_| EnvelopeError::Malformed)?;
     // serde would take an array for the fields in order.
-    if !message.trim_ascii_start().starts_with(b"{") {
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(EnvelopeError::Malformed);
     }
-    let fields: Fields<'_> =
-        serde_json::from_slice(message).map_err(|_| EnvelopeError::Malformed)?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)?;
     let close_code = fields.close_code.and_then(NonZeroU16::new);
     if fields.conn_id.is_empty() {
         return Err(EnvelopeError::NoConnId);
@@ -259,6 +260,17 @@ mod tests {
             (r#"{"conn_id":"p","frame":null,"close_code":0}"#, Empty),
         ] {
             assert_eq!(parse(&message(text)).map(drop), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_that_is_not_utf8_is_refused_too() {
+        for text in [
+            b"{\"conn_id\":\"p\",\"frame\":1,\"\xb5\":0}".as_slice(),
+            b"{\"conn_id\":\"p\",\"frame\":1,\"x\":\"\xb5\"}",
+        ] {
+            let message = Bytes::from_static(text);
+            assert_eq!(parse(&message).map(drop), Err(EnvelopeError::Malformed));
         }
     }
 

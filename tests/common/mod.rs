@@ -126,3 +126,20 @@ pub fn assert_counts_are_exact<S: std::hash::BuildHasher + 'static>(registry: &R
     }
     assert_eq!(registry.counts(), seen);
 }
+
+/// What is true whenever no call is in flight.
+pub fn assert_at_rest(registry: &Registry<Wire>) {
+    assert_counts_are_exact(registry);
+    let mut deadlines = registry
+        .servers()
+        .filter_map(|server| match server.status() {
+            switchboard::Status::Grace { deadline } => Some(deadline),
+            switchboard::Status::Held | switchboard::Status::Vacant => None,
+        });
+    let earliest = deadlines.by_ref().min();
+    assert_eq!(
+        registry.next_deadline(),
+        earliest,
+        "the queue is not what the records say"
+    );
+}

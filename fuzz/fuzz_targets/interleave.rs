@@ -1,0 +1,100 @@
+//! Two threads whose calls and whose schedule are both in the input: what they return must be explained by the
+//! sequential model.
+//!
+//! Under shuttle, so that an input always runs the same way, and the fuzzer learns which switches lead somewhere:
+//!
+//! `RUSTFLAGS="--cfg switchboard_shuttle" cargo +nightly fuzz run interleave -- -max_total_time=60`
+#![no_main]
+
+#[cfg(not(switchboard_shuttle))]
+compile_error!("interleave needs RUSTFLAGS=\"--cfg switchboard_shuttle\"");
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use std::sync::Arc;
+
+use arbitrary::Arbitrary;
+use common::player::{Dice, Player, Table};
+use libfuzzer_sys::fuzz_target;
+use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
+use shuttle::{Config, Runner, thread};
+
+#[derive(Arbitrary, Clone, Debug)]
+struct Input {
+    registry: u8,
+    rolls: [Vec<u8>; 2],
+    schedule: Vec<u8>,
+}
+
+/// Each byte says how many steps a thread makes before another one comes in. After the last one, threads
+/// run to their end.
+struct Written {
+    switches: std::vec::IntoIter<u8>,
+    steps: Option<u8>,
+    begun: bool,
+}
+
+impl Scheduler for Written {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        (!std::mem::replace(&mut self.begun, true)).then(|| Schedule::new(0))
+    }
+
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        _is_yielding: bool,
+    ) -> Option<TaskId> {
+        let ids = || runnable.iter().map(|task| task.id());
+        let others = ids().find(|id| Some(*id) != current);
+        let current = ids().find(|id| Some(*id) == current);
+        match &mut self.steps {
+            Some(0) => {
+                self.steps = self.switches.next();
+                others.or(current)
+            }
+            Some(steps) => {
+                *steps -= 1;
+                current.or(others)
+            }
+            None => current.or(others),
+        }
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let mut switches = input.schedule.clone().into_iter();
+    let steps = switches.next();
+    let scheduler = Written {
+        switches,
+        steps,
+        begun: false,
+    };
+    let mut config = Config::new();
+    config.silence_warnings = true;
+    Runner::new(scheduler, config).run(move || {
+        let server_ids = vec!["a".to_owned(), "b".to_owned()];
+        let table = Arc::new(Table::new(input.registry.into(), server_ids));
+        let players: Vec<_> = (0..)
+            .zip(input.rolls.clone())
+            .map(|(number, rolls)| {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    let dice = Dice::Written(rolls.into_iter());
+                    Player::new(&table, number, dice).play(usize::MAX)
+                })
+            })
+            .collect();
+        let histories: Vec<_> = players
+            .into_iter()
+            .map(|player| player.join().unwrap())
+            .collect();
+        table.check(&histories, "the input");
+        common::assert_at_rest(&table.registry);
+    });
+});
