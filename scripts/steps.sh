@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts: how a step is run, and how one is skipped.
 
 # step NAME COMMAND...: prints the command and how long it took; its failure ends the script.
