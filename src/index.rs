@@ -160,3 +160,42 @@ impl Hash for Probe<'_> {
         state.write_u64(self.hash);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::SendError;
+    use crate::epoch::Epoch;
+
+    struct Wire;
+
+    impl Conn for Wire {
+        fn conn_id(&self) -> &'static str {
+            "w"
+        }
+        fn send(&self, _: bytes::Bytes) -> Result<(), SendError> {
+            Ok(())
+        }
+        fn close(&self) {}
+    }
+
+    fn insert(index: &Index<Wire>, hash: u64, server_id: &str) -> Option<Arc<Slot<Wire>>> {
+        let record = Record::held(Arc::new(Wire), Epoch::draw());
+        index.insert_held(hash, server_id, None, record)
+    }
+
+    #[test]
+    fn server_ids_whose_hashes_collide_are_told_apart() {
+        let index = Index::new(0, usize::MAX, None);
+        let one = insert(&index, 1, "one").expect("it is not there");
+        let other = insert(&index, 1, "other").expect("it is not there");
+        assert!(Arc::ptr_eq(&index.slot(1, "one").expect("inserted"), &one));
+        assert!(Arc::ptr_eq(
+            &index.slot(1, "other").expect("inserted"),
+            &other
+        ));
+        assert!(index.slot(1, "third").is_none());
+        assert!(insert(&index, 1, "one").is_none(), "it is there");
+        assert_eq!(index.slots().len(), 2);
+    }
+}

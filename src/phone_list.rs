@@ -122,8 +122,9 @@ impl<C: ?Sized> PhoneList<C> {
                 _ => [].iter(),
             },
             depth: 0,
-            above: std::array::from_fn(|level| match &self.root {
-                Node::Branch(branch) if level == 0 => branch.children.iter(),
+            // Only the first one counts until the walk has come down to the next.
+            above: std::array::from_fn(|_| match &self.root {
+                Node::Branch(branch) => branch.children.iter(),
                 _ => [].iter(),
             }),
         }

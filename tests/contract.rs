@@ -765,6 +765,17 @@ mod a_snapshot {
     }
 
     #[test]
+    fn is_empty_where_there_is_nobody() {
+        let registry = registry();
+        assert!(registry.phones_for("s").is_empty());
+        let _claim = registry.claim_server("s", wire("b")).unwrap();
+        let phone = registry.register_phone("s", wire("p")).unwrap();
+        assert!(!registry.phones_for("s").is_empty());
+        drop(phone);
+        assert!(registry.phones_for("s").is_empty());
+    }
+
+    #[test]
     fn broadcasts_to_every_phone_and_counts_those_that_refuse() {
         let registry = registry();
         let _claim = held(&registry);
@@ -1044,6 +1055,54 @@ mod hostile {
         let registry: Registry<Wire, std::hash::RandomState> = Registry::default();
         let _claim = registry.claim_server("s", wire("b")).unwrap();
         assert!(registry.clone().binary_for("s").is_some());
+    }
+}
+
+mod debug_output {
+    use super::*;
+
+    fn shows(thing: impl std::fmt::Debug, what: &[&str]) {
+        let text = format!("{thing:?}");
+        for what in what {
+            assert!(text.contains(what), "{what} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn says_what_a_thing_is_and_whom_it_concerns() {
+        let builder = Registry::<Wire>::builder().max_phones(7).grace(seconds(30));
+        shows(&builder, &["Builder", "max_phones: 7", "grace: Some(30s)"]);
+        let registry: Registry<Wire> = builder.build();
+        let mut claim = registry.claim_server("server-1", wire("b")).unwrap();
+        let member = registry.register_phone("server-1", wire("p")).unwrap();
+        shows(&registry, &["Registry", "binaries: 1", "phones: 1"]);
+        shows(&claim, &["Claim", "server-1", "Epoch", "is_current: true"]);
+        shows(
+            &member,
+            &["Membership", "server-1", "\"p\"", "is_registered: true"],
+        );
+        shows(registry.binary_for("server-1").unwrap(), &["ConnRef"]);
+        shows(registry.phones_for("server-1"), &["{\"p\"}"]);
+        shows(
+            registry.phones_for("server-1").iter(),
+            &["PhonesIter", "left: 1"],
+        );
+        let server = registry.server("server-1").unwrap();
+        shows(server, &["Server", "server-1", "Held", "Epoch", "\"p\""]);
+        let conflict = registry.claim_server("server-1", wire("b2")).unwrap_err();
+        shows(&conflict, &["ServerIdConflict", "server-1", "Epoch"]);
+        claim = conflict.take_over().unwrap();
+        let displaced = claim.displaced();
+        shows(
+            displaced,
+            &[
+                "Displaced",
+                "server-1",
+                "binary: true",
+                "\"p\"",
+                "TakenOver",
+            ],
+        );
     }
 }
 

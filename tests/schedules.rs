@@ -252,6 +252,28 @@ fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
 }
 
 #[test]
+fn the_next_deadline_beside_one_that_moves_is_not_later_than_the_others() {
+    for (from, to) in [(10, 30), (30, 10)] {
+        exhaust("next deadline and arm anew", move || {
+            let registry = registry();
+            let moves = registry.claim_server("moves", wire("b")).unwrap().detach();
+            registry.release_claim_after("moves", moves, Duration::from_secs(from));
+            let stays = registry.claim_server("stays", wire("b")).unwrap().detach();
+            registry.release_claim_after("stays", stays, Duration::from_secs(20));
+            let (one, other) = (registry.clone(), registry.clone());
+            let (moved, next) = race(
+                move || one.release_claim_after("moves", moves, Duration::from_secs(to)),
+                move || other.next_deadline(),
+            );
+            assert!(moved);
+            let next = next.expect("there is one throughout");
+            assert!(next < at(25), "later than the one that stays");
+            assert_at_rest(&registry);
+        });
+    }
+}
+
+#[test]
 fn server_shows_one_instant_beside_a_take_over() {
     exhaust("server and take over", || {
         let registry = registry();

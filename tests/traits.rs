@@ -131,3 +131,21 @@ fn handles_are_small() {
     assert!(size_of::<ServerIdConflict<dyn Conn>>() <= 128);
     assert!(size_of::<RegisterError<dyn Conn>>() <= 3 * pointer);
 }
+
+#[test]
+fn a_connection_without_close_codes_is_closed_plainly() {
+    let plain = common::wire("p");
+    plain.close_with(4404, "no server with that id");
+    assert_eq!(plain.closed.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn no_two_registries_hash_alike() {
+    use std::hash::BuildHasher;
+    let one = DefaultHashBuilder::default();
+    assert_eq!(one.hash_one("s"), one.clone().hash_one("s"));
+    assert_ne!(
+        one.hash_one("s"),
+        DefaultHashBuilder::default().hash_one("s")
+    );
+}

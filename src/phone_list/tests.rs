@@ -149,3 +149,15 @@ fn removing_what_is_not_there_keeps_a_small_list() {
     let list = PhoneList::new().with(&hashed(1, 1));
     assert!(!list.contains(&hashed(1, 1)), "another registration");
 }
+
+#[test]
+fn each_level_has_bits_of_its_own_and_the_first_one_the_top() {
+    let top = (0..u64::BITS).filter(|bit| child(1 << bit, 0) != 0);
+    assert_eq!(top.collect::<Vec<_>>(), [61, 62, 63]);
+    for bit in 0..u64::BITS {
+        let levels = (0..LEVELS).filter(|level| child(1 << bit, *level) != 0);
+        // The last level has bits left over, and takes them from the top again.
+        let expected = if bit >= 62 { 2 } else { 1 };
+        assert_eq!(levels.count(), expected, "bit {bit}");
+    }
+}
