@@ -38,7 +38,7 @@ fn round(table: &Table, seed: u64) -> Vec<Vec<Vec<Event<Call>>>> {
 }
 
 fn server_ids(round: u64) -> Vec<String> {
-    let padding = if round % 64 == 63 {
+    let padding = if round % 16 == 15 {
         TOO_LONG_TO_LINGER
     } else {
         0

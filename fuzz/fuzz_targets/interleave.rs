@@ -24,15 +24,35 @@ use shuttle::{Config, Runner, thread};
 struct Input {
     registry: u8,
     rolls: [Vec<u8>; 2],
-    schedule: Vec<u8>,
+    turns: Vec<u8>,
 }
 
 /// Each byte says how many steps a thread makes before another one comes in. After the last one, threads
 /// run to their end.
 struct Written {
-    switches: std::vec::IntoIter<u8>,
-    steps: Option<u8>,
+    turns: std::vec::IntoIter<u8>,
+    /// How many steps are left of this turn.
+    left: Option<u8>,
     begun: bool,
+}
+
+/// A call is three to ten steps.
+const LONGEST_TURN: u8 = 16;
+
+impl Written {
+    fn new(turns: Vec<u8>) -> Self {
+        let mut written = Self {
+            turns: turns.into_iter(),
+            left: None,
+            begun: false,
+        };
+        written.next_turn();
+        written
+    }
+
+    fn next_turn(&mut self) {
+        self.left = self.turns.next().map(|steps| steps % LONGEST_TURN);
+    }
 }
 
 impl Scheduler for Written {
@@ -49,9 +69,9 @@ impl Scheduler for Written {
         let ids = || runnable.iter().map(|task| task.id());
         let others = ids().find(|id| Some(*id) != current);
         let current = ids().find(|id| Some(*id) == current);
-        match &mut self.steps {
+        match &mut self.left {
             Some(0) => {
-                self.steps = self.switches.next();
+                self.next_turn();
                 others.or(current)
             }
             Some(steps) => {
@@ -68,18 +88,13 @@ impl Scheduler for Written {
 }
 
 fuzz_target!(|input: Input| {
-    let mut switches = input.schedule.clone().into_iter();
-    let steps = switches.next();
-    let scheduler = Written {
-        switches,
-        steps,
-        begun: false,
-    };
+    let scheduler = Written::new(input.turns.clone());
     let mut config = Config::new();
     config.silence_warnings = true;
     Runner::new(scheduler, config).run(move || {
-        let server_ids = vec!["a".to_owned(), "b".to_owned()];
-        let table = Arc::new(Table::new(input.registry.into(), server_ids));
+        let mut server_ids = vec!["a".to_owned(), "b".to_owned()];
+        server_ids.truncate(1 + usize::from(input.registry % 2));
+        let table = Arc::new(Table::new(u64::from(input.registry / 2), server_ids));
         let players: Vec<_> = (0..)
             .zip(input.rolls.clone())
             .map(|(number, rolls)| {
