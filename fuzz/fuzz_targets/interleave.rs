@@ -1,9 +1,10 @@
 //! Two threads whose calls and whose schedule are both in the input: what they return must be explained by the
 //! sequential model.
 //!
-//! Under shuttle, so that an input always runs the same way, and the fuzzer learns which switches lead somewhere:
+//! Under shuttle, so that an input always runs the same way, and the fuzzer learns which switches lead somewhere.
+//! AddressSanitizer makes shuttle's stacks thirty times slower, and looks at the memory in other runs:
 //!
-//! `RUSTFLAGS="--cfg switchboard_shuttle" cargo +nightly fuzz run interleave -- -max_total_time=60`
+//! `RUSTFLAGS="--cfg switchboard_shuttle" cargo +nightly fuzz run --sanitizer none interleave -- -max_total_time=60`
 #![no_main]
 
 #[cfg(not(switchboard_shuttle))]
