@@ -45,6 +45,10 @@ pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
     ///
     /// One step at a time, so that nothing is pinned while the caller works on what it got.
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)>;
+
+    /// How many entries there are, for the tests of schedules.
+    #[cfg(switchboard_shuttle)]
+    fn len(&self) -> usize;
 }
 
 /// The list is used through its base and not as a `SkipMap`, because a range of that one loses nodes
@@ -83,5 +87,10 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
             }
             entry = entry.next()?;
         }
+    }
+
+    #[cfg(switchboard_shuttle)]
+    fn len(&self) -> usize {
+        self.0.len()
     }
 }

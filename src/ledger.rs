@@ -75,7 +75,8 @@ impl<C: ?Sized> Ledger<C> {
 
     /// No arming before this call has such a number or a larger one.
     ///
-    /// `Relaxed` suffices: whoever has seen a grace has seen its number drawn.
+    /// `Relaxed` suffices: whoever draws one after he has seen, through a cell, what the caller did after this, draws
+    /// such a number.
     pub(crate) fn next_arming(&self) -> u64 {
         switch_point();
         self.armings.load(Ordering::Relaxed)
@@ -83,6 +84,7 @@ impl<C: ?Sized> Ledger<C> {
 
     /// A grace that ends `after` from now. What `Instant` cannot hold means never.
     pub(crate) fn grace_of(&self, after: Duration) -> Grace {
+        switch_point();
         let now = Instant::now();
         match now.checked_add(after) {
             Some(deadline) => Grace {

@@ -57,8 +57,9 @@
 //! - A phone is refused, or registered, or in exactly one [`Displaced`]: never lost, never in two.
 //! - Every refusal gives the connection back.
 //! - A connection that has left the registry and is held by no caller is dropped before the call that removed it
-//!   returns, or when the last snapshot goes. The destructor of a connection may call the registry.
-//! - Lookups never block and allocate nothing. Nothing public holds a lock.
+//!   returns, or when the last snapshot goes; that of a call which runs at the same moment counts. The destructor of a
+//!   connection may call the registry.
+//! - Lookups never block, and allocate nothing after a thread's first. Nothing public holds a lock.
 //! - Any string is a valid server-id or conn-id. Hostile ones cost time at most.
 //! - The cap on phones holds under any race.
 //!
@@ -68,10 +69,12 @@
 //! [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest, and
 //! otherwise off by at most what those calls change that overlap it.
 //!
-//! Lookups never wait. A write can wait in one case: the index has no room left, or too many places of removed
-//! server-ids, and is copied. The claim that meets this does the work, and those that add or remove server-ids
-//! meanwhile help and wait: a fraction of a second at a million server-ids. What changes a server-id that is and stays
-//! in the index goes on: registering, releasing with phones left, taking over.
+//! Lookups never wait. What changes a server-id that is and stays in the index doesn't either: registering, releasing
+//! with phones left, taking over. Other changes can wait in two cases. The index has no room left, or too many places of
+//! removed server-ids, and is copied: the claim that meets this does the work, and those that add or remove server-ids
+//! meanwhile help and wait, and so do enumerations: a fraction of a second at a million server-ids. And a change that
+//! empties a server-id passes through a bounded queue, where it waits for a thread that was interrupted in the middle of
+//! the same few instructions.
 //!
 //! # Async
 //!

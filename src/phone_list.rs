@@ -156,7 +156,8 @@ impl<C: ?Sized> Clone for PhoneList<C> {
 /// The top bits first: an index that is built over the low ones shares nothing with this one.
 fn child(hash: u64, level: usize) -> usize {
     let used = u32::try_from(level).expect("there are few levels") * BITS;
-    usize::try_from(hash.rotate_left(used + BITS)).unwrap_or(usize::MAX) & (FAN_OUT - 1)
+    let bits = hash.rotate_left(used + BITS) % FAN_OUT as u64;
+    usize::try_from(bits).expect("less than FAN_OUT")
 }
 
 impl<C: ?Sized> Node<C> {

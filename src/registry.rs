@@ -438,6 +438,14 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         earliest
     }
 
+    /// How many deadlines are queued: only the tests of schedules can see one that was left behind.
+    #[cfg(switchboard_shuttle)]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn queued_deadlines(&self) -> usize {
+        self.index.ledger.deadlines.len()
+    }
+
     /// Empties the registry, for shutdown: everything that was in it throughout is out and handed over,
     /// with [`Cause::Drained`].
     ///
