@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::facade::Shared;
+use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
 use crate::snapshot::Phones;
 
@@ -36,12 +38,12 @@ pub enum Cause {
 
 impl<C: ?Sized> Displaced<C> {
     /// What stood in the record that a wholesale transition replaced.
-    pub(crate) fn of(slot: &Slot<C>, before: Snapshot<C>, cause: Cause) -> Self {
-        let tenure = before.as_ref().and_then(|record| record.tenure.as_ref());
+    pub(crate) fn of(slot: &Slot<C>, before: Shared<Record<C>>, cause: Cause) -> Self {
+        let tenure = before.tenure.as_ref();
         Self {
-            server_id: Arc::clone(&slot.server_id),
+            server_id: slot.server_id.as_str().into(),
             binary: tenure.map(|tenure| Arc::clone(&tenure.binary)),
-            phones: Phones::of(before),
+            phones: Phones::of(Snapshot::from_inner(Some(before))),
             cause,
         }
     }

@@ -4,12 +4,14 @@
 //! those of the real map and the real cell.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::Arc;
+use std::mem::ManuallyDrop;
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::{ArcSwapAny, Guard};
 use papaya::{Compute, Guard as _, HashMap, Operation, ResizeMode};
 
 pub(crate) use papaya::Equivalent;
+/// A reference count without weak references: one less to settle whenever something is freed.
+pub(crate) use triomphe::Arc as Shared;
 
 /// Where another thread may come in between: stands before every step that threads can see of each other.
 ///
@@ -24,14 +26,16 @@ pub(crate) fn switch_point() {
 
 /// What stood in a cell at one instant. Usually it writes to no reference count, and keeps what it shows
 /// alive all the same.
-pub(crate) type Snapshot<T> = Guard<Option<Arc<T>>>;
+pub(crate) type Snapshot<T> = Guard<Option<Shared<T>>>;
 
 /// A cell that is replaced whole.
-pub(crate) struct Cell<T>(ArcSwapOption<T>);
+///
+/// Never dropped by itself: arc-swap looks for readers in all threads even where the cell is empty.
+pub(crate) struct Cell<T>(ManuallyDrop<ArcSwapAny<Option<Shared<T>>>>);
 
 impl<T> Cell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(ArcSwapOption::from_pointee(value))
+        Self(ManuallyDrop::new(ArcSwapAny::from(Some(Shared::new(value)))))
     }
 
     pub(crate) fn load(&self) -> Snapshot<T> {
@@ -39,21 +43,35 @@ impl<T> Cell<T> {
         self.0.load()
     }
 
+    /// As [`load`](Self::load), with a reference count: what a writer wants, whom arc-swap would make one
+    /// anyway.
+    pub(crate) fn load_counted(&self) -> Option<Shared<T>> {
+        switch_point();
+        self.0.load_full()
+    }
+
     /// Puts `next` in the place of what `before` shows, or gives back what stands there by now.
     ///
     /// The address identifies it: `before` keeps its own alive, so that nothing else can come to stand there.
     pub(crate) fn compare_and_swap(
         &self,
-        before: &Snapshot<T>,
-        next: Option<Arc<T>>,
-    ) -> Result<(), Snapshot<T>> {
+        before: &Shared<T>,
+        next: Option<Shared<T>>,
+    ) -> Result<(), Option<Shared<T>>> {
         switch_point();
-        let found = self.0.compare_and_swap(before, next);
-        let same = match (before.as_ref(), found.as_ref()) {
-            (Some(before), Some(found)) => Arc::ptr_eq(before, found),
-            (before, found) => before.is_none() && found.is_none(),
-        };
-        if same { Ok(()) } else { Err(found) }
+        let found = self.0.compare_and_swap(Shared::as_ptr(before), next);
+        match &*found {
+            Some(found) if Shared::ptr_eq(before, found) => Ok(()),
+            _ => Err(Guard::into_inner(found)),
+        }
+    }
+}
+
+impl<T> Drop for Cell<T> {
+    fn drop(&mut self) {
+        if self.0.load().is_some() {
+            self.0.store(None);
+        }
     }
 }
 

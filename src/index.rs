@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 
 use crate::conn::Conn;
 use crate::facade::{Equivalent, Set, switch_point};
@@ -29,7 +30,7 @@ const LINGERING_BYTES: usize = 1 << 20;
 const LONG: usize = 4096;
 
 pub(crate) struct Index<C: ?Sized> {
-    slots: Set<Key<C>>,
+    slots: CachePadded<Set<Key<C>>>,
     /// Retired slots that have not been removed, oldest first. Some have been replaced since.
     lingering: ArrayQueue<Arc<Slot<C>>>,
     lingering_bytes: AtomicUsize,
@@ -48,7 +49,7 @@ impl<C: ?Sized> Index<C> {
         C: Conn,
     {
         Arc::new_cyclic(|index| Self {
-            slots: Set::with_capacity(capacity),
+            slots: CachePadded::new(Set::with_capacity(capacity)),
             lingering: ArrayQueue::new(LINGERING),
             lingering_bytes: AtomicUsize::new(0),
             ledger: Arc::new(Ledger::new(index.clone(), max_phones, grace)),

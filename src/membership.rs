@@ -3,7 +3,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::facade::switch_point;
+use crate::facade::{Shared, switch_point};
 use crate::phone_list::Phone;
 use crate::slot::{Slot, Snapshot};
 use crate::snapshot::ConnRef;
@@ -19,7 +19,7 @@ use crate::transition;
 #[must_use = "dropping a membership unregisters its phone"]
 pub struct Membership<C: ?Sized> {
     slot: Arc<Slot<C>>,
-    phone: Arc<Phone<C>>,
+    phone: Shared<Phone<C>>,
     /// The count of removals at which the phone was last seen registered. A phone that is registered in
     /// one record of that count is in all later ones of the same count: only this membership could take
     /// it out without counting. So it doesn't matter which thread wrote last, and `Relaxed` suffices.
@@ -29,7 +29,7 @@ pub struct Membership<C: ?Sized> {
 }
 
 impl<C: ?Sized> Membership<C> {
-    pub(crate) fn new(slot: Arc<Slot<C>>, phone: Arc<Phone<C>>, removals: u64) -> Self {
+    pub(crate) fn new(slot: Arc<Slot<C>>, phone: Shared<Phone<C>>, removals: u64) -> Self {
         Self {
             slot,
             phone,

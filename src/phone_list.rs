@@ -7,28 +7,34 @@
 use std::slice;
 use std::sync::Arc;
 
+use smallstr::SmallString;
+use triomphe::{Arc as Shared, ThinArc};
+
 use crate::hash;
 
 /// Bits of the hash that one branch consumes.
-const BITS: u32 = 3;
+const BITS: u32 = 2;
 const FAN_OUT: usize = 1 << BITS;
-/// Levels of branches until the hash is used up. A leaf below them grows without bound.
-const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
-const LEAF_MAX: usize = 32;
+/// Levels of branches, enough for a hundred million phones. A leaf below them grows without bound.
+const LEVELS: usize = 12;
+const LEAF_MAX: usize = 6;
 /// A branch with this many phones becomes a leaf again. Well below `LEAF_MAX`, so that a phone that
 /// comes and goes at the border doesn't rebuild the node every time.
 const MERGE_AT: usize = LEAF_MAX / 2;
 
+/// A name that stands where it is used, unless it is longer than a UUID.
+pub(crate) type Name = SmallString<[u8; 36]>;
+
 /// A registration. Its address is its identity: a later phone with the same conn-id is another one.
 pub(crate) struct Phone<C: ?Sized> {
     hash: u64,
-    pub(crate) conn_id: Box<str>,
+    pub(crate) conn_id: Name,
     pub(crate) conn: Arc<C>,
 }
 
 impl<C: ?Sized> Phone<C> {
-    pub(crate) fn new(conn_id: &str, conn: Arc<C>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(conn_id: &str, conn: Arc<C>) -> Shared<Self> {
+        Shared::new(Self {
             hash: hash::conn_id(conn_id),
             conn_id: conn_id.into(),
             conn,
@@ -39,7 +45,7 @@ impl<C: ?Sized> Phone<C> {
 /// The hash stands beside the pointer, so that a search touches one phone and not all of them.
 struct Entry<C: ?Sized> {
     hash: u64,
-    phone: Arc<Phone<C>>,
+    phone: Shared<Phone<C>>,
 }
 
 #[derive(Clone, Copy)]
@@ -55,8 +61,8 @@ pub(crate) struct PhoneList<C: ?Sized> {
 
 enum Node<C: ?Sized> {
     Empty,
-    Leaf(Arc<[Entry<C>]>),
-    Branch(Arc<Branch<C>>),
+    Leaf(ThinArc<(), Entry<C>>),
+    Branch(Shared<Branch<C>>),
 }
 
 struct Branch<C: ?Sized> {
@@ -76,14 +82,14 @@ impl<C: ?Sized> PhoneList<C> {
         self.len
     }
 
-    pub(crate) fn get(&self, conn_id: &str) -> Option<&Arc<Phone<C>>> {
+    pub(crate) fn get(&self, conn_id: &str) -> Option<&Shared<Phone<C>>> {
         Some(self.at(self.place(conn_id)?))
     }
 
-    pub(crate) fn contains(&self, phone: &Arc<Phone<C>>) -> bool {
+    pub(crate) fn contains(&self, phone: &Shared<Phone<C>>) -> bool {
         self.leaf(phone.hash)
             .iter()
-            .any(|entry| Arc::ptr_eq(&entry.phone, phone))
+            .any(|entry| Shared::ptr_eq(&entry.phone, phone))
     }
 
     /// Where a phone stands: the way to it without a comparison, in this list and in no other.
@@ -94,12 +100,12 @@ impl<C: ?Sized> PhoneList<C> {
         Some(Place { hash, at })
     }
 
-    pub(crate) fn at(&self, place: Place) -> &Arc<Phone<C>> {
+    pub(crate) fn at(&self, place: Place) -> &Shared<Phone<C>> {
         &self.leaf(place.hash)[place.at].phone
     }
 
     /// The list with one more phone. Its conn-id must not be in the list.
-    pub(crate) fn with(&self, phone: &Arc<Phone<C>>) -> Self {
+    pub(crate) fn with(&self, phone: &Shared<Phone<C>>) -> Self {
         Self {
             len: self.len + 1,
             root: self.root.with(phone, 0),
@@ -107,7 +113,7 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     /// The list without a phone. The phone must be in the list.
-    pub(crate) fn without(&self, phone: &Arc<Phone<C>>) -> Self {
+    pub(crate) fn without(&self, phone: &Shared<Phone<C>>) -> Self {
         Self {
             len: self.len - 1,
             root: self.root.without(phone, 0),
@@ -118,7 +124,7 @@ impl<C: ?Sized> PhoneList<C> {
         Iter {
             left: self.len,
             leaf: match &self.root {
-                Node::Leaf(entries) => entries.iter(),
+                Node::Leaf(leaf) => leaf.slice.iter(),
                 _ => [].iter(),
             },
             depth: 0,
@@ -136,7 +142,7 @@ impl<C: ?Sized> PhoneList<C> {
         loop {
             match node {
                 Node::Empty => return &[],
-                Node::Leaf(entries) => return entries,
+                Node::Leaf(leaf) => return &leaf.slice,
                 Node::Branch(branch) => node = &branch.children[child(hash, level)],
             }
             level += 1;
@@ -161,20 +167,19 @@ fn child(hash: u64, level: usize) -> usize {
 }
 
 impl<C: ?Sized> Node<C> {
-    fn with(&self, phone: &Arc<Phone<C>>, level: usize) -> Self {
-        let entry = Entry {
-            hash: phone.hash,
-            phone: Arc::clone(phone),
-        };
+    fn with(&self, phone: &Shared<Phone<C>>, level: usize) -> Self {
         match self {
-            Self::Empty => Self::Leaf(Arc::new([entry])),
-            Self::Leaf(entries) if entries.len() >= LEAF_MAX && level < LEVELS => {
-                split(entries, level).with(phone, level)
+            Self::Empty => leaf(1, |_| Entry::of(phone)),
+            Self::Leaf(full) if full.slice.len() >= LEAF_MAX && level < LEVELS => {
+                split(&full.slice, level).with(phone, level)
             }
-            Self::Leaf(entries) => Self::Leaf(entries.iter().cloned().chain([entry]).collect()),
+            Self::Leaf(old) => leaf(old.slice.len() + 1, |at| match old.slice.get(at) {
+                Some(entry) => entry.clone(),
+                None => Entry::of(phone),
+            }),
             Self::Branch(branch) => {
                 let at = child(phone.hash, level);
-                Self::Branch(Arc::new(Branch {
+                Self::Branch(Shared::new(Branch {
                     len: branch.len + 1,
                     children: branch.replace(at, |old| old.with(phone, level + 1)),
                 }))
@@ -182,25 +187,20 @@ impl<C: ?Sized> Node<C> {
         }
     }
 
-    fn without(&self, phone: &Arc<Phone<C>>, level: usize) -> Self {
+    fn without(&self, phone: &Shared<Phone<C>>, level: usize) -> Self {
         match self {
             Self::Empty => Self::Empty,
-            Self::Leaf(entries) => {
-                let Some(at) = entries
+            Self::Leaf(old) => {
+                let Some(gone) = old
+                    .slice
                     .iter()
-                    .position(|entry| Arc::ptr_eq(&entry.phone, phone))
+                    .position(|entry| Shared::ptr_eq(&entry.phone, phone))
                 else {
                     return self.clone();
                 };
-                match entries.len() {
+                match old.slice.len() {
                     1 => Self::Empty,
-                    _ => Self::Leaf(
-                        entries[..at]
-                            .iter()
-                            .chain(&entries[at + 1..])
-                            .cloned()
-                            .collect(),
-                    ),
+                    len => leaf(len - 1, |at| old.slice[at + usize::from(at >= gone)].clone()),
                 }
             }
             Self::Branch(branch) => {
@@ -210,8 +210,8 @@ impl<C: ?Sized> Node<C> {
                     children: branch.replace(at, |old| old.without(phone, level + 1)),
                 };
                 match smaller.len {
-                    ..=MERGE_AT => Self::Leaf(smaller.merge()),
-                    _ => Self::Branch(Arc::new(smaller)),
+                    ..=MERGE_AT => smaller.merge(),
+                    _ => Self::Branch(Shared::new(smaller)),
                 }
             }
         }
@@ -220,7 +220,7 @@ impl<C: ?Sized> Node<C> {
     fn collect_into(&self, entries: &mut Vec<Entry<C>>) {
         match self {
             Self::Empty => {}
-            Self::Leaf(leaf) => entries.extend(leaf.iter().cloned()),
+            Self::Leaf(leaf) => entries.extend(leaf.slice.iter().cloned()),
             Self::Branch(branch) => {
                 for node in &branch.children {
                     node.collect_into(entries);
@@ -230,18 +230,21 @@ impl<C: ?Sized> Node<C> {
     }
 }
 
+fn leaf<C: ?Sized>(len: usize, entry: impl FnMut(usize) -> Entry<C>) -> Node<C> {
+    Node::Leaf(ThinArc::from_header_and_iter((), (0..len).map(entry)))
+}
+
 /// Deals the entries of a full leaf out to the children of a branch.
 fn split<C: ?Sized>(entries: &[Entry<C>], level: usize) -> Node<C> {
     let children = std::array::from_fn(|at| {
-        let mine = |entry: &&Entry<C>| child(entry.hash, level) == at;
-        let dealt: Arc<[_]> = entries.iter().filter(mine).cloned().collect();
-        if dealt.is_empty() {
-            Node::Empty
-        } else {
-            Node::Leaf(dealt)
+        let mine = entries.iter().filter(|entry| child(entry.hash, level) == at);
+        let mut dealt = mine.clone();
+        match mine.count() {
+            0 => Node::Empty,
+            len => leaf(len, |_| dealt.next().expect("counted").clone()),
         }
     });
-    Node::Branch(Arc::new(Branch {
+    Node::Branch(Shared::new(Branch {
         len: entries.len(),
         children,
     }))
@@ -255,12 +258,12 @@ impl<C: ?Sized> Branch<C> {
         })
     }
 
-    fn merge(&self) -> Arc<[Entry<C>]> {
+    fn merge(&self) -> Node<C> {
         let mut entries = Vec::with_capacity(self.len);
         for node in &self.children {
             node.collect_into(&mut entries);
         }
-        entries.into()
+        leaf(entries.len(), |at| entries[at].clone())
     }
 }
 
@@ -268,8 +271,17 @@ impl<C: ?Sized> Clone for Node<C> {
     fn clone(&self) -> Self {
         match self {
             Self::Empty => Self::Empty,
-            Self::Leaf(entries) => Self::Leaf(Arc::clone(entries)),
-            Self::Branch(branch) => Self::Branch(Arc::clone(branch)),
+            Self::Leaf(leaf) => Self::Leaf(leaf.clone()),
+            Self::Branch(branch) => Self::Branch(Shared::clone(branch)),
+        }
+    }
+}
+
+impl<C: ?Sized> Entry<C> {
+    fn of(phone: &Shared<Phone<C>>) -> Self {
+        Self {
+            hash: phone.hash,
+            phone: Shared::clone(phone),
         }
     }
 }
@@ -278,7 +290,7 @@ impl<C: ?Sized> Clone for Entry<C> {
     fn clone(&self) -> Self {
         Self {
             hash: self.hash,
-            phone: Arc::clone(&self.phone),
+            phone: Shared::clone(&self.phone),
         }
     }
 }
@@ -292,7 +304,7 @@ pub(crate) struct Iter<'a, C: ?Sized> {
 }
 
 impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
-    type Item = &'a Arc<Phone<C>>;
+    type Item = &'a Shared<Phone<C>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -302,7 +314,7 @@ impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
             }
             match self.above[self.depth].next() {
                 Some(Node::Empty) => {}
-                Some(Node::Leaf(entries)) => self.leaf = entries.iter(),
+                Some(Node::Leaf(leaf)) => self.leaf = leaf.slice.iter(),
                 Some(Node::Branch(branch)) => {
                     self.depth += 1;
                     self.above[self.depth] = branch.children.iter();

@@ -294,8 +294,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     #[must_use]
     pub fn server(&self, server_id: &str) -> Option<Server<C>> {
-        let slot = self.slot(server_id)?;
-        Server::of(&slot.server_id, slot.snapshot())
+        Server::of(self.slot(server_id)?)
     }
 
     /// All server-ids. Each item is one instant; together they are weakly consistent: a server-id that was
@@ -316,8 +315,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn servers(&self) -> impl Iterator<Item = Server<C>> + Send + 'static + use<C, S> {
-        let slots = self.index.slots().into_iter();
-        slots.filter_map(|slot| Server::of(&slot.server_id, slot.snapshot()))
+        self.index.slots().into_iter().filter_map(Server::of)
     }
 
     /// How many connections there are: exact whenever no call is in flight, and otherwise off by at most what
@@ -383,7 +381,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
             && key.deadline <= now
         {
             // Claimed again since it expired below, and in grace again: that is for the next call.
-            let again = |out: &Displaced<C>| out.server_id == slot.server_id;
+            let again = |out: &Displaced<C>| *out.server_id == *slot.server_id;
             if key.arming >= newer && expired.iter().any(again) {
                 last = Some(key);
                 continue;

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use crate::facade::{self, Cell};
+use crate::facade::{self, Cell, Shared};
 use crate::ledger::{Change, Ledger};
+use crate::phone_list::Name;
 use crate::record::Record;
 use crate::transition::Decision;
 
@@ -12,17 +13,20 @@ pub(crate) type Snapshot<C> = facade::Snapshot<Record<C>>;
 ///
 /// A slot is born with a held record and ends retired, its cell empty for good. It is never used again:
 /// the next claim of the same server-id makes a new one.
+///
+/// In this order: what a lookup reads stands together.
+#[repr(C)]
 pub(crate) struct Slot<C: ?Sized> {
-    pub(crate) hash: u64,
-    pub(crate) server_id: Arc<str>,
-    pub(crate) ledger: Arc<Ledger<C>>,
     cell: Cell<Record<C>>,
+    pub(crate) server_id: Name,
+    pub(crate) hash: u64,
+    pub(crate) ledger: Arc<Ledger<C>>,
 }
 
 /// What became of a transition, and the record that it decided upon.
 pub(crate) struct Applied<C: ?Sized, T> {
     pub(crate) outcome: T,
-    pub(crate) before: Snapshot<C>,
+    pub(crate) before: Shared<Record<C>>,
 }
 
 impl<C: ?Sized> Slot<C> {
@@ -57,24 +61,23 @@ impl<C: ?Sized> Slot<C> {
         self: &Arc<Self>,
         mut decide: impl FnMut(&Record<C>) -> Decision<C, T, E>,
     ) -> Option<Applied<C, Result<T, E>>> {
-        let mut before = self.snapshot();
+        let mut before = self.cell.load_counted()?;
         loop {
-            let record = before.as_deref()?;
-            let (next, value) = match decide(record) {
+            let (next, value) = match decide(&before) {
                 Ok(decided) => decided,
                 Err(refusal) => {
                     let outcome = Err(refusal);
                     return Some(Applied { outcome, before });
                 }
             };
-            let change = Change::between(Some(record), next.as_ref());
-            match self.cell.compare_and_swap(&before, next.map(Arc::new)) {
+            let change = Change::between(Some(&before), next.as_ref());
+            match self.cell.compare_and_swap(&before, next.map(Shared::new)) {
                 Ok(()) => {
                     self.ledger.settle(self, &change);
                     let outcome = Ok(value);
                     return Some(Applied { outcome, before });
                 }
-                Err(found) => before = found,
+                Err(found) => before = found?,
             }
         }
     }

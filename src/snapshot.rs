@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::conn::Conn;
 use crate::epoch::Epoch;
+use crate::facade::Shared;
 use crate::phone_list::{self, PhoneList, Place};
 use crate::record::{Record, Tenure};
-use crate::slot::Snapshot;
+use crate::slot::{Slot, Snapshot};
 
 /// A connection that was looked up.
 ///
@@ -230,16 +231,14 @@ pub struct Broadcast {
 ///
 /// Keeps alive what it shows, like [`Phones`].
 pub struct Server<C: ?Sized> {
-    server_id: Arc<str>,
-    record: Arc<Record<C>>,
+    slot: Arc<Slot<C>>,
+    record: Shared<Record<C>>,
 }
 
 impl<C: ?Sized> Server<C> {
-    pub(crate) fn of(server_id: &Arc<str>, record: Snapshot<C>) -> Option<Self> {
-        Some(Self {
-            server_id: Arc::clone(server_id),
-            record: Snapshot::into_inner(record)?,
-        })
+    pub(crate) fn of(slot: Arc<Slot<C>>) -> Option<Self> {
+        let record = Snapshot::into_inner(slot.snapshot())?;
+        Some(Self { slot, record })
     }
 
     fn tenure(&self) -> Option<&Tenure<C>> {
@@ -249,7 +248,7 @@ impl<C: ?Sized> Server<C> {
     /// The server-id.
     #[must_use]
     pub fn server_id(&self) -> &str {
-        &self.server_id
+        &self.slot.server_id
     }
 
     /// The binary: the one that is there, or in grace the one that went away.
@@ -261,7 +260,7 @@ impl<C: ?Sized> Server<C> {
     /// The phones.
     #[must_use]
     pub fn phones(&self) -> Phones<C> {
-        Phones::of(Snapshot::from_inner(Some(Arc::clone(&self.record))))
+        Phones::of(Snapshot::from_inner(Some(Shared::clone(&self.record))))
     }
 
     /// The epoch of the claim that holds the server-id, in grace too.
@@ -288,8 +287,8 @@ impl<C: ?Sized> Server<C> {
 impl<C: ?Sized> Clone for Server<C> {
     fn clone(&self) -> Self {
         Self {
-            server_id: Arc::clone(&self.server_id),
-            record: Arc::clone(&self.record),
+            slot: Arc::clone(&self.slot),
+            record: Shared::clone(&self.record),
         }
     }
 }
@@ -297,7 +296,7 @@ impl<C: ?Sized> Clone for Server<C> {
 impl<C: ?Sized> fmt::Debug for Server<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("server_id", &self.server_id)
+            .field("server_id", &self.server_id())
             .field("status", &self.status())
             .field("epoch", &self.epoch())
             .field("phones", &self.phones())

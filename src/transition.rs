@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::displaced::Cause;
 use crate::epoch::Epoch;
+use crate::facade::Shared;
 use crate::phone_list::{Phone, PhoneList};
 use crate::record::{Grace, Record, Tenure};
 
@@ -161,7 +162,7 @@ pub(crate) fn evict<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, 
 pub(crate) fn register<C: ?Sized>(
     record: &Record<C>,
     max_phones: usize,
-    phone: &Arc<Phone<C>>,
+    phone: &Shared<Phone<C>>,
 ) -> Decision<C, u64, Refusal> {
     let Some(tenure) = &record.tenure else {
         return Err(Refusal::NoServer);
@@ -183,7 +184,7 @@ pub(crate) fn register<C: ?Sized>(
 /// Out goes this registration, at the wish of its own membership: its siblings need not look.
 pub(crate) fn leave<C: ?Sized>(
     record: &Record<C>,
-    phone: &Arc<Phone<C>>,
+    phone: &Shared<Phone<C>>,
 ) -> Decision<C, (), NotHeld> {
     if record.phones.contains(phone) {
         Ok((without(record, phone, record.removals), ()))
@@ -204,7 +205,7 @@ pub(crate) fn unregister<C: ?Sized>(
 
 fn without<C: ?Sized>(
     record: &Record<C>,
-    phone: &Arc<Phone<C>>,
+    phone: &Shared<Phone<C>>,
     removals: u64,
 ) -> Option<Record<C>> {
     unless_empty(Record {

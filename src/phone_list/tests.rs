@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// A phone whose hash is chosen. The list finds it by identity and by iteration, not by name.
-fn hashed(hash: u64, name: usize) -> Arc<Phone<usize>> {
-    Arc::new(Phone {
+fn hashed(hash: u64, name: usize) -> Shared<Phone<usize>> {
+    Shared::new(Phone {
         hash,
         conn_id: name.to_string().into(),
         conn: Arc::new(name),
@@ -31,10 +31,10 @@ fn depth(node: &Node<usize>) -> usize {
 fn assert_shape(node: &Node<usize>, level: usize) -> usize {
     match node {
         Node::Empty => 0,
-        Node::Leaf(entries) => {
-            assert!(!entries.is_empty());
-            assert!(entries.len() <= LEAF_MAX || level == LEVELS);
-            entries.len()
+        Node::Leaf(leaf) => {
+            assert!(!leaf.slice.is_empty());
+            assert!(leaf.slice.len() <= LEAF_MAX || level == LEVELS);
+            leaf.slice.len()
         }
         Node::Branch(branch) => {
             let below = branch.children.iter();
@@ -46,7 +46,7 @@ fn assert_shape(node: &Node<usize>, level: usize) -> usize {
     }
 }
 
-fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Arc<Phone<usize>>>) {
+fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Shared<Phone<usize>>>) {
     assert_eq!(list.len(), phones.len());
     assert_eq!(assert_shape(&list.root, 0), phones.len());
     assert_eq!(names(list), phones.keys().copied().collect::<Vec<_>>());

@@ -10,7 +10,7 @@ fn epochs() -> (Epoch, Epoch) {
     (Epoch::draw(), Epoch::draw())
 }
 
-fn phone(conn_id: &'static str) -> Arc<Phone<Wire>> {
+fn phone(conn_id: &'static str) -> Shared<Phone<Wire>> {
     Phone::new(conn_id, Arc::new(conn_id))
 }
 
