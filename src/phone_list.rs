@@ -1,8 +1,8 @@
 //! The phones of one server-id: a persistent list, changed by copying the path to the change.
 //!
-//! Up to [`LEAF_MAX`] phones stand in one flat leaf, which is copied as a whole. A longer list is a trie
-//! over the hash of the conn-id, whose branches and leaves are shared between the old list and the
-//! new one, so that a change copies what lies on one path and nothing else.
+//! The last few phones that came stand in the list itself. The others are in a trie over the hash of the
+//! conn-id, whose branches and leaves are shared between the old list and the new one, so that a change
+//! copies what lies on one path and nothing else.
 
 use std::slice;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use triomphe::{Arc as Shared, ThinArc};
 
 use crate::hash;
 
+/// How many phones stand in the list itself. When they are that many, the next one sends them to the trie.
+const RECENT: usize = 4;
 /// Bits of the hash that one branch consumes.
 const BITS: u32 = 2;
 const FAN_OUT: usize = 1 << BITS;
@@ -33,10 +35,10 @@ pub(crate) struct Phone<C: ?Sized> {
 }
 
 impl<C: ?Sized> Phone<C> {
-    pub(crate) fn new(conn_id: &str, conn: Arc<C>) -> Shared<Self> {
+    pub(crate) fn new(conn_id: Name, conn: Arc<C>) -> Shared<Self> {
         Shared::new(Self {
-            hash: hash::conn_id(conn_id),
-            conn_id: conn_id.into(),
+            hash: hash::conn_id(&conn_id),
+            conn_id,
             conn,
         })
     }
@@ -49,14 +51,15 @@ struct Entry<C: ?Sized> {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
-    hash: u64,
-    at: usize,
+pub(crate) enum Place {
+    Recent(usize),
+    Older { hash: u64, at: usize },
 }
 
 pub(crate) struct PhoneList<C: ?Sized> {
     len: usize,
-    root: Node<C>,
+    recent: [Option<Entry<C>>; RECENT],
+    older: Node<C>,
 }
 
 enum Node<C: ?Sized> {
@@ -74,7 +77,8 @@ impl<C: ?Sized> PhoneList<C> {
     pub(crate) const fn new() -> Self {
         Self {
             len: 0,
-            root: Node::Empty,
+            recent: [const { None }; RECENT],
+            older: Node::Empty,
         }
     }
 
@@ -87,49 +91,83 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     pub(crate) fn contains(&self, phone: &Shared<Phone<C>>) -> bool {
-        self.leaf(phone.hash)
-            .iter()
-            .any(|entry| Shared::ptr_eq(&entry.phone, phone))
+        let mut recent = self.recent.iter().flatten();
+        recent.any(|entry| entry.is(phone))
+            || self.leaf(phone.hash).iter().any(|entry| entry.is(phone))
     }
 
     /// Where a phone stands: the way to it without a comparison, in this list and in no other.
     pub(crate) fn place(&self, conn_id: &str) -> Option<Place> {
-        let hash = hash::conn_id(conn_id);
+        self.place_of(hash::conn_id(conn_id), conn_id)
+    }
+
+    pub(crate) fn has_namesake(&self, phone: &Phone<C>) -> bool {
+        self.place_of(phone.hash, &phone.conn_id).is_some()
+    }
+
+    fn place_of(&self, hash: u64, conn_id: &str) -> Option<Place> {
         let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.conn_id == *conn_id;
+        let mut recent = self.recent.iter();
+        if let Some(at) = recent.position(|entry| entry.as_ref().is_some_and(same)) {
+            return Some(Place::Recent(at));
+        }
         let at = self.leaf(hash).iter().position(same)?;
-        Some(Place { hash, at })
+        Some(Place::Older { hash, at })
     }
 
     pub(crate) fn at(&self, place: Place) -> &Shared<Phone<C>> {
-        &self.leaf(place.hash)[place.at].phone
+        let entry = match place {
+            Place::Recent(at) => self.recent[at].as_ref(),
+            Place::Older { hash, at } => self.leaf(hash).get(at),
+        };
+        &entry.expect("a place is of this list").phone
     }
 
     /// The list with one more phone. Its conn-id must not be in the list.
     pub(crate) fn with(&self, phone: &Shared<Phone<C>>) -> Self {
-        Self {
-            len: self.len + 1,
-            root: self.root.with(phone, 0),
+        let len = self.len + 1;
+        let entry = Some(Entry::of(phone));
+        if let Some(free) = self.recent.iter().position(Option::is_none) {
+            let mut list = Self { len, ..self.clone() };
+            list.recent[free] = entry;
+            return list;
         }
+        let older = self.recent.iter().flatten();
+        let older = older.fold(self.older.clone(), |older, entry| {
+            older.with(&entry.phone, 0)
+        });
+        let mut recent = [const { None }; RECENT];
+        recent[0] = entry;
+        Self { len, recent, older }
     }
 
     /// The list without a phone. The phone must be in the list.
     pub(crate) fn without(&self, phone: &Shared<Phone<C>>) -> Self {
+        let is = |entry: &Option<Entry<C>>| entry.as_ref().is_some_and(|entry| entry.is(phone));
+        let recent = self.recent.iter().position(is);
         Self {
             len: self.len - 1,
-            root: self.root.without(phone, 0),
+            recent: std::array::from_fn(|at| {
+                self.recent[at].clone().filter(|_| recent != Some(at))
+            }),
+            older: match recent {
+                Some(_) => self.older.clone(),
+                None => self.older.without(phone, 0),
+            },
         }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, C> {
         Iter {
             left: self.len,
-            leaf: match &self.root {
+            recent: self.recent.iter(),
+            leaf: match &self.older {
                 Node::Leaf(leaf) => leaf.slice.iter(),
                 _ => [].iter(),
             },
             depth: 0,
             // Only the first one counts until the walk has come down to the next.
-            above: std::array::from_fn(|_| match &self.root {
+            above: std::array::from_fn(|_| match &self.older {
                 Node::Branch(branch) => branch.children.iter(),
                 _ => [].iter(),
             }),
@@ -137,7 +175,7 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     fn leaf(&self, hash: u64) -> &[Entry<C>] {
-        let mut node = &self.root;
+        let mut node = &self.older;
         let mut level = 0;
         loop {
             match node {
@@ -154,7 +192,8 @@ impl<C: ?Sized> Clone for PhoneList<C> {
     fn clone(&self) -> Self {
         Self {
             len: self.len,
-            root: self.root.clone(),
+            recent: self.recent.clone(),
+            older: self.older.clone(),
         }
     }
 }
@@ -194,7 +233,7 @@ impl<C: ?Sized> Node<C> {
                 let Some(gone) = old
                     .slice
                     .iter()
-                    .position(|entry| Shared::ptr_eq(&entry.phone, phone))
+                    .position(|entry| entry.is(phone))
                 else {
                     return self.clone();
                 };
@@ -278,6 +317,10 @@ impl<C: ?Sized> Clone for Node<C> {
 }
 
 impl<C: ?Sized> Entry<C> {
+    fn is(&self, phone: &Shared<Phone<C>>) -> bool {
+        Shared::ptr_eq(&self.phone, phone)
+    }
+
     fn of(phone: &Shared<Phone<C>>) -> Self {
         Self {
             hash: phone.hash,
@@ -298,6 +341,7 @@ impl<C: ?Sized> Clone for Entry<C> {
 /// Walks the leaves from left to right with one slice iterator a level, and allocates nothing.
 pub(crate) struct Iter<'a, C: ?Sized> {
     left: usize,
+    recent: slice::Iter<'a, Option<Entry<C>>>,
     leaf: slice::Iter<'a, Entry<C>>,
     depth: usize,
     above: [slice::Iter<'a, Node<C>>; LEVELS],
@@ -307,6 +351,10 @@ impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
     type Item = &'a Shared<Phone<C>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(entry) = self.recent.by_ref().flatten().next() {
+            self.left -= 1;
+            return Some(&entry.phone);
+        }
         loop {
             if let Some(entry) = self.leaf.next() {
                 self.left -= 1;

@@ -177,18 +177,19 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         server_id: &str,
         conn: Arc<C>,
     ) -> Result<Membership<C>, RegisterError<C>> {
-        let phone = Phone::new(conn.conn_id(), Arc::clone(&conn));
+        let phone = Phone::new(conn.conn_id().into(), conn);
         let Some(slot) = self.slot(server_id) else {
-            return Err(RegisterError::NoServer(conn));
+            return Err(RegisterError::NoServer(Arc::clone(&phone.conn)));
         };
         let max_phones = self.index.ledger.max_phones;
         let applied = slot.apply(|record| transition::register(record, max_phones, &phone));
-        match applied.map(|applied| applied.outcome) {
-            Some(Ok(removals)) => Ok(Membership::new(slot, phone, removals)),
-            Some(Err(Refusal::AtCapacity)) => Err(RegisterError::AtCapacity(conn)),
-            Some(Err(Refusal::DuplicateConnId)) => Err(RegisterError::DuplicateConnId(conn)),
-            Some(Err(Refusal::NoServer)) | None => Err(RegisterError::NoServer(conn)),
-        }
+        let refused = match applied.map(|applied| applied.outcome) {
+            Some(Ok(removals)) => return Ok(Membership::new(slot, phone, removals)),
+            Some(Err(Refusal::AtCapacity)) => RegisterError::AtCapacity,
+            Some(Err(Refusal::DuplicateConnId)) => RegisterError::DuplicateConnId,
+            Some(Err(Refusal::NoServer)) | None => RegisterError::NoServer,
+        };
+        Err(refused(Arc::clone(&phone.conn)))
     }
 
     /// Takes the phone with this conn-id out, whatever the state of the server-id. `None`: there was none,

@@ -170,7 +170,7 @@ pub(crate) fn register<C: ?Sized>(
     if record.phones.len() >= max_phones {
         return Err(Refusal::AtCapacity);
     }
-    if record.phones.get(&phone.conn_id).is_some() {
+    if record.phones.has_namesake(phone) {
         return Err(Refusal::DuplicateConnId);
     }
     let larger = Record {

@@ -48,7 +48,7 @@ fn assert_shape(node: &Node<usize>, level: usize) -> usize {
 
 fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Shared<Phone<usize>>>) {
     assert_eq!(list.len(), phones.len());
-    assert_eq!(assert_shape(&list.root, 0), phones.len());
+    assert_eq!(assert_shape(&list.older, 0), phones.len());
     assert_eq!(names(list), phones.keys().copied().collect::<Vec<_>>());
     assert!(phones.values().all(|phone| list.contains(phone)));
     let mut iter = list.iter();
@@ -97,7 +97,7 @@ proptest! {
 fn phones_are_found_by_their_conn_id() {
     let mut list = PhoneList::new();
     for i in 0..5_000_usize {
-        list = list.with(&Phone::new(&i.to_string(), Arc::new(i)));
+        list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
     }
     for i in 0..5_000 {
         assert_eq!(*list.get(&i.to_string()).unwrap().conn, i);
@@ -115,7 +115,7 @@ fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
         phones.push(phone);
     }
     assert_eq!(
-        depth(&list.root),
+        depth(&list.older),
         LEVELS,
         "nothing tells these hashes apart"
     );
@@ -129,19 +129,19 @@ fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
 fn a_change_of_a_long_list_copies_one_path() {
     let mut list = PhoneList::new();
     for i in 0..10_000_usize {
-        list = list.with(&Phone::new(&i.to_string(), Arc::new(i)));
+        list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
     }
-    let longer = list.with(&Phone::new("one more", Arc::new(0)));
-    let (Node::Branch(old), Node::Branch(new)) = (&list.root, &longer.root) else {
+    let longer = list.with(&Phone::new("one more".into(), Arc::new(0)));
+    let (Node::Branch(old), Node::Branch(new)) = (&list.older, &longer.older) else {
         panic!("10,000 phones don't fit into a leaf");
     };
     let same = |pair: &(&Node<_>, &Node<_>)| match *pair {
-        (Node::Branch(old), Node::Branch(new)) => Arc::ptr_eq(old, new),
+        (Node::Branch(old), Node::Branch(new)) => Shared::ptr_eq(old, new),
         _ => false,
     };
     let shared = old.children.iter().zip(&new.children).filter(same).count();
     assert_eq!(shared, FAN_OUT - 1);
-    assert!(depth(&list.root) <= 5, "{} levels", depth(&list.root));
+    assert!(depth(&list.older) <= 5, "{} levels", depth(&list.older));
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn epochs() -> (Epoch, Epoch) {
 }
 
 fn phone(conn_id: &'static str) -> Shared<Phone<Wire>> {
-    Phone::new(conn_id, Arc::new(conn_id))
+    Phone::new(conn_id.into(), Arc::new(conn_id))
 }
 
 fn a_grace(arming: u64) -> Grace {
@@ -231,6 +231,6 @@ fn leaving_is_silent_and_being_removed_is_not() {
 fn the_last_phone_of_a_vacant_server_id_retires_the_slot() {
     assert!(retires(unregister(&vacant(), "p")));
     let record = vacant();
-    let p = Arc::clone(record.phones.get("p").unwrap());
+    let p = Shared::clone(record.phones.get("p").unwrap());
     assert!(retires(leave(&record, &p)));
 }
