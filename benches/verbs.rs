@@ -182,7 +182,8 @@ fn snapshots(c: &mut Criterion) {
 
 fn phones_come_and_go(c: &mut Criterion) {
     for phones in [1, 16, 1_000, 100_000] {
-        let servers = std::env::var("SERVERS").map_or(if phones > 1_000 { 1 } else { 100 }, |s| s.parse().unwrap());
+        let servers = std::env::var("SERVERS")
+            .map_or(if phones > 1_000 { 1 } else { 100 }, |s| s.parse().unwrap());
         let filled = filled(servers, phones);
         let Filled {
             ids, ours, locked, ..

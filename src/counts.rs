@@ -1,10 +1,8 @@
-use std::cell::Cell;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
-
-use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::facade::switch_point;
 use crate::record::Record;
+use crate::striped::Striped;
 
 /// How many connections a registry holds.
 ///
@@ -60,26 +58,17 @@ struct Stripe {
 
 /// Counters in stripes, so that threads that count do not meet. A stripe alone may well be negative:
 /// a phone is counted where it came and where it went.
-pub(crate) struct StripedCounts {
-    stripes: Box<[CachePadded<Stripe>]>,
-}
-
-/// More stripes would make the sum dearer than the contention that they avoid.
-const MAX_STRIPES: usize = 64;
+pub(crate) struct StripedCounts(Striped<Stripe>);
 
 impl StripedCounts {
     pub(crate) fn new() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let stripes = threads.next_power_of_two().min(MAX_STRIPES);
-        Self {
-            stripes: (0..stripes).map(|_| CachePadded::default()).collect(),
-        }
+        Self(Striped::new(|_| Stripe::default()))
     }
 
     /// `Relaxed` suffices: the counts order nothing, and whoever may expect a call to be counted has
     /// synchronized with its end in some other way.
     pub(crate) fn add(&self, change: Change) {
-        let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
+        let stripe = self.0.mine();
         for (counter, by) in [
             (&stripe.binaries, change.binaries),
             (&stripe.phones, change.phones),
@@ -96,7 +85,7 @@ impl StripedCounts {
         // A decrement can be seen before its increment on another stripe: hence the clamps.
         let sum = |counter: fn(&Stripe) -> &AtomicIsize| {
             let sum: isize = self
-                .stripes
+                .0
                 .iter()
                 .map(|stripe| {
                     switch_point();
@@ -112,18 +101,4 @@ impl StripedCounts {
             in_grace: sum(|stripe| &stripe.in_grace).min(binaries),
         }
     }
-}
-
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
-    thread_local! {
-        // Without a destructor, so that it can be read in the destructors of other thread-locals.
-        static NUMBER: Cell<usize> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
-    })
 }

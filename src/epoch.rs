@@ -2,6 +2,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
+
 use crate::facade::switch_point;
 
 /// The identity of a claim: unique in this process and never reused.
@@ -17,7 +19,7 @@ impl Epoch {
     /// `Relaxed` suffices: all draws are read-modify-writes of one variable, so they have one order,
     /// and a draw that happens after another one comes after it in that order.
     pub(crate) fn draw() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(1));
         switch_point();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self(NonZeroU64::new(number).expect("2^64 claims outlast every process"))

@@ -35,7 +35,9 @@ pub(crate) struct Cell<T>(ManuallyDrop<ArcSwapAny<Option<Shared<T>>>>);
 
 impl<T> Cell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(ArcSwapAny::from(Some(Shared::new(value)))))
+        Self(ManuallyDrop::new(ArcSwapAny::from(Some(Shared::new(
+            value,
+        )))))
     }
 
     pub(crate) fn load(&self) -> Snapshot<T> {

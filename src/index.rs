@@ -2,38 +2,22 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::conn::Conn;
-use crate::facade::{Equivalent, Set, switch_point};
+use crate::facade::{Equivalent, Set};
 use crate::ledger::{Change, Ledger};
 use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
-
-/// How many retired slots stay in the index, so that the next claim of the same server-id can take the place of
-/// its predecessor.
-///
-/// papaya never uses the place of a removed key again until it copies the whole table, and it does that once a
-/// probe sequence is full of such places. One client that connects and goes in a loop would fill its own in
-/// less than a hundred turns, and make the index copy itself over and over. So what retires is removed late, and
-/// what comes back in time leaves no such place.
-const LINGERING: usize = if cfg!(switchboard_shuttle) { 1 } else { 1024 };
-
-/// How many bytes of server-ids linger at the most.
-const LINGERING_BYTES: usize = 1 << 20;
 
 /// A removed server-id that is longer is freed as soon as it can be.
 const LONG: usize = 4096;
 
 pub(crate) struct Index<C: ?Sized> {
+    /// Padded: whoever retires a slot counts a reference to the index, and no lookup should notice.
     slots: CachePadded<Set<Key<C>>>,
-    /// Retired slots that have not been removed, oldest first. Some have been replaced since.
-    lingering: ArrayQueue<Arc<Slot<C>>>,
-    lingering_bytes: AtomicUsize,
     pub(crate) ledger: Arc<Ledger<C>>,
 }
 
@@ -50,8 +34,6 @@ impl<C: ?Sized> Index<C> {
     {
         Arc::new_cyclic(|index| Self {
             slots: CachePadded::new(Set::with_capacity(capacity)),
-            lingering: ArrayQueue::new(LINGERING),
-            lingering_bytes: AtomicUsize::new(0),
             ledger: Arc::new(Ledger::new(index.clone(), max_phones, grace)),
         })
     }
@@ -92,36 +74,15 @@ impl<C: ?Sized> Index<C> {
         Some(slot)
     }
 
-    /// Removes a retired slot, sooner or later. A successor with the same server-id stays.
-    pub(crate) fn retire(&self, slot: &Arc<Slot<C>>) {
-        let bytes = slot.server_id.len();
-        self.lingering_bytes.fetch_add(bytes, Ordering::Relaxed);
-        switch_point();
-        let mut oldest = self.lingering.force_push(Arc::clone(slot));
-        loop {
-            if let Some(slot) = oldest {
-                self.remove(&slot);
-            }
-            if self.lingering_bytes.load(Ordering::Relaxed) <= LINGERING_BYTES {
-                return;
-            }
-            switch_point();
-            oldest = self.lingering.pop();
-            if oldest.is_none() {
-                return;
-            }
-        }
-    }
-
-    fn remove(&self, slot: &Arc<Slot<C>>) {
-        let bytes = slot.server_id.len();
-        self.lingering_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Removes a retired slot. A successor with the same server-id stays.
+    pub(crate) fn remove(&self, slot: &Arc<Slot<C>>) {
         let probe = Probe {
             hash: slot.hash,
             server_id: &slot.server_id,
         };
+        let long = slot.server_id.len() > LONG;
         self.slots
-            .remove_if(&probe, |key| Arc::ptr_eq(&key.slot, slot), bytes > LONG);
+            .remove_if(&probe, |key| Arc::ptr_eq(&key.slot, slot), long);
     }
 
     /// All slots that were there throughout, and perhaps some that came or went meanwhile.

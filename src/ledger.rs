@@ -2,16 +2,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use crate::conn::Conn;
 use crate::counts::{self, StripedCounts};
 use crate::deadlines::{Deadlines, Key, Queue};
 use crate::facade::switch_point;
 use crate::index::Index;
+use crate::lingering::Lingering;
 use crate::record::{Grace, Record};
 use crate::slot::Slot;
 
 /// What a registry keeps beside its server-ids, and its settings. Every slot shares it, so that guards
 /// need nothing but their slot.
+///
+/// Aligned so that the count of its references, which every new slot changes, has a cache line of its own.
+#[repr(align(128))]
 pub(crate) struct Ledger<C: ?Sized> {
     pub(crate) counts: StripedCounts,
     pub(crate) deadlines: Box<dyn Deadlines<C>>,
@@ -19,7 +25,8 @@ pub(crate) struct Ledger<C: ?Sized> {
     pub(crate) index: Weak<Index<C>>,
     pub(crate) max_phones: usize,
     pub(crate) grace: Option<Duration>,
-    armings: AtomicU64,
+    lingering: Lingering<C>,
+    armings: CachePadded<AtomicU64>,
 }
 
 /// What the books need to know of one won compare-and-swap.
@@ -55,7 +62,8 @@ impl<C: ?Sized> Ledger<C> {
             index,
             max_phones,
             grace,
-            armings: AtomicU64::new(0),
+            lingering: Lingering::new(),
+            armings: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
@@ -65,11 +73,20 @@ impl<C: ?Sized> Ledger<C> {
         if let Some(key) = change.disarmed {
             self.deadlines.remove(key);
         }
+        if change.retired {
+            self.retire(slot);
+        }
+    }
+
+    /// Leaves a retired slot in the index for a while, and removes those that have been there long enough.
+    fn retire(&self, slot: &Arc<Slot<C>>) {
+        let mut over = self.lingering.push(slot).peekable();
+        if over.peek().is_none() {
+            return;
+        }
         switch_point();
-        if change.retired
-            && let Some(index) = self.index.upgrade()
-        {
-            index.retire(slot);
+        if let Some(index) = self.index.upgrade() {
+            over.for_each(|slot| index.remove(&slot));
         }
     }
 

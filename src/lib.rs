@@ -110,12 +110,14 @@ mod facade;
 mod hash;
 mod index;
 mod ledger;
+mod lingering;
 mod membership;
 mod phone_list;
 mod record;
 mod registry;
 mod slot;
 mod snapshot;
+mod striped;
 mod transition;
 
 pub use builder::Builder;

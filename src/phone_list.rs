@@ -128,7 +128,10 @@ impl<C: ?Sized> PhoneList<C> {
         let len = self.len + 1;
         let entry = Some(Entry::of(phone));
         if let Some(free) = self.recent.iter().position(Option::is_none) {
-            let mut list = Self { len, ..self.clone() };
+            let mut list = Self {
+                len,
+                ..self.clone()
+            };
             list.recent[free] = entry;
             return list;
         }
@@ -230,16 +233,14 @@ impl<C: ?Sized> Node<C> {
         match self {
             Self::Empty => Self::Empty,
             Self::Leaf(old) => {
-                let Some(gone) = old
-                    .slice
-                    .iter()
-                    .position(|entry| entry.is(phone))
-                else {
+                let Some(gone) = old.slice.iter().position(|entry| entry.is(phone)) else {
                     return self.clone();
                 };
                 match old.slice.len() {
                     1 => Self::Empty,
-                    len => leaf(len - 1, |at| old.slice[at + usize::from(at >= gone)].clone()),
+                    len => leaf(len - 1, |at| {
+                        old.slice[at + usize::from(at >= gone)].clone()
+                    }),
                 }
             }
             Self::Branch(branch) => {
@@ -276,7 +277,9 @@ fn leaf<C: ?Sized>(len: usize, entry: impl FnMut(usize) -> Entry<C>) -> Node<C> 
 /// Deals the entries of a full leaf out to the children of a branch.
 fn split<C: ?Sized>(entries: &[Entry<C>], level: usize) -> Node<C> {
     let children = std::array::from_fn(|at| {
-        let mine = entries.iter().filter(|entry| child(entry.hash, level) == at);
+        let mine = entries
+            .iter()
+            .filter(|entry| child(entry.hash, level) == at);
         let mut dealt = mine.clone();
         match mine.count() {
             0 => Node::Empty,
