@@ -1,0 +1,221 @@
+//! How many instructions the verbs take under callgrind: `scripts/instructions` compares the counts with the table in
+//! `benches/instructions.txt`.
+//!
+//! A case is a thousand calls, and the drop of what each one returns. What stands before them is not counted, and has
+//! set up all that a thread's first calls set up.
+// `library_benchmark` names everything by its path.
+#![allow(missing_docs, unused_qualifications)]
+
+mod common;
+
+use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use common::{Wire, conn_id, server_id, wire};
+use foldhash::fast::FixedState;
+use gungraun::prelude::*;
+use switchboard::{Claim, DefaultHashBuilder, Membership, Phones, Registry};
+
+const CALLS: usize = 1_000;
+
+const PHONES: usize = 16;
+
+/// The registry hashes the result of a hasher from outside once more, under seeds of its own that no two runs share.
+/// So it has this much room: few server-ids that hardly ever meet take the same number of probes in every run.
+const ROOM: usize = 100_000;
+
+fn calls<T>(call: impl Fn(usize) -> T) {
+    for n in 0..CALLS {
+        drop(black_box(call(n)));
+    }
+}
+
+/// For as long as the process lives, so that no case counts its drop.
+fn leaked<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// One server-id with its binary and its phones, and what isn't there.
+struct Held<S> {
+    registry: Registry<Wire, S>,
+    server_id: String,
+    claim: Claim<Wire>,
+    members: Vec<Membership<Wire>>,
+    unknown: String,
+    newcomer: Arc<Wire>,
+}
+
+impl<S> Held<S> {
+    /// Neither the first nor the last one in the list.
+    fn member(&self) -> &Membership<Wire> {
+        &self.members[PHONES / 2]
+    }
+}
+
+fn held_by<S: BuildHasher + 'static>(hasher: S) -> &'static Held<S> {
+    let registry = Registry::builder().capacity(ROOM).hasher(hasher).build();
+    let [server_id, unknown] = [1, 2].map(server_id);
+    let claim = registry.claim_server(&server_id, wire("b")).unwrap();
+    let members = (0..PHONES)
+        .map(|n| registry.register_phone(&server_id, wire(conn_id(n))))
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert!(registry.binary_for(&server_id).is_some());
+    leaked(Held {
+        registry,
+        server_id,
+        claim,
+        members,
+        unknown,
+        newcomer: wire(conn_id(PHONES)),
+    })
+}
+
+fn held() -> &'static Held<FixedState> {
+    held_by(FixedState::with_seed(0))
+}
+
+/// As relays run it: the hasher's seeds change what it computes, and not how.
+fn held_by_default() -> &'static Held<DefaultHashBuilder> {
+    held_by(DefaultHashBuilder::default())
+}
+
+fn snapshot() -> &'static Phones<Wire> {
+    let held = held();
+    leaked(held.registry.phones_for(&held.server_id))
+}
+
+struct Vacant {
+    registry: Registry<Wire, FixedState>,
+    server_ids: Vec<String>,
+    conn: Arc<Wire>,
+}
+
+impl Vacant {
+    fn claim_and_release(&self, n: usize) {
+        let server_id = &self.server_ids[n];
+        let claim = self.registry.claim_server(server_id, self.conn.clone());
+        assert!(claim.unwrap().release());
+    }
+}
+
+/// Every server-id has come and gone twice: as many empty places linger as ever do.
+fn vacant() -> &'static Vacant {
+    let hasher = FixedState::with_seed(0);
+    let vacant = Vacant {
+        registry: Registry::builder().capacity(ROOM).hasher(hasher).build(),
+        server_ids: (0..CALLS).map(server_id).collect(),
+        conn: wire("b"),
+    };
+    for _ in 0..2 {
+        calls(|n| vacant.claim_and_release(n));
+    }
+    leaked(vacant)
+}
+
+#[library_benchmark(setup = held)]
+fn binary_for(held: &Held<FixedState>) {
+    calls(|_| held.registry.binary_for(&held.server_id));
+}
+
+#[library_benchmark(setup = held_by_default)]
+fn binary_for_with_default_hasher(held: &Held<DefaultHashBuilder>) {
+    calls(|_| held.registry.binary_for(&held.server_id));
+}
+
+#[library_benchmark(setup = held)]
+fn binary_for_of_nobody(held: &Held<FixedState>) {
+    calls(|_| held.registry.binary_for(&held.unknown));
+}
+
+#[library_benchmark(setup = held)]
+fn phones_for(held: &Held<FixedState>) {
+    calls(|_| held.registry.phones_for(&held.server_id));
+}
+
+#[library_benchmark(setup = held)]
+fn phone_for(held: &Held<FixedState>) {
+    let conn_id = held.member().conn_id();
+    calls(|_| held.registry.phone_for(&held.server_id, conn_id));
+}
+
+#[library_benchmark(setup = held)]
+fn server(held: &Held<FixedState>) {
+    calls(|_| held.registry.server(&held.server_id));
+}
+
+#[library_benchmark(setup = held)]
+fn counts(held: &Held<FixedState>) {
+    calls(|_| held.registry.counts());
+}
+
+#[library_benchmark(setup = held)]
+fn claim_phone(held: &Held<FixedState>) {
+    let conn_id = held.member().conn_id();
+    calls(|_| held.claim.phone(conn_id));
+}
+
+#[library_benchmark(setup = held)]
+fn claim_phones(held: &Held<FixedState>) {
+    calls(|_| held.claim.phones());
+}
+
+#[library_benchmark(setup = held)]
+fn membership_binary(held: &Held<FixedState>) {
+    calls(|_| held.member().binary());
+}
+
+#[library_benchmark(setup = held)]
+fn membership_is_registered(held: &Held<FixedState>) {
+    calls(|_| held.member().is_registered());
+}
+
+#[library_benchmark(setup = snapshot)]
+fn phones_iter(phones: &Phones<Wire>) {
+    calls(|_| {
+        for phone in black_box(phones) {
+            black_box(phone);
+        }
+    });
+}
+
+#[library_benchmark(setup = held)]
+fn register_and_unregister(held: &Held<FixedState>) {
+    calls(|_| {
+        let membership = held
+            .registry
+            .register_phone(&held.server_id, held.newcomer.clone());
+        assert!(membership.unwrap().unregister());
+    });
+}
+
+#[library_benchmark(setup = vacant)]
+fn claim_and_release(vacant: &Vacant) {
+    calls(|n| vacant.claim_and_release(n));
+}
+
+library_benchmark_group!(
+    name = reads,
+    benchmarks = [
+        binary_for,
+        binary_for_with_default_hasher,
+        binary_for_of_nobody,
+        phones_for,
+        phone_for,
+        server,
+        counts,
+        claim_phone,
+        claim_phones,
+        membership_binary,
+        membership_is_registered,
+        phones_iter,
+    ]
+);
+
+library_benchmark_group!(
+    name = writes,
+    benchmarks = [register_and_unregister, claim_and_release]
+);
+
+main!(library_benchmark_groups = [reads, writes]);
