@@ -48,7 +48,8 @@ fn assert_shape(node: &Node<usize>, level: usize) -> usize {
 
 fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Shared<Phone<usize>>>) {
     assert_eq!(list.len(), phones.len());
-    assert_eq!(assert_shape(&list.older, 0), phones.len());
+    let recent = list.recent.iter().flatten().count();
+    assert_eq!(assert_shape(&list.older, 0), phones.len() - recent);
     assert_eq!(names(list), phones.keys().copied().collect::<Vec<_>>());
     assert!(phones.values().all(|phone| list.contains(phone)));
     let mut iter = list.iter();
@@ -65,7 +66,7 @@ proptest! {
     /// Hashes as they should be, hashes that share their first bits, and hashes that are all the same.
     #[test]
     fn holds_what_was_added_and_not_removed(
-        mask in prop_oneof![Just(u64::MAX), Just(0xff), Just(0x3 << 40), Just(0)],
+        mask in prop_oneof![Just(u64::MAX), Just(0xff), Just(0x3 << 42), Just(0)],
         steps in vec((any::<u64>(), any::<bool>(), any::<prop::sample::Index>()), 0..400),
     ) {
         let mut list = PhoneList::new();
@@ -131,8 +132,10 @@ fn a_change_of_a_long_list_copies_one_path() {
     for i in 0..10_000_usize {
         list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
     }
-    let longer = list.with(&Phone::new("one more".into(), Arc::new(0)));
-    let (Node::Branch(old), Node::Branch(new)) = (&list.older, &longer.older) else {
+    let longer = list
+        .older
+        .with(&Phone::new("one more".into(), Arc::new(0)), 0);
+    let (Node::Branch(old), Node::Branch(new)) = (&list.older, &longer) else {
         panic!("10,000 phones don't fit into a leaf");
     };
     let same = |pair: &(&Node<_>, &Node<_>)| match *pair {
@@ -141,7 +144,21 @@ fn a_change_of_a_long_list_copies_one_path() {
     };
     let shared = old.children.iter().zip(&new.children).filter(same).count();
     assert_eq!(shared, FAN_OUT - 1);
-    assert!(depth(&list.older) <= 5, "{} levels", depth(&list.older));
+    assert!(depth(&list.older) <= 9, "{} levels", depth(&list.older));
+}
+
+#[test]
+fn a_phone_that_comes_and_goes_leaves_the_older_ones_alone() {
+    let mut list = PhoneList::new();
+    for i in 0..=1_000 / RECENT * RECENT {
+        list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
+    }
+    let (Node::Branch(before), guest) = (&list.older, Phone::new("guest".into(), Arc::new(0)))
+    else {
+        panic!("1,000 phones don't fit into a leaf");
+    };
+    let gone = list.with(&guest).without(&guest);
+    assert!(matches!(&gone.older, Node::Branch(after) if Shared::ptr_eq(before, after)));
 }
 
 #[test]
@@ -153,11 +170,10 @@ fn removing_what_is_not_there_keeps_a_small_list() {
 #[test]
 fn each_level_has_bits_of_its_own_and_the_first_one_the_top() {
     let top = (0..u64::BITS).filter(|bit| child(1 << bit, 0) != 0);
-    assert_eq!(top.collect::<Vec<_>>(), [61, 62, 63]);
+    assert_eq!(top.collect::<Vec<_>>(), [62, 63]);
     for bit in 0..u64::BITS {
         let levels = (0..LEVELS).filter(|level| child(1 << bit, *level) != 0);
-        // The last level has bits left over, and takes them from the top again.
-        let expected = if bit >= 62 { 2 } else { 1 };
-        assert_eq!(levels.count(), expected, "bit {bit}");
+        let used = bit >= u64::BITS - BITS * u32::try_from(LEVELS).unwrap();
+        assert_eq!(levels.count(), usize::from(used), "bit {bit}");
     }
 }
