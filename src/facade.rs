@@ -5,8 +5,10 @@
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::atomic::{Ordering, compiler_fence, fence};
 
-use arc_swap::{ArcSwapAny, Guard};
+use arc_swap::{ArcSwapAny, Cache, Guard};
 use papaya::{Compute, Guard as _, HashMap, Operation, ResizeMode};
 
 pub(crate) use papaya::Equivalent;
@@ -66,6 +68,49 @@ impl<T> Cell<T> {
             Some(found) if Shared::ptr_eq(before, found) => Ok(()),
             _ => Err(Guard::into_inner(found)),
         }
+    }
+}
+
+/// What has a cell.
+pub(crate) trait HasCell {
+    type Value;
+
+    fn cell(&self) -> &Cell<Self::Value>;
+}
+
+/// A copy of what stands in a cell, renewed when it is looked at and something else stands there.
+pub(crate) struct Cached<O: HasCell>(Cache<Inside<O>, Option<Shared<O::Value>>>);
+
+struct Inside<O>(O);
+
+impl<O: HasCell> Deref for Inside<O> {
+    type Target = ArcSwapAny<Option<Shared<O::Value>>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.cell().0
+    }
+}
+
+impl<O: HasCell> Cached<O> {
+    pub(crate) fn new(owner: O) -> Self {
+        switch_point();
+        Self(Cache::new(Inside(owner)))
+    }
+
+    /// What stands in the cell: a load and a comparison of its address where that is still the same.
+    ///
+    /// arc-swap loads the address `Relaxed`, which orders it after nothing that this thread did to other
+    /// cells; hence the fence. A store into a cell is a locked instruction on x86, which no later load
+    /// overtakes, so that there the compiler alone has to be held.
+    #[inline]
+    pub(crate) fn load(&mut self) -> Option<&Shared<O::Value>> {
+        switch_point();
+        if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+        self.0.load().as_ref()
     }
 }
 

@@ -115,6 +115,7 @@ mod membership;
 mod phone_list;
 mod record;
 mod registry;
+mod route;
 mod slot;
 mod snapshot;
 mod striped;
@@ -130,6 +131,7 @@ pub use error::{RegisterError, ServerIdConflict};
 pub use hash::DefaultHashBuilder;
 pub use membership::Membership;
 pub use registry::Registry;
+pub use route::Route;
 pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server, Status};
 
 /// The example of the README compiles and runs.

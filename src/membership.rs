@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::facade::{Shared, switch_point};
 use crate::phone_list::Phone;
+use crate::route::Route;
 use crate::slot::{Slot, Snapshot};
 use crate::snapshot::ConnRef;
 use crate::transition;
@@ -102,6 +103,16 @@ impl<C: ?Sized> Membership<C> {
     #[must_use]
     pub fn binary(&self) -> Option<ConnRef<C>> {
         ConnRef::binary(self.tenure()?)
+    }
+
+    /// A way to the binary that remembers where it led: for a loop that forwards one frame after another.
+    ///
+    /// It keeps more alive than a membership does, and for longer: see [`Route`].
+    ///
+    /// Cost: one cell load, one search in the phone list, and a few reference counts. No allocation.
+    #[must_use]
+    pub fn route(&self) -> Route<C> {
+        Route::new(&self.slot, &self.phone)
     }
 
     /// Takes the phone out. `false`: it was out already, and nothing has changed.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::facade::{self, Cell, Shared};
+use crate::facade::{self, Cell, HasCell, Shared};
 use crate::ledger::{Change, Ledger};
 use crate::phone_list::Name;
 use crate::record::Record;
@@ -21,6 +21,14 @@ pub(crate) struct Slot<C: ?Sized> {
     pub(crate) server_id: Name,
     pub(crate) hash: u64,
     pub(crate) ledger: Arc<Ledger<C>>,
+}
+
+impl<C: ?Sized> HasCell for Arc<Slot<C>> {
+    type Value = Record<C>;
+
+    fn cell(&self) -> &Cell<Record<C>> {
+        &self.cell
+    }
 }
 
 /// What became of a transition, and the record that it decided upon.

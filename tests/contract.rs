@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_that};
 use switchboard::{
-    Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, Registry, SendError,
+    Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, Registry, Route, SendError,
     ServerIdConflict, Status,
 };
 
@@ -662,6 +662,98 @@ mod a_membership {
         drop(phone(&registry, "p"));
         phone(&registry, "q").detach();
         assert_eq!(ids(&registry.phones_for("s")), ["q"]);
+    }
+}
+
+mod a_route {
+    use super::*;
+
+    fn binary(route: &mut Route<Wire>) -> Option<&str> {
+        route.binary().map(|binary| binary.conn_id())
+    }
+
+    #[test]
+    fn sees_the_binary_while_its_phone_is_registered() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        let mut route = p.route();
+        assert_eq!(binary(&mut route), Some("b"));
+        claim.release();
+        assert_eq!(binary(&mut route), None);
+        let again = registry.claim_server("s", wire("b2")).unwrap();
+        assert_eq!(binary(&mut route), Some("b2"));
+        again.release_after(seconds(30));
+        assert_eq!(binary(&mut route), Some("b2"), "in grace");
+        assert!(p.unregister());
+        assert_eq!(binary(&mut route), None);
+    }
+
+    #[test]
+    fn that_begins_while_the_server_id_is_vacant_sees_the_next_binary() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        claim.release();
+        let mut route = p.route();
+        assert_eq!(binary(&mut route), None);
+        let _next = registry.claim_server("s", wire("b2")).unwrap();
+        assert_eq!(binary(&mut route), Some("b2"));
+    }
+
+    #[test]
+    fn lasts_through_the_changes_of_siblings() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let p = phone(&registry, "p");
+        let mut route = p.route();
+        let siblings: Vec<_> = (0..100).map(|i| phone(&registry, &i.to_string())).collect();
+        assert_eq!(binary(&mut route), Some("b"));
+        for i in 0..50 {
+            registry.unregister_phone("s", &i.to_string());
+            assert_eq!(binary(&mut route), Some("b"));
+        }
+        drop(siblings);
+        assert_eq!(binary(&mut route), Some("b"));
+    }
+
+    #[test]
+    fn of_a_phone_that_is_out_sees_no_binary_even_under_a_successor() {
+        let registry = registry();
+        held(&registry).release_after(seconds(30));
+        let displaced = phone(&registry, "p");
+        let (mut before, conn) = (displaced.route(), Arc::clone(displaced.conn()));
+        let _new = registry.claim_server("s", wire("b2")).unwrap();
+        let _same_conn = registry.register_phone("s", conn).unwrap();
+        let mut after = displaced.route();
+        for _ in 0..2 {
+            assert_eq!(binary(&mut before), None);
+            assert_eq!(binary(&mut after), None);
+        }
+    }
+
+    #[test]
+    fn is_no_guard() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let p = phone(&registry, "p");
+        let mut route = p.route();
+        p.detach();
+        assert_eq!(binary(&mut route), Some("b"));
+        drop(route);
+        assert!(registry.phone_for("s", "p").is_some());
+    }
+
+    #[test]
+    fn outlives_its_registry_and_sees_what_its_claim_does() {
+        let registry = registry();
+        let claim = held(&registry);
+        let p = phone(&registry, "p");
+        let mut route = p.route();
+        drop(registry);
+        assert_eq!(binary(&mut route), Some("b"));
+        claim.release();
+        assert_eq!(binary(&mut route), None);
     }
 }
 

@@ -5,7 +5,7 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
@@ -71,7 +71,8 @@ fn reads_allocate_nothing() {
             let phone = registry.register_phone("s", wire(&i.to_string()));
             phone.unwrap().detach();
         }
-        let reads: [(&str, &dyn Fn()); 14] = [
+        let route = RefCell::new(first.route());
+        let reads: [(&str, &dyn Fn()); 16] = [
             ("binary_for", &|| drop(black_box(registry.binary_for("s")))),
             ("binary_for nobody", &|| {
                 drop(black_box(registry.binary_for("?")));
@@ -96,6 +97,10 @@ fn reads_allocate_nothing() {
                 black_box(claim.is_current());
             }),
             ("Membership::binary", &|| drop(black_box(first.binary()))),
+            ("Membership::route", &|| drop(black_box(first.route()))),
+            ("Route::binary", &|| {
+                assert!(route.borrow_mut().binary().is_some());
+            }),
             ("iterate", &|| {
                 assert_eq!(claim.phones().iter().count(), phones + 1);
             }),
@@ -200,6 +205,36 @@ fn a_departed_phone_lives_as_long_as_the_last_snapshot() {
         "a looked-up binary keeps its whole record"
     );
     drop(looked_up);
+    assert_eq!(living.count(), 1);
+}
+
+#[test]
+fn a_route_keeps_what_it_saw_until_it_looks_again_or_is_dropped() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let living = Living::default();
+    let claim = registry.claim_server("s", living.wire("b")).unwrap();
+    let phone = registry.register_phone("s", living.wire("p")).unwrap();
+    let sibling = registry.register_phone("s", living.wire("q")).unwrap();
+    let mut route = phone.route();
+    assert!(route.binary().is_some());
+    drop(claim);
+    drop(sibling);
+    assert_eq!(living.count(), 3, "it has not looked since");
+    assert!(route.binary().is_none());
+    assert_eq!(living.count(), 1, "it has looked: there is the phone");
+    let _claim = registry.claim_server("s", living.wire("b2")).unwrap();
+    assert!(route.binary().is_some());
+    drop(phone);
+    assert_eq!(living.count(), 2, "it keeps its own phone");
+    assert!(route.binary().is_none());
+    assert_eq!(living.count(), 1, "the phone is out: it keeps nothing");
+
+    let phone = registry.register_phone("s", living.wire("p")).unwrap();
+    let route = phone.route();
+    drop(phone);
+    assert_eq!(living.count(), 2);
+    drop(route);
     assert_eq!(living.count(), 1);
 }
 

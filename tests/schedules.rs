@@ -368,6 +368,42 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
     });
 }
 
+#[test]
+fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
+    for by_its_membership in [false, true] {
+        exhaust("route and leave", || {
+            let registry = registry();
+            let _binary = claim(&registry);
+            let phone = registry.register_phone("s", wire("p")).unwrap();
+            let mut route = phone.route();
+            assert!(route.binary().is_some());
+            let gone = Arc::new(AtomicUsize::new(0));
+            let (mine, flag) = (registry.clone(), Arc::clone(&gone));
+            let (mut route, ()) = race(
+                move || {
+                    let was_gone = gone.load(SeqCst) == 1;
+                    assert!(
+                        !was_gone || route.binary().is_none(),
+                        "a binary after the end"
+                    );
+                    route
+                },
+                move || {
+                    if by_its_membership {
+                        assert!(phone.unregister());
+                    } else {
+                        phone.detach();
+                        assert!(mine.unregister_phone("s", "p").is_some());
+                    }
+                    flag.store(1, SeqCst);
+                },
+            );
+            assert!(route.binary().is_none());
+            assert_at_rest(&registry);
+        });
+    }
+}
+
 /// The tests above are worth something only if the scheduler can come in between: it does.
 #[test]
 fn the_scheduler_comes_in_between() {

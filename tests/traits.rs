@@ -11,8 +11,8 @@ use bytes::Bytes;
 use common::Wire;
 use switchboard::{
     Broadcast, Builder, Cause, Claim, Conn, ConnRef, Counts, DefaultHashBuilder, Displaced, Epoch,
-    Membership, Phones, PhonesIter, RegisterError, Registry, SendError, Server, ServerIdConflict,
-    Status,
+    Membership, Phones, PhonesIter, RegisterError, Registry, Route, SendError, Server,
+    ServerIdConflict, Status,
 };
 
 fn shared<T: Send + Sync + 'static>() {}
@@ -25,6 +25,7 @@ fn all_types_of<C: Conn + ?Sized>() {
     shared::<Builder<C>>();
     shared::<Claim<C>>();
     shared::<Membership<C>>();
+    shared::<Route<C>>();
     shared::<ConnRef<C>>();
     shared::<Phones<C>>();
     shared::<Server<C>>();
@@ -36,6 +37,7 @@ fn all_types_of<C: Conn + ?Sized>() {
     debug::<Builder<C>>();
     debug::<Claim<C>>();
     debug::<Membership<C>>();
+    debug::<Route<C>>();
     debug::<ConnRef<C>>();
     debug::<Phones<C>>();
     debug::<PhonesIter<'_, C>>();

@@ -1,10 +1,11 @@
 //! Runs a sequence of operations on a registry and on the model, and compares everything that can be seen
 //! after each one.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use switchboard::{
-    Claim, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict, Status,
+    Claim, Displaced, Epoch, Membership, RegisterError, Registry, Route, ServerIdConflict, Status,
 };
 
 use super::model::{self, Model, NEVER, Phone, Refusal};
@@ -63,6 +64,7 @@ struct Refused {
 struct Member {
     server: u8,
     phone: Phone,
+    route: RefCell<Route<Wire>>,
     membership: Membership<Wire>,
 }
 
@@ -310,6 +312,7 @@ impl Driver {
                 self.members.push(Member {
                     server,
                     phone,
+                    route: RefCell::new(membership.route()),
                     membership,
                 });
             }
@@ -391,6 +394,8 @@ impl Driver {
             let binary = member.membership.binary().map(|conn| conn.label);
             let expected = server.tenure.map(|tenure| tenure.claim);
             assert_eq!(binary, expected.filter(|_| registered));
+            let mut route = member.route.borrow_mut();
+            assert_eq!(route.binary().map(|conn| conn.label), binary);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use switchboard::{
-    Cause, Claim, Conn, Displaced, Epoch, Membership, Phones, RegisterError, Registry,
+    Cause, Claim, Conn, Displaced, Epoch, Membership, Phones, RegisterError, Registry, Route,
     ServerIdConflict, Status,
 };
 
@@ -335,6 +335,8 @@ pub struct Player<'a> {
     claims: Vec<(usize, u32, Claim<Wire>)>,
     conflicts: Vec<(usize, u32, ServerIdConflict<Wire>)>,
     members: Vec<(usize, Membership<Wire>)>,
+    /// They outlive the memberships that made them.
+    routes: Vec<(usize, Phone, Route<Wire>)>,
     /// One for each server-id.
     histories: Vec<Vec<Event<Call>>>,
 }
@@ -349,6 +351,7 @@ impl<'a> Player<'a> {
             claims: Vec::new(),
             conflicts: Vec::new(),
             members: Vec::new(),
+            routes: Vec::new(),
             histories: vec![Vec::new(); table.server_ids.len()],
         }
     }
@@ -452,11 +455,12 @@ impl<'a> Player<'a> {
     }
 
     fn turn(&mut self) {
-        match self.roll(8) {
+        match self.roll(9) {
             0..3 => self.turn_by_key(),
             3..6 => self.turn_by_guard(),
             6 => self.turn_by_epoch(),
-            _ => self.turn_over_all(),
+            7 => self.turn_over_all(),
+            _ => self.turn_by_route(),
         }
     }
 
@@ -656,7 +660,7 @@ impl<'a> Player<'a> {
 
     fn turn_by_member(&mut self, key: usize, member: Membership<Wire>) {
         let phone = phone(member.conn());
-        match self.roll(4) {
+        match self.roll(5) {
             0 => drop(self.record(
                 key,
                 || member.unregister(),
@@ -674,6 +678,10 @@ impl<'a> Player<'a> {
                 );
                 self.members.push((key, member));
             }
+            3 => {
+                self.routes.push((key, phone, member.route()));
+                self.members.push((key, member));
+            }
             _ => {
                 drop(self.record(
                     key,
@@ -686,6 +694,24 @@ impl<'a> Player<'a> {
                 self.members.push((key, member));
             }
         }
+    }
+
+    fn turn_by_route(&mut self) {
+        if self.routes.is_empty() {
+            return;
+        }
+        let at = usize::try_from(self.roll(self.routes.len() as u64)).unwrap();
+        let (key, phone, mut route) = self.routes.swap_remove(at);
+        let label = |route: &mut Route<Wire>| route.binary().map(|wire| wire.label);
+        self.record(
+            key,
+            || label(&mut route),
+            |binary| Call::BinaryOf {
+                phone,
+                binary: *binary,
+            },
+        );
+        self.routes.push((key, phone, route));
     }
 
     fn turn_by_epoch(&mut self) {

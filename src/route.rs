@@ -1,0 +1,95 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::facade::{Cached, Shared};
+use crate::phone_list::Phone;
+use crate::record::Record;
+use crate::slot::Slot;
+
+/// The way from a phone to its binary, for a loop that forwards one frame after another.
+///
+/// Made by [`Membership::route`](crate::Membership::route). It remembers where the way led, and looks again
+/// only when something has changed under the server-id. It is no guard: the phone stays registered whether
+/// a route lives or not.
+///
+/// # What it keeps alive
+///
+/// The binary and all phones of the instant at which it looked last, departed ones too, until the next
+/// [`binary`](Self::binary) after a change, or its drop. So keep one while frames come in, and drop it
+/// before a long wait: that is what [`Membership::binary`](crate::Membership::binary) is for. Once it has
+/// found its phone to be out, it keeps nothing.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::{Conn, Registry};
+/// # let registry = Registry::new();
+/// # let _claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+/// # let phone = registry.register_phone("s", Arc::new(Wire("p")))?;
+/// let mut route = phone.route();
+/// for frame in ["one", "two", "three"] {
+///     route.binary().expect("claimed above").send(frame.into())?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Route<C: ?Sized> {
+    /// `None`: the phone is out, and will not come in again.
+    way: Option<Way<C>>,
+}
+
+struct Way<C: ?Sized> {
+    cell: Cached<Arc<Slot<C>>>,
+    phone: Shared<Phone<C>>,
+    /// The record that the phone was last found in. Held, so that no other one can have its address.
+    record: Shared<Record<C>>,
+}
+
+impl<C: ?Sized> Route<C> {
+    pub(crate) fn new(slot: &Arc<Slot<C>>, phone: &Shared<Phone<C>>) -> Self {
+        let mut cell = Cached::new(Arc::clone(slot));
+        let record = cell.load().filter(|record| record.phones.contains(phone));
+        let record = record.map(Shared::clone);
+        Self {
+            way: record.map(|record| Way {
+                cell,
+                phone: Shared::clone(phone),
+                record,
+            }),
+        }
+    }
+
+    /// The binary of the server-id, in grace the one that went away. `None` while the server-id is
+    /// vacant, and once the phone is no longer registered, even when a successor holds the server-id.
+    ///
+    /// Consistency: linearizable, as [`Membership::binary`](crate::Membership::binary). Cost: a load and a
+    /// comparison of one pointer while nothing has changed under the server-id; after a change one cell load
+    /// and one search in the phone list. No allocation, and no write to memory that another thread uses while
+    /// nothing has changed.
+    #[must_use]
+    pub fn binary(&mut self) -> Option<&Arc<C>> {
+        if !self.way.as_mut()?.is_open() {
+            self.way = None;
+        }
+        let tenure = self.way.as_ref()?.record.tenure.as_ref()?;
+        Some(&tenure.binary)
+    }
+}
+
+impl<C: ?Sized> Way<C> {
+    #[inline]
+    fn is_open(&mut self) -> bool {
+        match self.cell.load() {
+            Some(now) if Shared::ptr_eq(now, &self.record) => true,
+            Some(now) if now.phones.contains(&self.phone) => {
+                self.record = Shared::clone(now);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for Route<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").finish_non_exhaustive()
+    }
+}
