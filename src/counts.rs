@@ -62,7 +62,7 @@ pub(crate) struct StripedCounts(Striped<Stripe>);
 
 impl StripedCounts {
     pub(crate) fn new() -> Self {
-        Self(Striped::new(|_| Stripe::default()))
+        Self(Striped::new(Stripe::default))
     }
 
     /// `Relaxed` suffices: the counts order nothing, and whoever may expect a call to be counted has

@@ -14,10 +14,12 @@ use crate::striped::Striped;
 /// probe sequence is full of such places. One client that connects and goes in a loop would fill its own in
 /// less than a hundred turns, and make the index copy itself over and over. So what retires is removed late, and
 /// what comes back in time leaves no such place.
+///
+/// This many for each stripe, since each has to do for all that one thread sees come and go.
 const LINGERING: usize = if cfg!(switchboard_shuttle) { 1 } else { 1024 };
 
-/// How many bytes of server-ids linger at the most.
-const LINGERING_BYTES: usize = 1 << 20;
+/// How many bytes of server-ids linger at the most, for each stripe.
+const LINGERING_BYTES: usize = 64 << 10;
 
 /// How many are removed at a time: whoever removes one looks for the index first, and all threads meet there.
 const BATCH: usize = if cfg!(switchboard_shuttle) { 1 } else { 16 };
@@ -30,7 +32,6 @@ pub(crate) struct Lingering<C: ?Sized>(Striped<Queue<C>>);
 struct Queue<C: ?Sized> {
     slots: ArrayQueue<Retired<C>>,
     bytes: AtomicUsize,
-    max_bytes: usize,
 }
 
 struct Retired<C: ?Sized> {
@@ -40,10 +41,9 @@ struct Retired<C: ?Sized> {
 
 impl<C: ?Sized> Lingering<C> {
     pub(crate) fn new() -> Self {
-        Self(Striped::new(|stripes| Queue {
-            slots: ArrayQueue::new((LINGERING / stripes).max(1)),
+        Self(Striped::new(|| Queue {
+            slots: ArrayQueue::new(LINGERING),
             bytes: AtomicUsize::new(0),
-            max_bytes: LINGERING_BYTES / stripes,
         }))
     }
 
@@ -60,7 +60,7 @@ impl<C: ?Sized> Lingering<C> {
         let mut left = if oldest.is_some() { BATCH } else { 0 };
         std::iter::from_fn(move || {
             if oldest.is_none()
-                && (left > 0 || queue.bytes.load(Ordering::Relaxed) > queue.max_bytes)
+                && (left > 0 || queue.bytes.load(Ordering::Relaxed) > LINGERING_BYTES)
             {
                 switch_point();
                 oldest = queue.slots.pop();

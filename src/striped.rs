@@ -10,15 +10,10 @@ pub(crate) struct Striped<T>(Box<[CachePadded<T>]>);
 const MAX_STRIPES: usize = 64;
 
 impl<T> Striped<T> {
-    /// `make` is told how many there will be.
-    pub(crate) fn new(make: impl Fn(usize) -> T) -> Self {
+    pub(crate) fn new(make: impl Fn() -> T) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let stripes = threads.next_power_of_two().min(MAX_STRIPES);
-        Self(
-            (0..stripes)
-                .map(|_| CachePadded::new(make(stripes)))
-                .collect(),
-        )
+        Self((0..stripes).map(|_| CachePadded::new(make())).collect())
     }
 
     /// That of this thread. Others may have the same one.
