@@ -5,23 +5,24 @@
 
 mod common;
 
-use std::cell::LazyCell;
 use std::hint::black_box;
 use std::time::Duration;
 
-use common::criteria::{Group, bench, config};
+use common::criteria::{Group, config};
 use common::peers::{Peer, Switchboard, each_peer};
 use common::threads::{counts, together};
-use common::{Filled, Wire, scattered, server_id, visitor, wire};
+use common::{Wire, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 use switchboard::{Claim, Registry};
 
 fn phones(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, servers: usize, phones: usize) {
-        let filled = LazyCell::new(|| Filled::<P>::new(servers, phones));
+        let Some(filled) = group.fill::<P>(servers, phones) else {
+            return;
+        };
         for threads in counts() {
-            bench::<P>(group, threads, |iters| {
-                let filled = &*filled;
+            group.bench::<P>(threads, |iters| {
+                let filled = &filled;
                 together(threads, iters, visitor, |conn, n| {
                     filled.peer.visit(filled.id(n), conn);
                 })
@@ -30,7 +31,7 @@ fn phones(c: &mut Criterion) {
     }
     for phones in [1, 16, 1_000, 100_000] {
         let servers = if phones > 1_000 { 1 } else { 100 };
-        let mut group = c.benchmark_group(format!("register + unregister, {phones} phones"));
+        let mut group = Group::new(c, format!("register + unregister, {phones} phones"));
         each_peer!(peer(&mut group, servers, phones));
         group.finish();
     }
@@ -44,9 +45,11 @@ fn own_ids(thread: usize) -> Vec<String> {
 
 fn binaries(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
-        let filled = LazyCell::new(|| Filled::<P>::new(10_000, 0));
+        let Some(filled) = group.fill::<P>(10_000, 0) else {
+            return;
+        };
         for threads in counts() {
-            bench::<P>(group, threads, |iters| {
+            group.bench::<P>(threads, |iters| {
                 let peer = &filled.peer;
                 let own = |thread| (own_ids(thread), wire("b"));
                 together(threads, iters, own, |(ids, conn), n| {
@@ -57,10 +60,12 @@ fn binaries(c: &mut Criterion) {
     }
 
     fn refused<P: Peer>(group: &mut Group<'_>) {
-        let filled = LazyCell::new(|| Filled::<P>::new(10_000, 0));
+        let Some(filled) = group.fill::<P>(10_000, 0) else {
+            return;
+        };
         for threads in [1, 2] {
-            bench::<P>(group, threads, |iters| {
-                let filled = &*filled;
+            group.bench::<P>(threads, |iters| {
+                let filled = &filled;
                 together(threads, iters, visitor, |conn, n| {
                     black_box(filled.peer.claim(filled.id(n), conn.clone()));
                 })
@@ -68,10 +73,10 @@ fn binaries(c: &mut Criterion) {
         }
     }
 
-    let mut group = c.benchmark_group("claim + release, beside 10000 server-ids");
+    let mut group = Group::new(c, "claim + release, beside 10000 server-ids");
     each_peer!(peer(&mut group));
     group.finish();
-    let mut group = c.benchmark_group("claim refused, 10000 server-ids");
+    let mut group = Group::new(c, "claim refused, 10000 server-ids");
     each_peer!(refused(&mut group));
     group.finish();
 }
@@ -81,10 +86,12 @@ fn successions(c: &mut Criterion) {
     type Next = fn(&Registry<Wire>, &str, Claim<Wire>) -> Claim<Wire>;
 
     fn ours(c: &mut Criterion, name: &str, next: Next) {
-        let mut group = c.benchmark_group(format!("{name}, beside 10000 server-ids"));
-        let filled = LazyCell::new(|| Filled::<Switchboard>::new(10_000, 0));
+        let mut group = Group::new(c, format!("{name}, beside 10000 server-ids"));
+        let Some(filled) = group.fill::<Switchboard>(10_000, 0) else {
+            return;
+        };
         for threads in [1, 2] {
-            bench::<Switchboard>(&mut group, threads, |iters| {
+            group.bench::<Switchboard>(threads, |iters| {
                 let registry = &filled.peer.0;
                 let own = |thread| {
                     own_ids(thread).into_iter().map(|id| {
@@ -118,9 +125,11 @@ fn successions(c: &mut Criterion) {
 /// Two lookups and two changes a round.
 fn mix(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
-        let filled = LazyCell::new(|| Filled::<P>::new(100, 16));
-        bench::<P>(group, 2, |iters| {
-            let filled = &*filled;
+        let Some(filled) = group.fill::<P>(100, 16) else {
+            return;
+        };
+        group.bench::<P>(2, |iters| {
+            let filled = &filled;
             together(2, iters, visitor, |conn, n| {
                 drop(black_box(filled.peer.binary_for(filled.id(n))));
                 drop(black_box(filled.peer.phones_for(filled.id(!n))));
@@ -128,7 +137,7 @@ fn mix(c: &mut Criterion) {
             })
         });
     }
-    let mut group = c.benchmark_group("half lookups half changes, 16 phones");
+    let mut group = Group::new(c, "half lookups half changes, 16 phones");
     each_peer!(peer(&mut group));
     group.finish();
 }

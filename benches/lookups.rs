@@ -6,11 +6,10 @@
 
 mod common;
 
-use std::cell::LazyCell;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use common::criteria::{Group, bench, config};
+use common::criteria::{Group, config};
 use common::peers::papaya::Borrowed;
 use common::peers::{Peer, Switchboard, each_peer};
 use common::threads::{beside, counts, together};
@@ -20,10 +19,12 @@ use switchboard::{Claim, Membership, Registry};
 
 fn by_server_id(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, servers: usize) {
-        let filled = LazyCell::new(|| Filled::<P>::new(servers, 1));
+        let Some(filled) = group.fill::<P>(servers, 1) else {
+            return;
+        };
         for threads in counts() {
-            bench::<P>(group, threads, |iters| {
-                let filled = &*filled;
+            group.bench::<P>(threads, |iters| {
+                let filled = &filled;
                 let look_up =
                     |(): &mut (), n| drop(black_box(filled.peer.binary_for(filled.id(n))));
                 together(threads, iters, |_| (), look_up)
@@ -31,7 +32,7 @@ fn by_server_id(c: &mut Criterion) {
         }
     }
     for servers in [1, 100, 10_000, 1_000_000] {
-        let mut group = c.benchmark_group(format!("binary_for, {servers} server-ids"));
+        let mut group = Group::new(c, format!("binary_for, {servers} server-ids"));
         each_peer!(peer(&mut group, servers));
         group.finish();
     }
@@ -39,9 +40,11 @@ fn by_server_id(c: &mut Criterion) {
 
 fn unknown(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, names: &[String]) {
-        let filled = LazyCell::new(|| Filled::<P>::new(10_000, 1));
+        let Some(filled) = group.fill::<P>(10_000, 1) else {
+            return;
+        };
         for threads in counts() {
-            bench::<P>(group, threads, |iters| {
+            group.bench::<P>(threads, |iters| {
                 let peer = &filled.peer;
                 let name = |n| &names[scattered(n, names.len())];
                 let look_up = |(): &mut (), n| drop(black_box(peer.binary_for(name(n))));
@@ -50,7 +53,7 @@ fn unknown(c: &mut Criterion) {
         }
     }
     let names: Vec<_> = (1_000_000..1_010_000).map(server_id).collect();
-    let mut group = c.benchmark_group("binary_for, unknown beside 10000 server-ids");
+    let mut group = Group::new(c, "binary_for, unknown beside 10000 server-ids");
     each_peer!(peer(&mut group, &names));
     group.finish();
 }
@@ -63,18 +66,16 @@ fn borrowed(c: &mut Criterion) {
         for id in &ids {
             map.claim(id, wire("b"));
         }
-        let mut group = c.benchmark_group(format!("borrowed, {servers} server-ids"));
+        let mut group = Group::new(c, format!("borrowed, {servers} server-ids"));
         for threads in counts() {
-            group.bench_function(format!("papaya/{threads} threads"), |bencher| {
-                bencher.iter_custom(|iters| {
-                    let look_up = |(): &mut (), n| {
-                        let id = &ids[scattered(n, servers)];
-                        map.with_binary(id, |binary| {
-                            black_box(binary);
-                        });
-                    };
-                    together(threads, iters, |_| (), look_up)
-                });
+            group.bench_named("papaya", threads, |iters| {
+                let look_up = |(): &mut (), n| {
+                    let id = &ids[scattered(n, servers)];
+                    map.with_binary(id, |binary| {
+                        black_box(binary);
+                    });
+                };
+                together(threads, iters, |_| (), look_up)
             });
         }
         group.finish();
@@ -88,17 +89,15 @@ fn quiet_hour(c: &mut Criterion) {
         let ids: Vec<_> = (0..servers).map(server_id).collect();
         let grown: Registry<Wire> = Registry::new();
         let roomy: Registry<Wire> = Registry::builder().capacity(servers).build();
-        let mut group = c.benchmark_group(format!("binary_for, quiet hour, {servers} server-ids"));
+        let mut group = Group::new(c, format!("binary_for, quiet hour, {servers} server-ids"));
         for (name, registry) in [("grown", grown), ("with capacity", roomy)] {
             for id in &ids {
                 registry.claim_server(id, wire("b")).unwrap().detach();
             }
-            group.bench_function(format!("{name}/1 threads"), |bencher| {
-                bencher.iter_custom(|iters| {
-                    let id = |n| &ids[scattered(n, servers)];
-                    let look_up = |(): &mut (), n| drop(black_box(registry.binary_for(id(n))));
-                    together(1, iters, |_| (), look_up)
-                });
+            group.bench_named(name, 1, |iters| {
+                let id = |n| &ids[scattered(n, servers)];
+                let look_up = |(): &mut (), n| drop(black_box(registry.binary_for(id(n))));
+                together(1, iters, |_| (), look_up)
             });
         }
         group.finish();
@@ -125,7 +124,7 @@ fn by_handle(c: &mut Criterion) {
             registry.register_phone("s", phone).unwrap().detach();
         }
         for threads in [1, 2] {
-            bench::<Switchboard>(group, threads, |iters| {
+            group.bench::<Switchboard>(threads, |iters| {
                 let handles = |thread| Handles {
                     claim: claim.clone(),
                     member: registry.register_phone("s", visitor(thread)).unwrap(),
@@ -139,10 +138,12 @@ fn by_handle(c: &mut Criterion) {
         if P::NAME == Switchboard::NAME {
             return;
         }
-        let filled = LazyCell::new(|| Filled::<P>::new(1, BY_HANDLE));
+        let Some(filled) = group.fill::<P>(1, BY_HANDLE) else {
+            return;
+        };
         let name = conn_id(BY_HANDLE / 2);
         for threads in [1, 2] {
-            bench::<P>(group, threads, |iters| {
+            group.bench::<P>(threads, |iters| {
                 let (peer, id) = (&filled.peer, filled.id(0));
                 together(threads, iters, |_| (), |(), _| call(peer, id, &name))
             });
@@ -163,14 +164,14 @@ fn by_handle(c: &mut Criterion) {
         theirs::<P>(group, |peer, id, _| drop(black_box(peer.phones_for(id))));
     }
 
-    let mut group = c.benchmark_group("Membership::binary, 16 phones");
+    let mut group = Group::new(c, "Membership::binary, 16 phones");
     ours(&mut group, |handles| {
         drop(black_box(handles.member.binary()));
     });
     each_peer!(binary(&mut group));
     group.finish();
 
-    let mut group = c.benchmark_group("Claim::phone, 16 phones");
+    let mut group = Group::new(c, "Claim::phone, 16 phones");
     ours(&mut group, |handles| {
         let name = handles.member.conn_id();
         drop(black_box(handles.claim.phone(name)));
@@ -178,7 +179,7 @@ fn by_handle(c: &mut Criterion) {
     each_peer!(phone(&mut group));
     group.finish();
 
-    let mut group = c.benchmark_group("Claim::phones, 16 phones");
+    let mut group = Group::new(c, "Claim::phones, 16 phones");
     ours(&mut group, |handles| {
         drop(black_box(handles.claim.phones()));
     });
@@ -188,10 +189,12 @@ fn by_handle(c: &mut Criterion) {
 
 fn phones(c: &mut Criterion) {
     fn all<P: Peer>(group: &mut Group<'_>, phones: usize) {
-        let filled = LazyCell::new(|| Filled::<P>::new(1, phones));
+        let Some(filled) = group.fill::<P>(1, phones) else {
+            return;
+        };
         for threads in [1, 2] {
-            bench::<P>(group, threads, |iters| {
-                let filled = &*filled;
+            group.bench::<P>(threads, |iters| {
+                let filled = &filled;
                 let look_up =
                     |(): &mut (), n| drop(black_box(filled.peer.phones_for(filled.id(n))));
                 together(threads, iters, |_| (), look_up)
@@ -200,11 +203,13 @@ fn phones(c: &mut Criterion) {
     }
 
     fn one<P: Peer>(group: &mut Group<'_>, phones: usize) {
-        let filled = LazyCell::new(|| Filled::<P>::new(1, phones));
+        let Some(filled) = group.fill::<P>(1, phones) else {
+            return;
+        };
         let names: Vec<_> = (0..phones).map(conn_id).collect();
         for threads in [1, 2] {
-            bench::<P>(group, threads, |iters| {
-                let filled = &*filled;
+            group.bench::<P>(threads, |iters| {
+                let filled = &filled;
                 let look_up = |(): &mut (), n| {
                     let name = &names[scattered(n, phones)];
                     drop(black_box(filled.peer.phone_for(filled.id(0), name)));
@@ -215,10 +220,10 @@ fn phones(c: &mut Criterion) {
     }
 
     for phones in [1, 16, 1_000, 100_000] {
-        let mut group = c.benchmark_group(format!("phones_for, {phones} phones"));
+        let mut group = Group::new(c, format!("phones_for, {phones} phones"));
         each_peer!(all(&mut group, phones));
         group.finish();
-        let mut group = c.benchmark_group(format!("phone_for, {phones} phones"));
+        let mut group = Group::new(c, format!("phone_for, {phones} phones"));
         each_peer!(one(&mut group, phones));
         group.finish();
     }
@@ -231,9 +236,11 @@ fn beside_churn(c: &mut Criterion) {
         (servers, phones): (usize, usize),
         look_up: impl Fn(&P, &str) + Sync,
     ) {
-        let filled = LazyCell::new(|| Filled::<P>::new(servers, phones));
-        bench::<P>(group, 2, |iters| {
-            let (filled, conn) = (&*filled, visitor(0));
+        let Some(filled) = group.fill::<P>(servers, phones) else {
+            return;
+        };
+        group.bench::<P>(2, |iters| {
+            let (filled, conn) = (&filled, visitor(0));
             let reader = || {
                 let look_up = |(): &mut (), n| look_up(&filled.peer, filled.id(n));
                 together(1, iters, |_| (), look_up)
@@ -254,10 +261,10 @@ fn beside_churn(c: &mut Criterion) {
         });
     }
 
-    let mut group = c.benchmark_group("binary_for beside churn, 10000 server-ids");
+    let mut group = Group::new(c, "binary_for beside churn, 10000 server-ids");
     each_peer!(binary(&mut group));
     group.finish();
-    let mut group = c.benchmark_group("phones_for beside churn, 16 phones");
+    let mut group = Group::new(c, "phones_for beside churn, 16 phones");
     each_peer!(phones(&mut group));
     group.finish();
 }

@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::cell::LazyCell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use common::criteria::{Group, bench, config};
+use common::criteria::{Group, config};
 use common::peers::{Peer, Records, Switchboard, each_peer};
 use common::threads::{beside, together};
 use common::{Filled, conn_id, server_id, visitor, wire};
@@ -15,9 +14,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 
 fn enumerations(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, churn: bool, call: impl Fn(&P) + Sync) {
-        let filled = LazyCell::new(|| Filled::<P>::new(10_000, 1));
-        bench::<P>(group, if churn { 2 } else { 1 }, |iters| {
-            let (filled, conn) = (&*filled, visitor(0));
+        let Some(filled) = group.fill::<P>(10_000, 1) else {
+            return;
+        };
+        group.bench::<P>(if churn { 2 } else { 1 }, |iters| {
+            let (filled, conn) = (&filled, visitor(0));
             let alone = || together(1, iters, |_| (), |(), _| call(&filled.peer));
             if churn {
                 beside(|n| filled.churn(n, &conn), alone)
@@ -40,10 +41,10 @@ fn enumerations(c: &mut Criterion) {
     }
 
     for (beside, churn) in [("", false), (" beside churn", true)] {
-        let mut group = c.benchmark_group(format!("counts{beside}, 10000 server-ids"));
+        let mut group = Group::new(c, format!("counts{beside}, 10000 server-ids"));
         each_peer!(counts(&mut group, churn));
         group.finish();
-        let mut group = c.benchmark_group(format!("servers{beside}, 10000 server-ids"));
+        let mut group = Group::new(c, format!("servers{beside}, 10000 server-ids"));
         each_peer!(servers(&mut group, churn));
         group.finish();
     }
@@ -63,24 +64,22 @@ fn repeatedly<T>(iters: u64, calm: impl Fn() -> T, storm: impl Fn(&T)) -> Durati
 /// One server-id is evicted, and its phones, which nobody else holds, are dropped.
 fn mass_disconnect(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
-        bench::<P>(group, 1, |iters| {
+        group.bench::<P>(1, |iters| {
             let calm = || Filled::<P>::new(1, 100_000);
             repeatedly(iters, calm, |filled| {
                 drop(filled.peer.evict(filled.id(0)));
             })
         });
     }
-    let mut group = c.benchmark_group("mass disconnect, 100000 phones");
-    group.sample_size(10);
+    let mut group = Group::new(c, "mass disconnect, 100000 phones").few();
     each_peer!(peer(&mut group));
     group.finish();
 }
 
 /// What only switchboard has: every server-id's grace ends.
 fn expiry(c: &mut Criterion) {
-    let mut group = c.benchmark_group("expire, 100000 graces");
-    group.sample_size(10);
-    bench::<Switchboard>(&mut group, 1, |iters| {
+    let mut group = Group::new(c, "expire, 100000 graces").few();
+    group.bench::<Switchboard>(1, |iters| {
         let calm = || {
             let peer = Switchboard::default();
             for id in (0..100_000).map(server_id) {
@@ -101,7 +100,7 @@ fn reconnect(c: &mut Criterion) {
         if phones > 10_000 && P::NAME == Records::NAME {
             return;
         }
-        bench::<P>(group, 2, |iters| {
+        group.bench::<P>(2, |iters| {
             let storms = (0..iters).map(|_| {
                 let filled = Filled::<P>::new(1, 0);
                 let half = phones / 2;
@@ -116,8 +115,7 @@ fn reconnect(c: &mut Criterion) {
         });
     }
     for phones in [10_000, 100_000] {
-        let mut group = c.benchmark_group(format!("reconnect storm, {phones} phones"));
-        group.sample_size(10);
+        let mut group = Group::new(c, format!("reconnect storm, {phones} phones")).few();
         each_peer!(peer(&mut group, phones));
         group.finish();
     }

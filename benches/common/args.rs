@@ -1,4 +1,4 @@
-//! The command line of the targets that don't run under criterion: as much of criterion's as makes sense for them.
+//! The command line, as much of criterion's as makes sense to the targets that don't run under it.
 
 use std::env;
 
@@ -32,9 +32,13 @@ impl Args {
         parsed
     }
 
+    /// Whether the filter may want some of what begins so. Criterion's is a regular expression: one that is more
+    /// than plain words, or names threads, may want everything.
     pub fn wants(&self, case: &str) -> bool {
-        self.filter
-            .as_ref()
-            .is_none_or(|filter| case.contains(filter.as_str()))
+        self.filter.as_ref().is_none_or(|filter| {
+            let plain = |c: char| c.is_alphanumeric() || " ,_/:".contains(c);
+            let threads = filter.contains("threads");
+            case.contains(filter.as_str()) || threads || !filter.chars().all(plain)
+        })
     }
 }

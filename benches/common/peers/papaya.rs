@@ -54,23 +54,29 @@ impl Peer for Records {
 
     fn claim(&self, server_id: &str, conn: Arc<Wire>) -> bool {
         let records = self.0.pin();
-        // A refusal needs no key of its own.
-        if records
-            .get(server_id)
-            .is_some_and(|record| record.binary.is_some())
-        {
-            return false;
-        }
-        let done = records.compute(server_id.to_owned(), |entry| {
-            let phones = match entry {
-                Some((_, record)) if record.binary.is_some() => return Operation::Abort(()),
-                Some((_, record)) => record.phones.clone(),
-                None => Arc::default(),
+        if let Some(record) = records.get(server_id) {
+            // A refusal needs no key of its own.
+            if record.binary.is_some() {
+                return false;
+            }
+        } else {
+            // Only an insertion grows the table in time: filled by `compute`, lookups take several times as long.
+            let record = Record {
+                binary: Some(conn.clone()),
+                phones: Arc::default(),
             };
-            let binary = Some(conn.clone());
-            Operation::Insert(Arc::new(Record { binary, phones }))
-        });
-        !matches!(done, Compute::Aborted(()))
+            let inserted = records.try_insert(server_id.to_owned(), Arc::new(record));
+            if inserted.is_ok() {
+                return true;
+            }
+        }
+        self.change(server_id, |record| {
+            if record.binary.is_some() {
+                return Err(());
+            }
+            let (binary, phones) = (Some(conn.clone()), record.phones.clone());
+            Ok(Some(Record { binary, phones }))
+        })
     }
 
     fn release(&self, server_id: &str) -> bool {
