@@ -13,7 +13,7 @@ use common::criteria::{Group, config};
 use common::peers::papaya::Borrowed;
 use common::peers::{Peer, Switchboard, each_peer};
 use common::threads::{beside, counts, together};
-use common::{Filled, Wire, conn_id, scattered, server_id, visitor, wire};
+use common::{Wire, conn_id, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 use switchboard::{Claim, Membership, Registry};
 
