@@ -112,7 +112,8 @@ struct Handles {
     member: Membership<Wire>,
 }
 
-/// A way through a guard of ours, beside the lookup by key that does the same for the others.
+/// Each way through a guard of ours, beside the lookup by key that does the same for the others: a group below, and a
+/// case of the report's theme `handles`.
 fn by_handle(c: &mut Criterion) {
     type Ours = fn(&mut Handles);
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use papaya::{Compute, HashMap, Operation};
+use papaya::{Compute, Guard, HashMap, Operation};
 use switchboard::DefaultHashBuilder;
 
 use super::{Peer, Wire, find};
@@ -111,9 +111,12 @@ impl Peer for Records {
     }
 
     fn evict(&self, server_id: &str) -> Option<(Option<Arc<Wire>>, Self::Phones)> {
-        let records = self.0.pin();
-        let record = records.remove(server_id)?;
-        Some((record.binary.clone(), record.phones.clone()))
+        let guard = self.0.guard();
+        let record = self.0.remove(server_id, &guard)?;
+        let out = (record.binary.clone(), record.phones.clone());
+        // Or the record, and with it the connections, would wait for a batch of others to be reclaimed.
+        guard.flush();
+        Some(out)
     }
 
     fn binary_for(&self, server_id: &str) -> Option<Arc<Wire>> {

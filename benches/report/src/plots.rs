@@ -151,6 +151,7 @@ fn draw_lines(area: &Area<'_>, title: &str, axis: &Axis, lines: &Lines) -> Drawn
         .x_desc(axis.name)
         .x_label_formatter(&|at| (axis.label)(*at))
         .y_desc("time (logarithmic)")
+        .y_labels(6)
         .y_label_formatter(&|ns| words::time(*ns))
         .label_style((FONT, 14))
         .light_line_style(TRANSPARENT)

@@ -67,7 +67,9 @@ pub(crate) fn ratio(ratio: f64) -> String {
     } else {
         ratio
     };
-    if ratio < 0.0095 {
+    if ratio < 0.001 {
+        "<0.001".to_owned()
+    } else if ratio < 0.0095 {
         format!("{ratio:.4}")
     } else if ratio < 0.095 || (0.98..1.0).contains(&ratio) {
         format!("{ratio:.3}")
