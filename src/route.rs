@@ -47,7 +47,7 @@ impl<C: ?Sized> Route<C> {
     pub(crate) fn new(slot: &Arc<Slot<C>>, phone: &Shared<Phone<C>>) -> Self {
         let mut cell = Cached::new(Arc::clone(slot));
         let record = cell.load().filter(|record| record.phones.contains(phone));
-        let record = record.map(Shared::clone);
+        let record = record.cloned();
         Self {
             way: record.map(|record| Way {
                 cell,

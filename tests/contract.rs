@@ -669,7 +669,7 @@ mod a_route {
     use super::*;
 
     fn binary(route: &mut Route<Wire>) -> Option<&str> {
-        route.binary().map(|binary| binary.conn_id())
+        route.binary().map(Conn::conn_id)
     }
 
     #[test]

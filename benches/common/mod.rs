@@ -1,13 +1,16 @@
-//! What the benches share: a connection that does nothing, and threads that start together.
+//! What the benches share: a connection that does nothing, threads that start together, and the peers.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-pub mod peer;
+pub mod args;
+pub mod criteria;
+pub mod output;
+pub mod peers;
+pub mod threads;
 
-use std::sync::{Arc, Barrier};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use peers::Peer;
 use switchboard::{Conn, SendError};
 
 pub struct Wire(pub String);
@@ -41,47 +44,49 @@ pub fn conn_id(n: usize) -> String {
     )
 }
 
-/// The time that `threads` threads take for `iters` rounds each, from the first one's start behind a barrier to the last
-/// one's end.
-/// What a thread needs is made before the barrier.
-pub fn together<T>(
-    threads: usize,
-    iters: u64,
-    prepare: impl Fn(usize) -> T + Sync,
-    round: impl Fn(&mut T, u64) + Sync,
-) -> Duration {
-    let barrier = Barrier::new(threads);
-    let (prepare, round) = (&prepare, &round);
-    thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads)
-            .map(|thread| {
-                let barrier = &barrier;
-                scope.spawn(move || {
-                    let mut own = prepare(thread);
-                    barrier.wait();
-                    let start = Instant::now();
-                    // Each thread on a way of its own: in step they would meet at every turn.
-                    let first = thread as u64 * 1_000_003;
-                    for n in first..first + iters {
-                        round(&mut own, n);
-                    }
-                    let end = Instant::now();
-                    drop(own);
-                    (start, end)
-                })
-            })
-            .collect();
-        let mut spans = handles.into_iter().map(|handle| handle.join().unwrap());
-        let first = spans.next().expect("there is a thread");
-        let (start, end) = spans.fold(first, |(start, end), span| {
-            (start.min(span.0), end.max(span.1))
-        });
-        end - start
-    })
+/// The phone of a thread, beside those that are registered for good.
+pub fn visitor(thread: usize) -> Arc<Wire> {
+    wire(conn_id(10_000_000 + thread))
 }
 
 /// Visits all of `0..len` in an order that no prefetcher guesses.
 pub fn scattered(n: u64, len: usize) -> usize {
     let mixed = n.wrapping_mul(0xD134_2543_DE82_EF95) >> 20;
     usize::try_from(mixed).unwrap() % len
+}
+
+/// A peer with server-ids that are held, each with as many phones.
+pub struct Filled<P> {
+    pub ids: Vec<String>,
+    pub peer: P,
+}
+
+impl<P: Peer> Filled<P> {
+    pub fn new(servers: usize, phones: usize) -> Self {
+        let filled = Self {
+            ids: (0..servers).map(server_id).collect(),
+            peer: P::default(),
+        };
+        for id in &filled.ids {
+            assert!(filled.peer.claim(id, wire("b")));
+            let phones = (0..phones).map(|phone| wire(conn_id(phone)));
+            filled.peer.register_all(id, phones.collect());
+        }
+        filled
+    }
+
+    pub fn id(&self, n: u64) -> &str {
+        &self.ids[scattered(n, self.ids.len())]
+    }
+
+    /// One change of a server-id that others look up: a phone comes and goes, or the binary goes and comes.
+    pub fn churn(&self, n: u64, conn: &Arc<Wire>) {
+        let id = self.id(n);
+        if n.is_multiple_of(2) {
+            self.peer.visit(id, conn);
+        } else {
+            self.peer.release(id);
+            self.peer.claim(id, conn.clone());
+        }
+    }
 }

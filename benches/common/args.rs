@@ -1,0 +1,44 @@
+//! The command line, as much of criterion's as makes sense to the targets that don't run under it.
+
+use std::env;
+
+pub struct Args {
+    pub quick: bool,
+    filter: Option<String>,
+}
+
+impl Args {
+    pub fn parse() -> Self {
+        let mut args = env::args().skip(1).peekable();
+        let mut parsed = Self {
+            quick: false,
+            filter: None,
+        };
+        // cargo bench passes --bench; cargo test does not, and only wants to see that it runs.
+        let mut bench = false;
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" => bench = true,
+                "--quick" => parsed.quick = true,
+                "--test" | "--exact" | "--noplot" | "--verbose" | "--quiet" => {}
+                // One of criterion's; what follows is its value.
+                option if option.starts_with('-') => {
+                    args.next_if(|value| !value.starts_with('-'));
+                }
+                _ => parsed.filter = Some(arg),
+            }
+        }
+        parsed.quick |= !bench;
+        parsed
+    }
+
+    /// Whether the filter may want some of what begins so. Criterion's is a regular expression: one that is more
+    /// than plain words, or names threads, may want everything.
+    pub fn wants(&self, case: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| {
+            let plain = |c: char| c.is_alphanumeric() || " ,_/:".contains(c);
+            let threads = filter.contains("threads");
+            case.contains(filter.as_str()) || threads || !filter.chars().all(plain)
+        })
+    }
+}

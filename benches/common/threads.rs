@@ -1,0 +1,71 @@
+//! Threads that start together, and one that disturbs them.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Alone, in pairs, and four for each core.
+pub fn counts() -> [usize; 3] {
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    [1, 2, 4 * cores]
+}
+
+/// The time that `threads` threads take for `iters` rounds each, from the first one's start behind a barrier to the last
+/// one's end.
+/// What a thread needs is made before the barrier. No two threads see the same number of a round, so that they don't
+/// walk through the same server-ids in step.
+pub fn together<T>(
+    threads: usize,
+    iters: u64,
+    prepare: impl Fn(usize) -> T + Sync,
+    round: impl Fn(&mut T, u64) + Sync,
+) -> Duration {
+    let barrier = Barrier::new(threads);
+    let (prepare, round) = (&prepare, &round);
+    thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|thread| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let mut own = prepare(thread);
+                    let first = (thread as u64) << 32;
+                    barrier.wait();
+                    let start = Instant::now();
+                    for n in first..first + iters {
+                        round(&mut own, n);
+                    }
+                    let end = Instant::now();
+                    drop(own);
+                    (start, end)
+                })
+            })
+            .collect();
+        let mut spans = handles.into_iter().map(|handle| handle.join().unwrap());
+        let first = spans.next().expect("there is a thread");
+        let (start, end) = spans.fold(first, |(start, end), span| {
+            (start.min(span.0), end.max(span.1))
+        });
+        end - start
+    })
+}
+
+/// Runs `measure` while another thread does nothing but disturb.
+pub fn beside<R>(disturb: impl Fn(u64) + Sync, measure: impl FnOnce() -> R) -> R {
+    let (barrier, stop) = (Barrier::new(2), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            barrier.wait();
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                disturb(n);
+            }
+        });
+        barrier.wait();
+        let result = measure();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}

@@ -1,0 +1,37 @@
+//! Makes BENCHMARKS.md, and the plots in it, of what the benches have measured.
+//!
+//! `switchboard-report DIRECTORY`, in the project's root: the directory has criterion's own in it, and the lines of the
+//! latency and memory targets. A figure that is missing is an error.
+
+mod cases;
+mod figures;
+mod machine;
+mod plots;
+mod tables;
+mod template;
+mod words;
+
+use std::path::Path;
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use figures::Figures;
+
+const TEMPLATE: &str = "benches/BENCHMARKS.in.md";
+const REPORT: &str = "BENCHMARKS.md";
+const PLOTS: &str = "benches/plots";
+
+fn main() -> Result<()> {
+    let directory = env::args()
+        .nth(1)
+        .context("say in which directory the figures are")?;
+    let template = fs::read_to_string(TEMPLATE)
+        .with_context(|| format!("{TEMPLATE} can't be read: start this in the project's root"))?;
+    let figures = Figures::load(Path::new(&directory))?;
+    let report = template::fill(&template, &figures)?;
+    fs::create_dir_all(PLOTS).with_context(|| format!("{PLOTS} can't be made"))?;
+    plots::draw(Path::new(PLOTS), &figures)?;
+    fs::write(REPORT, report).with_context(|| format!("{REPORT} can't be written"))?;
+    println!("{REPORT} and {PLOTS} are written");
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The plots, as SVG.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::cases::{LATENCIES, MEMORY, OURS, PEERS};
+use crate::figures::Figures;
+use crate::words;
+
+const SIZE: (u32, u32) = (900, 480);
+/// Of that, the width of the peers' names.
+const LEGEND: u32 = 190;
+const FONT: &str = "sans-serif";
+/// Okabe and Ito's colours, which most who see few colours can tell apart. Ours is black.
+const COLORS: [RGBColor; PEERS.len()] = [
+    RGBColor(0, 0, 0),
+    RGBColor(230, 159, 0),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+];
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// What the peer of this name measured at each place of the horizontal axis.
+type Lines = Vec<(&'static str, Vec<(f64, f64)>)>;
+
+pub(crate) fn draw(directory: &Path, figures: &Figures) -> Result<()> {
+    let sizes = |groups: &[(f64, &str)]| -> Result<Lines> {
+        let line = |peer| {
+            let points = groups
+                .iter()
+                .map(|(size, group)| Ok((*size, figures.median(group, peer, 2)?)));
+            Ok((peer, points.collect::<Result<_>>()?))
+        };
+        PEERS.map(line).into_iter().collect()
+    };
+
+    let lookups = sizes(&[
+        (1.0, "binary_for, 1 server-ids"),
+        (1e2, "binary_for, 100 server-ids"),
+        (1e4, "binary_for, 10000 server-ids"),
+        (1e6, "binary_for, 1000000 server-ids"),
+    ])?;
+    let axis = Axis {
+        name: "server-ids",
+        ends: (0.7, 1.4e6),
+        label: size,
+    };
+    plot(
+        &directory.join("lookups.svg"),
+        "binary_for, 2 threads",
+        &axis,
+        &lookups,
+    )?;
+
+    let changes = sizes(&[
+        (1.0, "register + unregister, 1 phones"),
+        (16.0, "register + unregister, 16 phones"),
+        (1e3, "register + unregister, 1000 phones"),
+        (1e5, "register + unregister, 100000 phones"),
+    ])?;
+    let axis = Axis {
+        name: "phones of a server-id",
+        ends: (0.7, 1.4e5),
+        label: size,
+    };
+    plot(
+        &directory.join("changes.svg"),
+        "register + unregister, 2 threads",
+        &axis,
+        &changes,
+    )?;
+
+    for (case, file) in LATENCIES
+        .iter()
+        .zip(["latency-binary.svg", "latency-phones.svg"])
+    {
+        let line = |peer| {
+            let at = figures.latency(case, peer)?;
+            let points = [(1e1, at.p50), (1e2, at.p99), (1e3, at.p999)];
+            Ok((peer, points.to_vec()))
+        };
+        let lines = PEERS.map(line).into_iter().collect::<Result<_>>()?;
+        let axis = Axis {
+            name: "percentile",
+            ends: (8.0, 1.25e3),
+            label: percentile,
+        };
+        let title = format!("{} beside a thread that churns", words::case(case));
+        plot(&directory.join(file), &title, &axis, &lines)?;
+    }
+    memory(&directory.join("memory.svg"), figures)
+}
+
+/// Logarithmic, as the time is.
+struct Axis {
+    name: &'static str,
+    ends: (f64, f64),
+    label: fn(f64) -> String,
+}
+
+fn size(at: f64) -> String {
+    words::thousands(&format!("{at:.0}"))
+}
+
+/// Each is ten times as rare as the one before, as far as the axis is concerned.
+fn percentile(at: f64) -> String {
+    match at {
+        at if at < 50.0 => "p50",
+        at if at < 500.0 => "p99",
+        _ => "p99.9",
+    }
+    .to_owned()
+}
+
+fn plot(path: &Path, title: &str, axis: &Axis, lines: &Lines) -> Result<()> {
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    draw_lines(&area, title, axis, lines)
+        .map_err(|error| anyhow!("{} can't be drawn: {error}", path.display()))
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn draw_lines(area: &Area<'_>, title: &str, axis: &Axis, lines: &Lines) -> Drawn {
+    area.fill(&WHITE)?;
+    let (area, legend) = area.split_horizontally(SIZE.0 - LEGEND);
+    let times = || {
+        lines
+            .iter()
+            .flat_map(|(_, points)| points.iter().map(|(_, time)| *time))
+    };
+    let (low, high) = (
+        times().fold(f64::MAX, f64::min),
+        times().fold(0.0, f64::max),
+    );
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, (FONT, 20))
+        .margin(15)
+        .x_label_area_size(45)
+        .y_label_area_size(70)
+        .build_cartesian_2d(
+            (axis.ends.0..axis.ends.1).log_scale(),
+            (low / 1.5..high * 1.5).log_scale(),
+        )?;
+    chart
+        .configure_mesh()
+        .x_desc(axis.name)
+        .x_label_formatter(&|at| (axis.label)(*at))
+        .y_desc("time (logarithmic)")
+        .y_labels(6)
+        .y_label_formatter(&|ns| words::time(*ns))
+        .label_style((FONT, 14))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for ((peer, points), color) in lines.iter().zip(COLORS) {
+        let style = color.stroke_width(if *peer == OURS { 4 } else { 2 });
+        chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
+        chart.draw_series(
+            points
+                .iter()
+                .map(|point| Circle::new(*point, 4, color.filled())),
+        )?;
+    }
+    for ((at, (peer, _)), color) in (0..).zip(lines).zip(COLORS) {
+        let y = 70 + 26 * at;
+        let style = color.stroke_width(if *peer == OURS { 4 } else { 2 });
+        legend.draw(&PathElement::new([(0, y), (24, y)], style))?;
+        legend.draw(&Text::new(*peer, (32, y - 7), (FONT, 15)))?;
+    }
+    area.present()?;
+    Ok(())
+}
+
+/// Bars: what a server-id takes, and below it a phone.
+fn memory(path: &Path, figures: &Figures) -> Result<()> {
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    let bytes = |case| -> Result<Vec<f64>> {
+        PEERS
+            .iter()
+            .map(|peer| Ok(figures.memory(case, peer)?.bytes))
+            .collect()
+    };
+    let bars = MEMORY
+        .iter()
+        .map(|case| Ok((format!("bytes for each {case}"), bytes(case)?)));
+    let bars: Vec<_> = bars.collect::<Result<_>>()?;
+    draw_bars(&area, &bars).map_err(|error| anyhow!("{} can't be drawn: {error}", path.display()))
+}
+
+fn draw_bars(area: &Area<'_>, bars: &[(String, Vec<f64>)]) -> Drawn {
+    const LEFT: i32 = 180;
+    const LONGEST: f64 = 600.0;
+    area.fill(&WHITE)?;
+    for (panel, (title, bytes)) in area.split_evenly((bars.len(), 1)).iter().zip(bars) {
+        panel.draw(&Text::new(title.as_str(), (LEFT, 12), (FONT, 20)))?;
+        let most = bytes.iter().copied().fold(1.0, f64::max);
+        for (((at, peer), bytes), color) in (0..).zip(PEERS).zip(bytes).zip(COLORS) {
+            let y = 46 + 30 * at;
+            #[expect(clippy::cast_possible_truncation, reason = "a few hundred pixels")]
+            let end = LEFT + (bytes / most * LONGEST) as i32;
+            panel.draw(&Text::new(peer, (15, y + 3), (FONT, 15)))?;
+            panel.draw(&Rectangle::new([(LEFT, y), (end, y + 20)], color.filled()))?;
+            panel.draw(&Text::new(
+                format!("{bytes:.0}"),
+                (end + 8, y + 3),
+                (FONT, 15),
+            ))?;
+        }
+    }
+    area.present()?;
+    Ok(())
+}

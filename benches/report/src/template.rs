@@ -1,0 +1,58 @@
+//! The prose, and what is put in its places: `{{ratios}}`, `{{losses lookups}}`, `{{median GROUP | PEER | THREADS}}`.
+
+use anyhow::{Context, Result, bail};
+
+use crate::cases::OURS;
+use crate::figures::Figures;
+use crate::{machine, tables, words};
+
+pub(crate) fn fill(template: &str, figures: &Figures) -> Result<String> {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (place, after) = after
+            .split_once("}}")
+            .context("a place in the template is not closed")?;
+        let value =
+            value(place, figures).with_context(|| format!("in the template's {{{{{place}}}}}"))?;
+        filled.extend([before, &value]);
+        rest = after;
+    }
+    Ok(filled + rest)
+}
+
+fn value(place: &str, figures: &Figures) -> Result<String> {
+    let (kind, argument) = place.split_once(' ').unwrap_or((place, ""));
+    match kind {
+        "machine" => machine::describe(figures.quick),
+        "ratios" => tables::ratios(figures),
+        "losses" => tables::losses(figures, argument),
+        "medians" => tables::medians(figures),
+        "latencies" => tables::latencies(figures),
+        "memory" => tables::memory(figures),
+        "floors" => tables::floors(figures),
+        "count" => Ok(words::thousands(&figures.count.to_string())),
+        "median" => {
+            let (group, peer, threads) = arguments(argument)?;
+            Ok(words::time(figures.median(group, peer, threads)?))
+        }
+        "ratio" => {
+            let (group, peer, threads) = arguments(argument)?;
+            let ours = figures.median(group, OURS, threads)?;
+            Ok(words::ratio(figures.median(group, peer, threads)? / ours))
+        }
+        _ => bail!("nothing is known by that name"),
+    }
+}
+
+fn arguments(argument: &str) -> Result<(&str, &str, usize)> {
+    let parts: Vec<_> = argument.split('|').map(str::trim).collect();
+    let [group, peer, threads] = parts[..] else {
+        bail!("it wants group | peer | threads");
+    };
+    Ok((
+        group,
+        peer,
+        threads.parse().context("the number of threads")?,
+    ))
+}

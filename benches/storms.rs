@@ -1,0 +1,129 @@
+//! Everything at once: enumerations, mass disconnects, graces that end together, and everybody coming back.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use common::criteria::{Group, config};
+use common::peers::{Peer, Records, Switchboard, each_peer};
+use common::threads::{beside, together};
+use common::{Filled, conn_id, server_id, visitor, wire};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn enumerations(c: &mut Criterion) {
+    fn peer<P: Peer>(group: &mut Group<'_>, churn: bool, call: impl Fn(&P) + Sync) {
+        let Some(filled) = group.fill::<P>(10_000, 1) else {
+            return;
+        };
+        group.bench::<P>(if churn { 2 } else { 1 }, |iters| {
+            let (filled, conn) = (&filled, visitor(0));
+            let alone = || together(1, iters, |_| (), |(), _| call(&filled.peer));
+            if churn {
+                beside(|n| filled.churn(n, &conn), alone)
+            } else {
+                alone()
+            }
+        });
+    }
+
+    fn counts<P: Peer>(group: &mut Group<'_>, churn: bool) {
+        peer::<P>(group, churn, |peer| {
+            black_box(peer.counts());
+        });
+    }
+
+    fn servers<P: Peer>(group: &mut Group<'_>, churn: bool) {
+        peer::<P>(group, churn, |peer| {
+            black_box(peer.servers());
+        });
+    }
+
+    for (beside, churn) in [("", false), (" beside churn", true)] {
+        let mut group = Group::new(c, format!("counts{beside}, 10000 server-ids"));
+        each_peer!(counts(&mut group, churn));
+        group.finish();
+        let mut group = Group::new(c, format!("servers{beside}, 10000 server-ids"));
+        each_peer!(servers(&mut group, churn));
+        group.finish();
+    }
+}
+
+/// The time of `storm` on what `calm` has made, which is dropped after the clock has stopped.
+fn repeatedly<T>(iters: u64, calm: impl Fn() -> T, storm: impl Fn(&T)) -> Duration {
+    let storms = (0..iters).map(|_| {
+        let calm = calm();
+        let start = Instant::now();
+        storm(&calm);
+        start.elapsed()
+    });
+    storms.sum()
+}
+
+/// One server-id is evicted, and its phones, which nobody else holds, are dropped.
+fn mass_disconnect(c: &mut Criterion) {
+    fn peer<P: Peer>(group: &mut Group<'_>) {
+        group.bench::<P>(1, |iters| {
+            let calm = || Filled::<P>::new(1, 100_000);
+            repeatedly(iters, calm, |filled| {
+                drop(filled.peer.evict(filled.id(0)));
+            })
+        });
+    }
+    let mut group = Group::new(c, "mass disconnect, 100000 phones").few();
+    each_peer!(peer(&mut group));
+    group.finish();
+}
+
+/// What only switchboard has: every server-id's grace ends.
+fn expiry(c: &mut Criterion) {
+    let mut group = Group::new(c, "expire, 100000 graces").few();
+    group.bench::<Switchboard>(1, |iters| {
+        let calm = || {
+            let peer = Switchboard::default();
+            for id in (0..100_000).map(server_id) {
+                let claim = peer.0.claim_server(&id, wire("b")).unwrap();
+                claim.release_after(Duration::from_secs(1));
+            }
+            (peer, Instant::now() + Duration::from_secs(2))
+        };
+        repeatedly(iters, calm, |(peer, later)| drop(peer.0.expire(*later)))
+    });
+    group.finish();
+}
+
+/// Two threads register everybody under one server-id.
+fn reconnect(c: &mut Criterion) {
+    fn peer<P: Peer>(group: &mut Group<'_>, phones: usize) {
+        // It copies the list for each phone: minutes.
+        if phones > 10_000 && P::NAME == Records::NAME {
+            return;
+        }
+        group.bench::<P>(2, |iters| {
+            let storms = (0..iters).map(|_| {
+                let filled = Filled::<P>::new(1, 0);
+                let half = phones / 2;
+                let own = |thread| (half * thread..).map(|phone| wire(conn_id(phone)));
+                let own = |thread| own(thread).take(half).collect::<Vec<_>>();
+                together(2, half as u64, own, |own, _| {
+                    let conn = own.pop().expect("one for each round");
+                    assert!(filled.peer.register(filled.id(0), conn));
+                })
+            });
+            storms.sum()
+        });
+    }
+    for phones in [10_000, 100_000] {
+        let mut group = Group::new(c, format!("reconnect storm, {phones} phones")).few();
+        each_peer!(peer(&mut group, phones));
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = config();
+    targets = enumerations, mass_disconnect, expiry, reconnect
+}
+criterion_main!(benches);
