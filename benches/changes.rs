@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::criteria::{Group, config};
 use common::peers::{Peer, Switchboard, each_peer};
 use common::threads::{counts, together};
-use common::{Wire, scattered, server_id, visitor, wire};
+use common::{Wire, conn_id, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 use switchboard::{Claim, Registry};
 
@@ -29,31 +29,74 @@ fn phones(c: &mut Criterion) {
             });
         }
     }
-    for phones in [1, 16, 1_000, 100_000] {
-        let servers = if phones > 1_000 { 1 } else { 100 };
-        let mut group = Group::new(c, format!("register + unregister, {phones} phones"));
+    for (servers, phones) in [
+        (100, 1),
+        (1, 16),
+        (100, 16),
+        (10_000, 16),
+        (100, 1_000),
+        (1, 100_000),
+    ] {
+        let name = format!("register + unregister, {phones} phones, {servers} server-ids");
+        let mut group = Group::new(c, name);
+        each_peer!(peer(&mut group, servers, phones));
+        group.finish();
+    }
+}
+
+/// Not the last phone that came, but any one, goes and comes back.
+fn old_phones(c: &mut Criterion) {
+    fn peer<P: Peer>(group: &mut Group<'_>, servers: usize, phones: usize) {
+        let Some(filled) = group.fill::<P>(servers, phones) else {
+            return;
+        };
+        for threads in [1, 2] {
+            group.bench::<P>(threads, |iters| {
+                let filled = &filled;
+                let own = |thread| {
+                    let own = (thread..phones).step_by(threads);
+                    own.map(|phone| wire(conn_id(phone))).collect::<Vec<_>>()
+                };
+                together(threads, iters, own, |own, n| {
+                    let (id, conn) = (filled.id(n), &own[scattered(!n, own.len())]);
+                    filled.peer.unregister(id, &conn.0);
+                    filled.peer.register(id, conn.clone());
+                })
+            });
+        }
+    }
+    for (servers, phones) in [(100, 16), (1, 100_000)] {
+        let name =
+            format!("unregister + register an old phone, {phones} phones, {servers} server-ids");
+        let mut group = Group::new(c, name);
         each_peer!(peer(&mut group, servers, phones));
         group.finish();
     }
 }
 
 /// The server-ids of one thread, which nobody else touches.
-fn own_ids(thread: usize) -> Vec<String> {
-    let first = 1_000_000 + thread * 1_000;
-    (first..first + 1_000).map(server_id).collect()
+fn own_ids(thread: usize, len: usize) -> Vec<String> {
+    let first = (thread + 1) * 10_000_000;
+    (first..first + len).map(server_id).collect()
 }
 
+/// So many that the registry has long forgotten one when it comes again.
+const FRESH: usize = 50_000;
+/// So few that it has not.
+const RETURNING: usize = 100;
+
 fn binaries(c: &mut Criterion) {
-    fn peer<P: Peer>(group: &mut Group<'_>) {
+    fn peer<P: Peer>(group: &mut Group<'_>, of: usize) {
         let Some(filled) = group.fill::<P>(10_000, 0) else {
             return;
         };
         for threads in counts() {
             group.bench::<P>(threads, |iters| {
                 let peer = &filled.peer;
-                let own = |thread| (own_ids(thread), wire("b"));
-                together(threads, iters, own, |(ids, conn), n| {
-                    peer.stay(&ids[scattered(n, ids.len())], conn);
+                let own = |thread| (own_ids(thread, of), 0, wire("b"));
+                together(threads, iters, own, |(ids, next, conn), _| {
+                    peer.stay(&ids[*next], conn);
+                    *next = (*next + 1) % of;
                 })
             });
         }
@@ -73,9 +116,12 @@ fn binaries(c: &mut Criterion) {
         }
     }
 
-    let mut group = Group::new(c, "claim + release, beside 10000 server-ids");
-    each_peer!(peer(&mut group));
-    group.finish();
+    for (of, which) in [(FRESH, "fresh"), (RETURNING, "returning")] {
+        let name = format!("claim + release, {which} beside 10000 server-ids");
+        let mut group = Group::new(c, name);
+        each_peer!(peer(&mut group, of));
+        group.finish();
+    }
     let mut group = Group::new(c, "claim refused, 10000 server-ids");
     each_peer!(refused(&mut group));
     group.finish();
@@ -94,7 +140,7 @@ fn successions(c: &mut Criterion) {
             group.bench::<Switchboard>(threads, |iters| {
                 let registry = &filled.peer.0;
                 let own = |thread| {
-                    own_ids(thread).into_iter().map(|id| {
+                    own_ids(thread, 1_000).into_iter().map(|id| {
                         let claim = registry.claim_server(&id, wire("b")).unwrap();
                         (id, Some(claim))
                     })
@@ -145,6 +191,6 @@ fn mix(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = config();
-    targets = phones, binaries, successions, mix
+    targets = phones, old_phones, binaries, successions, mix
 }
 criterion_main!(benches);

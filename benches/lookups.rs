@@ -15,7 +15,7 @@ use common::peers::{Peer, Switchboard, each_peer};
 use common::threads::{beside, counts, together};
 use common::{Wire, conn_id, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
-use switchboard::{Claim, Membership, Registry};
+use switchboard::{Claim, Membership, Registry, Route};
 
 fn by_server_id(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, servers: usize) {
@@ -110,6 +110,8 @@ const BY_HANDLE: usize = 16;
 struct Handles {
     claim: Arc<Claim<Wire>>,
     member: Membership<Wire>,
+    /// Each thread's own, made by its first call.
+    route: Option<Route<Wire>>,
 }
 
 /// Each way through a guard of ours, beside the lookup by key that does the same for the others: a group below, and a
@@ -129,6 +131,7 @@ fn by_handle(c: &mut Criterion) {
                 let handles = |thread| Handles {
                     claim: claim.clone(),
                     member: registry.register_phone("s", visitor(thread)).unwrap(),
+                    route: None,
                 };
                 together(threads, iters, handles, |handles, _| call(handles))
             });
@@ -168,6 +171,14 @@ fn by_handle(c: &mut Criterion) {
     let mut group = Group::new(c, "Membership::binary, 16 phones");
     ours(&mut group, |handles| {
         drop(black_box(handles.member.binary()));
+    });
+    each_peer!(binary(&mut group));
+    group.finish();
+
+    let mut group = Group::new(c, "Route::binary, 16 phones");
+    ours(&mut group, |handles| {
+        let route = handles.route.get_or_insert_with(|| handles.member.route());
+        black_box(route.binary());
     });
     each_peer!(binary(&mut group));
     group.finish();

@@ -1,5 +1,5 @@
 //! What the benches share: a connection that does nothing, threads that start together, and the peers.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
 pub mod args;
 pub mod criteria;

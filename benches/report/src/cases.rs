@@ -74,6 +74,7 @@ pub(crate) const THEMES: &[Theme] = &[
         title: "Through a guard, against the others' lookup by key",
         cases: &[
             case("Membership::binary, 16 phones", UP_TO_TWO),
+            case("Route::binary, 16 phones", UP_TO_TWO),
             case("Claim::phone, 16 phones", UP_TO_TWO),
             case("Claim::phones, 16 phones", UP_TO_TWO),
         ],
@@ -96,11 +97,40 @@ pub(crate) const THEMES: &[Theme] = &[
         name: "changes",
         title: "Phones and binaries that come and go",
         cases: &[
-            case("register + unregister, 1 phones", UP_TO_MANY),
-            case("register + unregister, 16 phones", UP_TO_MANY),
-            case("register + unregister, 1000 phones", UP_TO_MANY),
-            case("register + unregister, 100000 phones", UP_TO_MANY),
-            case("claim + release, beside 10000 server-ids", UP_TO_MANY),
+            case(
+                "register + unregister, 1 phones, 100 server-ids",
+                UP_TO_MANY,
+            ),
+            case("register + unregister, 16 phones, 1 server-ids", UP_TO_MANY),
+            case(
+                "register + unregister, 16 phones, 100 server-ids",
+                UP_TO_MANY,
+            ),
+            case(
+                "register + unregister, 16 phones, 10000 server-ids",
+                UP_TO_MANY,
+            ),
+            case(
+                "register + unregister, 1000 phones, 100 server-ids",
+                UP_TO_MANY,
+            ),
+            case(
+                "register + unregister, 100000 phones, 1 server-ids",
+                UP_TO_MANY,
+            ),
+            case(
+                "unregister + register an old phone, 16 phones, 100 server-ids",
+                UP_TO_TWO,
+            ),
+            case(
+                "unregister + register an old phone, 100000 phones, 1 server-ids",
+                UP_TO_TWO,
+            ),
+            case("claim + release, fresh beside 10000 server-ids", UP_TO_MANY),
+            case(
+                "claim + release, returning beside 10000 server-ids",
+                UP_TO_MANY,
+            ),
             case("claim refused, 10000 server-ids", UP_TO_TWO),
             of(
                 &[OURS],
@@ -192,8 +222,9 @@ pub(crate) const FLOORS: &[Floor] = &[
     floor("phones_for, 16 phones", 2, 3.0),
     floor("Membership::binary, 16 phones", 1, 1.0),
     floor("Membership::binary, 16 phones", 2, 3.0),
-    floor("register + unregister, 16 phones", 2, 0.5),
-    floor("claim + release, beside 10000 server-ids", 2, 0.3),
+    floor("register + unregister, 16 phones, 100 server-ids", 2, 0.5),
+    floor("register + unregister, 16 phones, 10000 server-ids", 2, 0.5),
+    floor("claim + release, fresh beside 10000 server-ids", 2, 0.3),
     floor("counts, 10000 server-ids", 1, 100.0),
 ];
 pub(crate) const TAIL_FLOOR: (&str, f64) = (LATENCIES[0], 5.0);

@@ -58,10 +58,10 @@ pub(crate) fn draw(directory: &Path, figures: &Figures) -> Result<()> {
     )?;
 
     let changes = sizes(&[
-        (1.0, "register + unregister, 1 phones"),
-        (16.0, "register + unregister, 16 phones"),
-        (1e3, "register + unregister, 1000 phones"),
-        (1e5, "register + unregister, 100000 phones"),
+        (1.0, "register + unregister, 1 phones, 100 server-ids"),
+        (16.0, "register + unregister, 16 phones, 100 server-ids"),
+        (1e3, "register + unregister, 1000 phones, 100 server-ids"),
+        (1e5, "register + unregister, 100000 phones, 1 server-ids"),
     ])?;
     let axis = Axis {
         name: "phones of a server-id",
