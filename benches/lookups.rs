@@ -110,16 +110,13 @@ const BY_HANDLE: usize = 16;
 struct Handles {
     claim: Arc<Claim<Wire>>,
     member: Membership<Wire>,
-    /// Each thread's own, made by its first call.
-    route: Option<Route<Wire>>,
+    route: Route<Wire>,
 }
 
 /// Each way through a guard of ours, beside the lookup by key that does the same for the others: a group below, and a
 /// case of the report's theme `handles`.
 fn by_handle(c: &mut Criterion) {
-    type Ours = fn(&mut Handles);
-
-    fn ours(group: &mut Group<'_>, call: Ours) {
+    fn ours(group: &mut Group<'_>, call: impl Fn(&mut Handles) + Sync) {
         let registry: Registry<Wire> = Registry::new();
         let claim = Arc::new(registry.claim_server("s", wire("b")).unwrap());
         for phone in 0..BY_HANDLE {
@@ -128,10 +125,13 @@ fn by_handle(c: &mut Criterion) {
         }
         for threads in [1, 2] {
             group.bench::<Switchboard>(threads, |iters| {
-                let handles = |thread| Handles {
-                    claim: claim.clone(),
-                    member: registry.register_phone("s", visitor(thread)).unwrap(),
-                    route: None,
+                let handles = |thread| {
+                    let member = registry.register_phone("s", visitor(thread)).unwrap();
+                    Handles {
+                        claim: claim.clone(),
+                        route: member.route(),
+                        member,
+                    }
                 };
                 together(threads, iters, handles, |handles, _| call(handles))
             });
@@ -168,6 +168,19 @@ fn by_handle(c: &mut Criterion) {
         theirs::<P>(group, |peer, id, _| drop(black_box(peer.phones_for(id))));
     }
 
+    let mut group = Group::new(c, "an empty round");
+    group.bench_named("loop", 1, |iters| {
+        together(
+            1,
+            iters,
+            |_| (),
+            |(), n| {
+                black_box(n);
+            },
+        )
+    });
+    group.finish();
+
     let mut group = Group::new(c, "Membership::binary, 16 phones");
     ours(&mut group, |handles| {
         drop(black_box(handles.member.binary()));
@@ -177,8 +190,7 @@ fn by_handle(c: &mut Criterion) {
 
     let mut group = Group::new(c, "Route::binary, 16 phones");
     ours(&mut group, |handles| {
-        let route = handles.route.get_or_insert_with(|| handles.member.route());
-        black_box(route.binary());
+        black_box(handles.route.binary());
     });
     each_peer!(binary(&mut group));
     group.finish();

@@ -150,8 +150,9 @@ impl<C: ?Sized> PhoneList<C> {
         let recent = self.recent.iter().position(is);
         Self {
             len: self.len - 1,
-            recent: std::array::from_fn(|at| {
-                self.recent[at].clone().filter(|_| recent != Some(at))
+            recent: std::array::from_fn(|at| match &self.recent[at] {
+                Some(entry) if recent != Some(at) => Some(entry.clone()),
+                _ => None,
             }),
             older: match recent {
                 Some(_) => self.older.clone(),

@@ -65,6 +65,7 @@ impl<C: ?Sized> Route<C> {
     /// and one search in the phone list. No allocation, and no write to memory that another thread uses while
     /// nothing has changed.
     #[must_use]
+    #[inline]
     pub fn binary(&mut self) -> Option<&Arc<C>> {
         if !self.way.as_mut()?.is_open() {
             self.way = None;
@@ -79,6 +80,13 @@ impl<C: ?Sized> Way<C> {
     fn is_open(&mut self) -> bool {
         match self.cell.load() {
             Some(now) if Shared::ptr_eq(now, &self.record) => true,
+            _ => self.reopens(),
+        }
+    }
+
+    #[cold]
+    fn reopens(&mut self) -> bool {
+        match self.cell.load() {
             Some(now) if now.phones.contains(&self.phone) => {
                 self.record = Shared::clone(now);
                 true

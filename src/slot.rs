@@ -78,8 +78,8 @@ impl<C: ?Sized> Slot<C> {
                     return Some(Applied { outcome, before });
                 }
             };
-            let change = Change::between(Some(&before), next.as_ref());
-            match self.cell.compare_and_swap(&before, next.map(Shared::new)) {
+            let change = Change::between(Some(&before), next.as_deref());
+            match self.cell.compare_and_swap(&before, next) {
                 Ok(()) => {
                     self.ledger.settle(self, &change);
                     let outcome = Ok(value);

@@ -14,7 +14,7 @@ use crate::record::{Grace, Record, Tenure};
 
 /// The record that is to follow (`None` retires the slot) with what came of it, or a refusal, which
 /// changes nothing.
-pub(crate) type Decision<C, T, E> = Result<(Option<Record<C>>, T), E>;
+pub(crate) type Decision<C, T, E> = Result<(Option<Shared<Record<C>>>, T), E>;
 
 /// The server-id is not the caller's to change.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,11 +70,11 @@ pub(crate) fn claim<C: ?Sized>(
 ) -> Decision<C, Option<Cause>, Conflict<C>> {
     match &record.tenure {
         None => Ok((
-            Some(Record {
+            Some(Shared::new(Record {
                 tenure: Some(Tenure::held(Arc::clone(binary), epoch)),
                 phones: record.phones.clone(),
                 removals: record.removals,
-            }),
+            })),
             None,
         )),
         Some(tenure) if tenure.grace.is_some() => Ok((
@@ -104,12 +104,12 @@ pub(crate) fn take_over<C: ?Sized>(
     }
 }
 
-fn displace<C: ?Sized>(record: &Record<C>, binary: &Arc<C>, epoch: Epoch) -> Record<C> {
-    Record {
+fn displace<C: ?Sized>(record: &Record<C>, binary: &Arc<C>, epoch: Epoch) -> Shared<Record<C>> {
+    Shared::new(Record {
         tenure: Some(Tenure::held(Arc::clone(binary), epoch)),
         phones: PhoneList::new(),
         removals: record.removals + 1,
-    }
+    })
 }
 
 /// Vacant; the phones stay.
@@ -138,7 +138,7 @@ pub(crate) fn grace<C: ?Sized>(
         phones: record.phones.clone(),
         removals: record.removals,
     };
-    Ok((Some(waiting), ()))
+    Ok((Some(Shared::new(waiting)), ()))
 }
 
 /// The binary and all phones out, if the grace is over. Which deadline of several made the caller look
@@ -178,7 +178,7 @@ pub(crate) fn register<C: ?Sized>(
         phones: record.phones.with(phone),
         removals: record.removals,
     };
-    Ok((Some(larger), record.removals))
+    Ok((Some(Shared::new(larger)), record.removals))
 }
 
 /// Out goes this registration, at the wish of its own membership: its siblings need not look.
@@ -207,7 +207,7 @@ fn without<C: ?Sized>(
     record: &Record<C>,
     phone: &Shared<Phone<C>>,
     removals: u64,
-) -> Option<Record<C>> {
+) -> Option<Shared<Record<C>>> {
     unless_empty(Record {
         tenure: record.tenure.clone(),
         phones: record.phones.without(phone),
@@ -215,8 +215,8 @@ fn without<C: ?Sized>(
     })
 }
 
-fn unless_empty<C: ?Sized>(record: Record<C>) -> Option<Record<C>> {
-    (record.tenure.is_some() || record.phones.len() > 0).then_some(record)
+fn unless_empty<C: ?Sized>(record: Record<C>) -> Option<Shared<Record<C>>> {
+    (record.tenure.is_some() || record.phones.len() > 0).then(|| Shared::new(record))
 }
 
 #[cfg(test)]

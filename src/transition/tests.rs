@@ -54,7 +54,11 @@ fn next<T, E: std::fmt::Debug>(decision: Decision<Wire, T, E>) -> (Record<Wire>,
     let Ok((record, value)) = decision else {
         panic!("refused");
     };
-    (record.expect("it retires the slot"), value)
+    let record = Shared::try_unwrap(record.expect("it retires the slot"));
+    let Ok(record) = record else {
+        panic!("nobody else has it");
+    };
+    (record, value)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "a decision is used up")]

@@ -182,6 +182,7 @@ pub(crate) const THEMES: &[Theme] = &[
 
 /// Figures of the prose alone.
 pub(crate) const ASIDES: &[Case] = &[
+    of(&["loop"], "an empty round", ONE),
     of(&["papaya"], "borrowed, 1 server-ids", UP_TO_MANY),
     of(&["papaya"], "borrowed, 10000 server-ids", UP_TO_MANY),
     of(
