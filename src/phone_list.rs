@@ -1,6 +1,6 @@
 //! The phones of one server-id: a persistent list, changed by copying the path to the change.
 //!
-//! The last few phones that came stand in the list itself. The others are in a trie over the hash of the
+//! The last phone that came stands in the list itself. The others are in a trie over the hash of the
 //! conn-id, whose branches and leaves are shared between the old list and the new one, so that a change
 //! copies what lies on one path and nothing else.
 
@@ -12,14 +12,12 @@ use triomphe::{Arc as Shared, ThinArc};
 
 use crate::hash;
 
-/// How many phones stand in the list itself. When they are that many, the next one sends them to the trie.
-const RECENT: usize = 4;
 /// Bits of the hash that one branch consumes.
 const BITS: u32 = 2;
 const FAN_OUT: usize = 1 << BITS;
 /// Levels of branches, enough for a hundred million phones. A leaf below them grows without bound.
 const LEVELS: usize = 12;
-const LEAF_MAX: usize = 6;
+const LEAF_MAX: usize = 16;
 /// A branch with this many phones becomes a leaf again. Well below `LEAF_MAX`, so that a phone that
 /// comes and goes at the border doesn't rebuild the node every time.
 const MERGE_AT: usize = LEAF_MAX / 2;
@@ -52,13 +50,14 @@ struct Entry<C: ?Sized> {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
-    Recent(usize),
+    Last,
     Older { hash: u64, at: usize },
 }
 
 pub(crate) struct PhoneList<C: ?Sized> {
     len: usize,
-    recent: [Option<Entry<C>>; RECENT],
+    /// Until another one comes: a phone that soon goes again leaves the older ones alone.
+    last: Option<Entry<C>>,
     older: Node<C>,
 }
 
@@ -77,7 +76,7 @@ impl<C: ?Sized> PhoneList<C> {
     pub(crate) const fn new() -> Self {
         Self {
             len: 0,
-            recent: [const { None }; RECENT],
+            last: None,
             older: Node::Empty,
         }
     }
@@ -91,8 +90,7 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     pub(crate) fn contains(&self, phone: &Shared<Phone<C>>) -> bool {
-        let mut recent = self.recent.iter().flatten();
-        recent.any(|entry| entry.is(phone))
+        self.last.as_ref().is_some_and(|last| last.is(phone))
             || self.leaf(phone.hash).iter().any(|entry| entry.is(phone))
     }
 
@@ -107,9 +105,8 @@ impl<C: ?Sized> PhoneList<C> {
 
     fn place_of(&self, hash: u64, conn_id: &str) -> Option<Place> {
         let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.conn_id == *conn_id;
-        let mut recent = self.recent.iter();
-        if let Some(at) = recent.position(|entry| entry.as_ref().is_some_and(same)) {
-            return Some(Place::Recent(at));
+        if self.last.as_ref().is_some_and(same) {
+            return Some(Place::Last);
         }
         let at = self.leaf(hash).iter().position(same)?;
         Some(Place::Older { hash, at })
@@ -117,7 +114,7 @@ impl<C: ?Sized> PhoneList<C> {
 
     pub(crate) fn at(&self, place: Place) -> &Shared<Phone<C>> {
         let entry = match place {
-            Place::Recent(at) => self.recent[at].as_ref(),
+            Place::Last => self.last.as_ref(),
             Place::Older { hash, at } => self.leaf(hash).get(at),
         };
         &entry.expect("a place is of this list").phone
@@ -125,38 +122,29 @@ impl<C: ?Sized> PhoneList<C> {
 
     /// The list with one more phone. Its conn-id must not be in the list.
     pub(crate) fn with(&self, phone: &Shared<Phone<C>>) -> Self {
-        let len = self.len + 1;
-        let entry = Some(Entry::of(phone));
-        if let Some(free) = self.recent.iter().position(Option::is_none) {
-            let mut list = Self {
-                len,
-                ..self.clone()
-            };
-            list.recent[free] = entry;
-            return list;
+        Self {
+            len: self.len + 1,
+            last: Some(Entry::of(phone)),
+            older: match &self.last {
+                Some(last) => self.older.with(&last.phone, 0),
+                None => self.older.clone(),
+            },
         }
-        let older = self.recent.iter().flatten();
-        let older = older.fold(self.older.clone(), |older, entry| {
-            older.with(&entry.phone, 0)
-        });
-        let mut recent = [const { None }; RECENT];
-        recent[0] = entry;
-        Self { len, recent, older }
     }
 
     /// The list without a phone. The phone must be in the list.
     pub(crate) fn without(&self, phone: &Shared<Phone<C>>) -> Self {
-        let is = |entry: &Option<Entry<C>>| entry.as_ref().is_some_and(|entry| entry.is(phone));
-        let recent = self.recent.iter().position(is);
-        Self {
-            len: self.len - 1,
-            recent: std::array::from_fn(|at| match &self.recent[at] {
-                Some(entry) if recent != Some(at) => Some(entry.clone()),
-                _ => None,
-            }),
-            older: match recent {
-                Some(_) => self.older.clone(),
-                None => self.older.without(phone, 0),
+        let len = self.len - 1;
+        match &self.last {
+            Some(last) if last.is(phone) => Self {
+                len,
+                last: None,
+                older: self.older.clone(),
+            },
+            last => Self {
+                len,
+                last: last.clone(),
+                older: self.older.without(phone, 0),
             },
         }
     }
@@ -164,7 +152,7 @@ impl<C: ?Sized> PhoneList<C> {
     pub(crate) fn iter(&self) -> Iter<'_, C> {
         Iter {
             left: self.len,
-            recent: self.recent.iter(),
+            last: self.last.as_ref(),
             leaf: match &self.older {
                 Node::Leaf(leaf) => leaf.slice.iter(),
                 _ => [].iter(),
@@ -196,7 +184,7 @@ impl<C: ?Sized> Clone for PhoneList<C> {
     fn clone(&self) -> Self {
         Self {
             len: self.len,
-            recent: self.recent.clone(),
+            last: self.last.clone(),
             older: self.older.clone(),
         }
     }
@@ -345,7 +333,7 @@ impl<C: ?Sized> Clone for Entry<C> {
 /// Walks the leaves from left to right with one slice iterator a level, and allocates nothing.
 pub(crate) struct Iter<'a, C: ?Sized> {
     left: usize,
-    recent: slice::Iter<'a, Option<Entry<C>>>,
+    last: Option<&'a Entry<C>>,
     leaf: slice::Iter<'a, Entry<C>>,
     depth: usize,
     above: [slice::Iter<'a, Node<C>>; LEVELS],
@@ -355,7 +343,7 @@ impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
     type Item = &'a Shared<Phone<C>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(entry) = self.recent.by_ref().flatten().next() {
+        if let Some(entry) = self.last.take() {
             self.left -= 1;
             return Some(&entry.phone);
         }
