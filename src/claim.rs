@@ -92,7 +92,9 @@ impl<C: ?Sized> Claim<C> {
 
     /// The phone with this conn-id; `None` once this claim no longer holds the server-id.
     ///
-    /// Consistency: linearizable. Cost: one cell load, and one search in the phone list; no allocation.
+    /// Consistency: linearizable. Cost: one cell load, and one search in the phone list; no allocation. Cache
+    /// lines, one after the other: the slot, the record, then a branch for each level of the list, a leaf and
+    /// the phone.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

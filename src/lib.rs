@@ -84,8 +84,8 @@
 //!
 //! # Limits and trade-offs
 //!
-//! - A write copies: the record of its server-id, and the list of its phones up to 32 of them, above that the path
-//!   to the phone. One `RwLock` over two maps writes faster; where writes outnumber lookups, take that.
+//! - A write copies: the record of its server-id, and of its phones a block of at most 16, with the path to it where
+//!   there are more. One `RwLock` over two maps writes faster; where writes outnumber lookups, take that.
 //! - A [`ConnRef`] or [`Phones`] keeps its whole record alive: the binary and all phones of that instant. So does
 //!   [`Displaced::phones`]. Keep them short, or take [`ConnRef::into_arc`].
 //! - A thread has eight cheap snapshots at a time. Further ones count references, which is slower and no less
@@ -93,8 +93,9 @@
 //! - A write costs more the more threads have ever used the crate at the same time: it looks at a list of them.
 //! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
 //!   by then, and panics.
-//! - The places of up to 1,024 server-ids that nobody holds (1 MiB of names) stay for a while, empty, and up to 256 more
-//!   in each thread that removed them (names up to 4 KiB).
+//! - A [`Route`] keeps what it saw last until it is asked again. Drop it before a long wait.
+//! - Places of server-ids that nobody holds stay for a while, empty: up to 1,024 (64 KiB of names) for each core, of at
+//!   most 64, and up to 256 more in each thread that removed them (names up to 4 KiB).
 //! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
 

@@ -75,8 +75,8 @@ impl<C: ?Sized> Membership<C> {
 
     /// Whether this registration still stands.
     ///
-    /// Consistency: linearizable. Cost: one cell load; after somebody else's removal one search in the
-    /// phone list, once. No allocation.
+    /// Consistency: linearizable. Cost: one cell load: the slot's cache line and then the record's; after
+    /// somebody else's removal one search in the phone list, once. No allocation.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         self.tenure().is_some()

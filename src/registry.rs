@@ -217,7 +217,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// The binary of a server-id; in grace the one that went away.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, one cell load; no allocation, and usually no
-    /// write to a cache line that another core uses.
+    /// write to a cache line that another core uses. Cache lines, one after the other: the table (two at
+    /// once), its entry, the slot, the record.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -236,7 +237,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// The phones of a server-id at one instant; none for an unknown server-id.
     ///
     /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for), whatever the number of
-    /// phones.
+    /// phones, and without the record's cache line until the phones are looked at.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
