@@ -371,7 +371,7 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
 #[test]
 fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
     for by_its_membership in [false, true] {
-        exhaust("route and leave", || {
+        exhaust("route and leave", move || {
             let registry = registry();
             let _binary = claim(&registry);
             let phone = registry.register_phone("s", wire("p")).unwrap();

@@ -153,8 +153,8 @@ fn a_phone_that_comes_and_goes_leaves_the_older_ones_alone() {
     for i in 0..1_000 {
         list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
     }
-    let last = list.last.clone().expect("it came last").phone;
-    list = list.without(&last);
+    let newest = list.last.clone().expect("it came last").phone;
+    list = list.without(&newest);
     let (Node::Branch(before), guest) = (&list.older, Phone::new("guest".into(), Arc::new(0)))
     else {
         panic!("1,000 phones don't fit into a leaf");

@@ -1,21 +1,22 @@
 //! How many instructions the verbs take under callgrind: `scripts/instructions` compares the counts with the table in
-//! `benches/instructions.txt`.
+//! `instructions.txt`.
 //!
 //! A case is a thousand calls, and the drop of what each one returns. What stands before them is not counted, and has
 //! set up all that a thread's first calls set up.
 // `library_benchmark` names everything by its path.
-#![allow(missing_docs, unused_qualifications)]
+#![allow(missing_docs, unreachable_pub, unused_qualifications)]
 
-mod common;
+#[path = "../common/wires.rs"]
+mod wires;
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use common::{Wire, conn_id, server_id, wire};
 use foldhash::fast::FixedState;
 use gungraun::prelude::*;
 use switchboard::{Claim, DefaultHashBuilder, Membership, Phones, Registry};
+use wires::{Wire, conn_id, server_id, wire};
 
 const CALLS: usize = 1_000;
 
@@ -167,6 +168,15 @@ fn membership_binary(held: &Held<FixedState>) {
 }
 
 #[library_benchmark(setup = held)]
+fn route_binary(held: &Held<FixedState>) {
+    let mut route = held.member().route();
+    let _ = black_box(route.binary());
+    for _ in 0..CALLS {
+        let _ = black_box(route.binary());
+    }
+}
+
+#[library_benchmark(setup = held)]
 fn membership_is_registered(held: &Held<FixedState>) {
     calls(|_| held.member().is_registered());
 }
@@ -208,6 +218,7 @@ library_benchmark_group!(
         claim_phone,
         claim_phones,
         membership_binary,
+        route_binary,
         membership_is_registered,
         phones_iter,
     ]
