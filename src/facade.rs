@@ -1,4 +1,4 @@
-//! papaya and arc-swap as the registry uses them, and the only place that names them.
+//! papaya, arc-swap and triomphe as the registry uses them, and the only place that names them.
 //!
 //! No call into either without a switch point before it, so that the schedules that the tests explore are
 //! those of the real map and the real cell.
@@ -13,7 +13,47 @@ use papaya::{Compute, Guard as _, HashMap, Operation, ResizeMode};
 
 pub(crate) use papaya::Equivalent;
 /// A reference count without weak references: one less to settle whenever something is freed.
+///
+/// ThreadSanitizer does not know the fence before that, and gets the standard library's, which it does know.
+#[cfg(switchboard_std_arc)]
+pub(crate) use std::sync::Arc as Shared;
+#[cfg(not(switchboard_std_arc))]
 pub(crate) use triomphe::Arc as Shared;
+
+#[cfg(switchboard_std_arc)]
+type Slice<T> = Arc<[T]>;
+#[cfg(not(switchboard_std_arc))]
+type Slice<T> = triomphe::ThinArc<(), T>;
+
+/// A shared slice behind one word.
+pub(crate) struct SharedSlice<T>(Slice<T>);
+
+impl<T> SharedSlice<T> {
+    pub(crate) fn from_fn(len: usize, item: impl FnMut(usize) -> T) -> Self {
+        let items = (0..len).map(item);
+        #[cfg(switchboard_std_arc)]
+        return Self(items.collect());
+        #[cfg(not(switchboard_std_arc))]
+        Self(Slice::from_header_and_iter((), items))
+    }
+}
+
+impl<T> Deref for SharedSlice<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        #[cfg(switchboard_std_arc)]
+        return &self.0;
+        #[cfg(not(switchboard_std_arc))]
+        &self.0.slice
+    }
+}
+
+impl<T> Clone for SharedSlice<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 /// Where another thread may come in between: stands before every step that threads can see of each other.
 ///

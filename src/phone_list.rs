@@ -8,8 +8,8 @@ use std::slice;
 use std::sync::Arc;
 
 use smallstr::SmallString;
-use triomphe::{Arc as Shared, ThinArc};
 
+use crate::facade::{Shared, SharedSlice};
 use crate::hash;
 
 /// Bits of the hash that one branch consumes.
@@ -63,7 +63,7 @@ pub(crate) struct PhoneList<C: ?Sized> {
 
 enum Node<C: ?Sized> {
     Empty,
-    Leaf(ThinArc<(), Entry<C>>),
+    Leaf(SharedSlice<Entry<C>>),
     Branch(Shared<Branch<C>>),
 }
 
@@ -154,7 +154,7 @@ impl<C: ?Sized> PhoneList<C> {
             left: self.len,
             last: self.last.as_ref(),
             leaf: match &self.older {
-                Node::Leaf(leaf) => leaf.slice.iter(),
+                Node::Leaf(leaf) => leaf.iter(),
                 _ => [].iter(),
             },
             depth: 0,
@@ -172,7 +172,7 @@ impl<C: ?Sized> PhoneList<C> {
         loop {
             match node {
                 Node::Empty => return &[],
-                Node::Leaf(leaf) => return &leaf.slice,
+                Node::Leaf(leaf) => return leaf,
                 Node::Branch(branch) => node = &branch.children[child(hash, level)],
             }
             level += 1;
@@ -201,10 +201,10 @@ impl<C: ?Sized> Node<C> {
     fn with(&self, phone: &Shared<Phone<C>>, level: usize) -> Self {
         match self {
             Self::Empty => leaf(1, |_| Entry::of(phone)),
-            Self::Leaf(full) if full.slice.len() >= LEAF_MAX && level < LEVELS => {
-                split(&full.slice, level).with(phone, level)
+            Self::Leaf(full) if full.len() >= LEAF_MAX && level < LEVELS => {
+                split(full, level).with(phone, level)
             }
-            Self::Leaf(old) => leaf(old.slice.len() + 1, |at| match old.slice.get(at) {
+            Self::Leaf(old) => leaf(old.len() + 1, |at| match old.get(at) {
                 Some(entry) => entry.clone(),
                 None => Entry::of(phone),
             }),
@@ -222,14 +222,12 @@ impl<C: ?Sized> Node<C> {
         match self {
             Self::Empty => Self::Empty,
             Self::Leaf(old) => {
-                let Some(gone) = old.slice.iter().position(|entry| entry.is(phone)) else {
+                let Some(gone) = old.iter().position(|entry| entry.is(phone)) else {
                     return self.clone();
                 };
-                match old.slice.len() {
+                match old.len() {
                     1 => Self::Empty,
-                    len => leaf(len - 1, |at| {
-                        old.slice[at + usize::from(at >= gone)].clone()
-                    }),
+                    len => leaf(len - 1, |at| old[at + usize::from(at >= gone)].clone()),
                 }
             }
             Self::Branch(branch) => {
@@ -249,7 +247,7 @@ impl<C: ?Sized> Node<C> {
     fn collect_into(&self, entries: &mut Vec<Entry<C>>) {
         match self {
             Self::Empty => {}
-            Self::Leaf(leaf) => entries.extend(leaf.slice.iter().cloned()),
+            Self::Leaf(leaf) => entries.extend(leaf.iter().cloned()),
             Self::Branch(branch) => {
                 for node in &branch.children {
                     node.collect_into(entries);
@@ -260,7 +258,7 @@ impl<C: ?Sized> Node<C> {
 }
 
 fn leaf<C: ?Sized>(len: usize, entry: impl FnMut(usize) -> Entry<C>) -> Node<C> {
-    Node::Leaf(ThinArc::from_header_and_iter((), (0..len).map(entry)))
+    Node::Leaf(SharedSlice::from_fn(len, entry))
 }
 
 /// Deals the entries of a full leaf out to the children of a branch.
@@ -354,7 +352,7 @@ impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
             }
             match self.above[self.depth].next() {
                 Some(Node::Empty) => {}
-                Some(Node::Leaf(leaf)) => self.leaf = leaf.slice.iter(),
+                Some(Node::Leaf(leaf)) => self.leaf = leaf.iter(),
                 Some(Node::Branch(branch)) => {
                     self.depth += 1;
                     self.above[self.depth] = branch.children.iter();

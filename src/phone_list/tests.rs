@@ -32,9 +32,9 @@ fn assert_shape(node: &Node<usize>, level: usize) -> usize {
     match node {
         Node::Empty => 0,
         Node::Leaf(leaf) => {
-            assert!(!leaf.slice.is_empty());
-            assert!(leaf.slice.len() <= LEAF_MAX || level == LEVELS);
-            leaf.slice.len()
+            assert!(!leaf.is_empty());
+            assert!(leaf.len() <= LEAF_MAX || level == LEVELS);
+            leaf.len()
         }
         Node::Branch(branch) => {
             let below = branch.children.iter();
