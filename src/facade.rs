@@ -14,14 +14,14 @@ use papaya::{Compute, Guard as _, HashMap, Operation, ResizeMode};
 pub(crate) use papaya::Equivalent;
 /// A reference count without weak references: one less to settle whenever something is freed.
 ///
-/// ThreadSanitizer does not know the fence before that, and gets the standard library's, which it does know.
+/// `ThreadSanitizer` does not know the fence before that, and gets the standard library's, which it does know.
 #[cfg(switchboard_std_arc)]
 pub(crate) use std::sync::Arc as Shared;
 #[cfg(not(switchboard_std_arc))]
 pub(crate) use triomphe::Arc as Shared;
 
 #[cfg(switchboard_std_arc)]
-type Slice<T> = Arc<[T]>;
+type Slice<T> = Shared<[T]>;
 #[cfg(not(switchboard_std_arc))]
 type Slice<T> = triomphe::ThinArc<(), T>;
 

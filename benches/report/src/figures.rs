@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     latencies: BTreeMap<(String, String), Latency>,
     memory: BTreeMap<(String, String), Memory>,
     many: usize,
+    /// Of the run, and not of the report.
+    pub(crate) commit: String,
     pub(crate) quick: bool,
     pub(crate) count: u64,
 }
@@ -40,6 +42,14 @@ impl Figures {
         let medians = medians(&directory.join("criterion"))?;
         let latency = lines(&directory.join("switchboard-latency.json"))?;
         let memory = lines(&directory.join("switchboard-memory.json"))?;
+
+        let commit = directory.join("commit");
+        let commit = fs::read_to_string(&commit).with_context(|| {
+            format!(
+                "{}, which scripts/bench writes, can't be read",
+                commit.display()
+            )
+        })?;
 
         let modes = || latency.values().chain(memory.values());
         let quick = modes().any(|line| line["quick"] == Value::Bool(true));
@@ -71,6 +81,7 @@ impl Figures {
                 })
             })?,
             medians,
+            commit,
             quick,
         };
         let missing = figures.missing();

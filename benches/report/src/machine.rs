@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::words;
 
 /// A Markdown list.
-pub(crate) fn describe(quick: bool) -> Result<String> {
+pub(crate) fn describe(commit: &str, quick: bool) -> Result<String> {
     let cpuinfo = read("/proc/cpuinfo")?;
     let model = cpuinfo
         .lines()
@@ -18,15 +18,6 @@ pub(crate) fn describe(quick: bool) -> Result<String> {
     let cores = thread::available_parallelism().context("the number of cores is unknown")?;
     let kernel = read("/proc/sys/kernel/osrelease")?;
     let rustc = output("rustc", &["--version"])?;
-    let commit = output("git", &["rev-parse", "--short=12", "HEAD"])?;
-    // What the report itself writes is not a change of what was measured.
-    let paths = ["--", ".", ":!BENCHMARKS.md", ":!benches/plots"];
-    let changes = output("git", &[&["status", "--porcelain"], &paths[..]].concat())?;
-    let tree = if changes.is_empty() {
-        "a clean tree"
-    } else {
-        "with uncommitted changes"
-    };
     let mode = if quick {
         "quick: each figure from a fraction of a second, good for orders of magnitude"
     } else {
@@ -36,7 +27,7 @@ pub(crate) fn describe(quick: bool) -> Result<String> {
     Ok([
         format!("- machine: {cpu}, {cores} cores, Linux {}", kernel.trim()),
         format!("- compiler: {rustc}, profile `bench`"),
-        format!("- commit: `{commit}`, {tree}"),
+        format!("- commit: {}", commit.trim()),
         "- allocator: the system's `malloc`".to_owned(),
         format!("- mode: {mode}"),
     ]

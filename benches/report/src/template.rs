@@ -24,7 +24,7 @@ pub(crate) fn fill(template: &str, figures: &Figures) -> Result<String> {
 fn value(place: &str, figures: &Figures) -> Result<String> {
     let (kind, argument) = place.split_once(' ').unwrap_or((place, ""));
     match kind {
-        "machine" => machine::describe(figures.quick),
+        "machine" => machine::describe(&figures.commit, figures.quick),
         "ratios" => tables::ratios(figures),
         "losses" => tables::losses(figures, argument),
         "medians" => tables::medians(figures),
