@@ -229,7 +229,8 @@ pub struct Broadcast {
 
 /// Everything about one server-id at one instant: never a binary with the phones of another one.
 ///
-/// Keeps alive what it shows, like [`Phones`].
+/// Keeps alive what it shows, like [`Phones`]; and what belongs to its server-id once the registry is gone, like a
+/// claim.
 pub struct Server<C: ?Sized> {
     slot: Arc<Slot<C>>,
     record: Shared<Record<C>>,

@@ -71,7 +71,8 @@ async fn forward(reader: &mut Reader, membership: &Membership<Peer>, wrapper: &W
             membership.conn().end(Close::NOT_JSON);
             return Gone::WITHOUT_CODE;
         };
-        // Displaced, which the writer is told by the phone's ending.
+        // No `Route`: while the phone is silent, for hours perhaps, it would keep the binary and all phones of the last frame
+        // alive. `None`: displaced, which the writer is told by the phone's ending.
         let Some(binary) = membership.binary() else {
             continue;
         };
