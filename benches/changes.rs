@@ -50,15 +50,15 @@ fn old_phones(c: &mut Criterion) {
         let Some(filled) = group.fill::<P>(servers, phones) else {
             return;
         };
+        let conns: Vec<_> = (0..phones).map(|phone| wire(conn_id(phone))).collect();
         for threads in [1, 2] {
             group.bench::<P>(threads, |iters| {
-                let filled = &filled;
-                let own = |thread| {
-                    let own = (thread..phones).step_by(threads);
-                    own.map(|phone| wire(conn_id(phone))).collect::<Vec<_>>()
-                };
-                together(threads, iters, own, |own, n| {
-                    let (id, conn) = (filled.id(n), &own[scattered(!n, own.len())]);
+                let (filled, conns) = (&filled, &conns);
+                let own = |thread| thread;
+                // No phone is that of two threads.
+                together(threads, iters, own, |thread, n| {
+                    let at = scattered(!n, phones / threads) * threads + *thread;
+                    let (id, conn) = (filled.id(n), &conns[at]);
                     filled.peer.unregister(id, &conn.0);
                     filled.peer.register(id, conn.clone());
                 })
@@ -91,9 +91,11 @@ fn binaries(c: &mut Criterion) {
             return;
         };
         for threads in counts() {
+            // Outside of the threads: they would still drop them while others measure.
+            let ids: Vec<_> = (0..threads).map(|thread| own_ids(thread, of)).collect();
             group.bench::<P>(threads, |iters| {
-                let peer = &filled.peer;
-                let own = |thread| (own_ids(thread, of), 0, wire("b"));
+                let (peer, ids) = (&filled.peer, &ids);
+                let own = |thread| (&ids[thread], 0, wire("b"));
                 together(threads, iters, own, |(ids, next, conn), _| {
                     peer.stay(&ids[*next], conn);
                     *next = (*next + 1) % of;

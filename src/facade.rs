@@ -1,6 +1,6 @@
 //! papaya, arc-swap and triomphe as the registry uses them, and the only place that names them.
 //!
-//! No call into either without a switch point before it, so that the schedules that the tests explore are
+//! No call into papaya or arc-swap without a switch point before it, so that the schedules that the tests explore are
 //! those of the real map and the real cell.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -72,7 +72,8 @@ pub(crate) type Snapshot<T> = Guard<Option<Shared<T>>>;
 
 /// A cell that is replaced whole.
 ///
-/// Never dropped by itself: arc-swap looks for readers in all threads even where the cell is empty.
+/// Never dropped by itself, since arc-swap looks for readers in all threads, and does so of an empty cell, too. It
+/// is emptied instead, and then there is nothing to free.
 pub(crate) struct Cell<T>(ManuallyDrop<ArcSwapAny<Option<Shared<T>>>>);
 
 impl<T> Cell<T> {
@@ -276,6 +277,6 @@ thread_local! {
 
 /// Whether this thread can still use papaya. A guard may be dropped when the thread ends, by the destructor of
 /// some thread-local, and papaya's own may be gone by then. Ours is set up after papaya's and so goes before it.
-fn can_pin() -> bool {
+pub(crate) fn can_pin() -> bool {
     PINNED.try_with(|_| ()).is_ok()
 }

@@ -9,11 +9,9 @@ use crossbeam_utils::CachePadded;
 use crate::conn::Conn;
 use crate::facade::{Equivalent, Set};
 use crate::ledger::{Change, Ledger};
+use crate::lingering::LONG;
 use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
-
-/// A removed server-id that is longer is freed as soon as it can be.
-const LONG: usize = 4096;
 
 pub(crate) struct Index<C: ?Sized> {
     /// Padded: whoever retires a slot counts a reference to the index, and no lookup should notice.
@@ -80,9 +78,9 @@ impl<C: ?Sized> Index<C> {
             hash: slot.hash,
             server_id: &slot.server_id,
         };
-        let long = slot.server_id.len() > LONG;
+        let meant = |key: &Key<C>| Arc::ptr_eq(&key.slot, slot);
         self.slots
-            .remove_if(&probe, |key| Arc::ptr_eq(&key.slot, slot), long);
+            .remove_if(&probe, meant, slot.server_id.len() > LONG);
     }
 
     /// All slots that were there throughout, and perhaps some that came or went meanwhile.

@@ -7,9 +7,9 @@ use crossbeam_utils::CachePadded;
 use crate::conn::Conn;
 use crate::counts::{self, StripedCounts};
 use crate::deadlines::{Deadlines, Key, Queue};
-use crate::facade::switch_point;
+use crate::facade::{can_pin, switch_point};
 use crate::index::Index;
-use crate::lingering::Lingering;
+use crate::lingering::{self, Lingering};
 use crate::record::{Grace, Record};
 use crate::slot::Slot;
 
@@ -78,15 +78,35 @@ impl<C: ?Sized> Ledger<C> {
         }
     }
 
-    /// Leaves a retired slot in the index for a while, and removes those that have been there long enough.
+    /// Leaves a retired slot in the index for a while, and removes some that have been there long enough.
+    ///
+    /// At the very end of a thread nothing can be removed any more: then one that has no room stays.
     fn retire(&self, slot: &Arc<Slot<C>>) {
-        let mut over = self.lingering.push(slot).peekable();
-        if over.peek().is_none() {
+        switch_point();
+        if slot.server_id.len() > lingering::LONG {
+            if let Some(index) = self.index.upgrade() {
+                index.remove(slot);
+            }
+            return;
+        }
+        let Some(oldest) = self.lingering.push(slot) else {
+            return;
+        };
+        if !can_pin() {
             return;
         }
         switch_point();
-        if let Some(index) = self.index.upgrade() {
-            over.for_each(|slot| index.remove(&slot));
+        let Some(index) = self.index.upgrade() else {
+            return;
+        };
+        let more = std::iter::from_fn(|| {
+            switch_point();
+            self.lingering.pop()
+        });
+        let over = std::iter::once(oldest).chain(more).take(lingering::BATCH);
+        // What has been freed has been replaced before.
+        for slot in over.filter_map(|slot| slot.upgrade()) {
+            index.remove(&slot);
         }
     }
 

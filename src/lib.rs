@@ -57,8 +57,8 @@
 //! - A phone is refused, or registered, or in exactly one [`Displaced`]: never lost, never in two.
 //! - Every refusal gives the connection back.
 //! - A connection that has left the registry and is held by no caller is dropped before the call that removed it
-//!   returns, or when the last snapshot goes; that of a call which runs at the same moment counts. The destructor of a
-//!   connection may call the registry.
+//!   returns, or when the last snapshot goes; that of a call which runs at the same moment counts, and so does a
+//!   [`Route`]. The destructor of a connection may call the registry.
 //! - Lookups never block, and allocate nothing after a thread's first. Nothing public holds a lock.
 //! - Any string is a valid server-id or conn-id. Hostile ones cost time at most.
 //! - The cap on phones holds under any race.
@@ -94,8 +94,9 @@
 //! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
 //!   by then, and panics.
 //! - A [`Route`] keeps what it saw last until it is asked again. Drop it before a long wait.
-//! - Places of server-ids that nobody holds stay for a while, empty: up to 1,024 (64 KiB of names) for each core, of at
-//!   most 64, and up to 256 more in each thread that removed them (names up to 4 KiB).
+//! - Places of server-ids that nobody holds stay for a while, empty: up to 1,024 of names up to 1 KiB in each of as many
+//!   stripes as there are cores (rounded up to a power of two, 64 at the most), and a batch of 256 or so in each thread
+//!   that removed some. The stripes themselves are 16 KiB each.
 //! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
 

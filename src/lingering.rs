@@ -1,9 +1,7 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::facade::switch_point;
 use crate::slot::Slot;
 use crate::striped::Striped;
 
@@ -18,58 +16,29 @@ use crate::striped::Striped;
 /// This many for each stripe, since each has to do for all that one thread sees come and go.
 const LINGERING: usize = if cfg!(switchboard_shuttle) { 1 } else { 1024 };
 
-/// How many bytes of server-ids linger at the most, for each stripe.
-const LINGERING_BYTES: usize = 64 << 10;
+/// A longer name does not linger: 1 MiB for each stripe are enough.
+pub(crate) const LONG: usize = 1024;
 
 /// How many are removed at a time: whoever removes one looks for the index first, and all threads meet there.
-const BATCH: usize = if cfg!(switchboard_shuttle) { 1 } else { 16 };
+pub(crate) const BATCH: usize = if cfg!(switchboard_shuttle) { 1 } else { 16 };
 
 /// Retired slots that have not been removed from the index, oldest first. Some have been replaced since.
 ///
 /// Held weakly: each slot has a share of the ledger that this belongs to.
-pub(crate) struct Lingering<C: ?Sized>(Striped<Queue<C>>);
-
-struct Queue<C: ?Sized> {
-    slots: ArrayQueue<Retired<C>>,
-    bytes: AtomicUsize,
-}
-
-struct Retired<C: ?Sized> {
-    slot: Weak<Slot<C>>,
-    bytes: usize,
-}
+pub(crate) struct Lingering<C: ?Sized>(Striped<ArrayQueue<Weak<Slot<C>>>>);
 
 impl<C: ?Sized> Lingering<C> {
     pub(crate) fn new() -> Self {
-        Self(Striped::new(|| Queue {
-            slots: ArrayQueue::new(LINGERING),
-            bytes: AtomicUsize::new(0),
-        }))
+        Self(Striped::new(|| ArrayQueue::new(LINGERING)))
     }
 
-    /// Takes one more retired slot, and gives back those whose time is over.
-    pub(crate) fn push(&self, slot: &Arc<Slot<C>>) -> impl Iterator<Item = Arc<Slot<C>>> {
-        let queue = self.0.mine();
-        let retired = Retired {
-            slot: Arc::downgrade(slot),
-            bytes: slot.server_id.len(),
-        };
-        queue.bytes.fetch_add(retired.bytes, Ordering::Relaxed);
-        switch_point();
-        let mut oldest = queue.slots.force_push(retired);
-        let mut left = if oldest.is_some() { BATCH } else { 0 };
-        std::iter::from_fn(move || {
-            if oldest.is_none()
-                && (left > 0 || queue.bytes.load(Ordering::Relaxed) > LINGERING_BYTES)
-            {
-                switch_point();
-                oldest = queue.slots.pop();
-            }
-            let retired = oldest.take()?;
-            left = left.saturating_sub(1);
-            queue.bytes.fetch_sub(retired.bytes, Ordering::Relaxed);
-            Some(retired.slot.upgrade())
-        })
-        .flatten()
+    /// Takes one more retired slot. Where there is no room it gives back the oldest one.
+    pub(crate) fn push(&self, slot: &Arc<Slot<C>>) -> Option<Weak<Slot<C>>> {
+        self.0.mine().force_push(Arc::downgrade(slot))
+    }
+
+    /// Gives back the oldest one.
+    pub(crate) fn pop(&self) -> Option<Weak<Slot<C>>> {
+        self.0.mine().pop()
     }
 }

@@ -109,7 +109,7 @@ impl<C: ?Sized> Membership<C> {
     ///
     /// It keeps more alive than a membership does, and for longer: see [`Route`].
     ///
-    /// Cost: one cell load, one search in the phone list, and a few reference counts. No allocation.
+    /// Cost: one cell load, one search in the phone list, and a few references counted. No allocation.
     #[must_use]
     pub fn route(&self) -> Route<C> {
         Route::new(&self.slot, &self.phone)

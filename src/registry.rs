@@ -303,7 +303,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// there throughout is seen once, one that came or went meanwhile may be seen or not.
     ///
     /// Cost: one pass over the index, and an allocation for the list of places; it waits for a copy of the index
-    /// that is under way. Nothing is held while the iterator lives.
+    /// that is under way. Empty places that linger are passed over. The iterator keeps the places that it has not
+    /// come to, and with them, once the registry is gone, what belongs to them.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

@@ -16,7 +16,7 @@ const CALLS: usize = 60;
 
 /// A server-id this long does not linger in the index once it is retired. All others do for a while, so that
 /// the next claim takes their place and nothing is removed beside it.
-const TOO_LONG_TO_LINGER: usize = (64 << 10) + 1;
+const TOO_LONG_TO_LINGER: usize = 1024 + 1;
 
 /// All threads play on server-ids that nobody has used before.
 fn round(table: &Table, seed: u64) -> Vec<Vec<Vec<Event<Call>>>> {

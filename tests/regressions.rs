@@ -17,15 +17,13 @@ fn a_claim_dropped_at_the_end_of_its_thread_aborted_the_process() {
         static KEPT: RefCell<Vec<Claim<Wire>>> = const { RefCell::new(Vec::new()) };
     }
     let registry: Registry<Wire> = Registry::new();
-    // So many that have gone that each further one makes the index remove another.
-    for i in 0..3_000 {
-        drop(registry.claim_server(&i.to_string(), wire("b")).unwrap());
-    }
     let mine = registry.clone();
     let ended = thread::spawn(move || {
         KEPT.with_borrow_mut(|kept| {
-            for server_id in ["s", "t"] {
-                kept.push(mine.claim_server(server_id, wire("b")).unwrap());
+            // One that is removed at once, and more than linger: the last ones make the index remove others.
+            let long = "long".repeat(1_000);
+            for server_id in (0..3_000).map(|i| i.to_string()).chain([long, "s".into()]) {
+                kept.push(mine.claim_server(&server_id, wire("b")).unwrap());
             }
         });
     });
