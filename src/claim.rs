@@ -93,8 +93,8 @@ impl<C: ?Sized> Claim<C> {
     /// The phone with this conn-id; `None` once this claim no longer holds the server-id.
     ///
     /// Consistency: linearizable. Cost: one cell load, and one search in the phone list; no allocation. Cache
-    /// lines, one after the other: the slot, the record, then for all but the last
-    /// phone that came a branch for each level of the list and a leaf, and the phone.
+    /// lines, one after the other: the slot, the record, then for all but the last phone that came a branch
+    /// for each level of the list and a leaf, and the phone.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
