@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::endpoint::Endpoint;
@@ -27,6 +28,7 @@ const STRIPES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     series: Registry,
+    connected: Connected,
     server: AtEndpoint,
     client: AtEndpoint,
     pub(crate) refusals: Refusals,
@@ -37,6 +39,31 @@ pub(crate) struct Metrics {
     pub(crate) reclaims: Counter,
     pub(crate) takeovers: Counter,
     pub(crate) outbox_overflows: Counter,
+}
+
+/// How things stand: who is connected, and what was counted since the start.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Sample {
+    binaries: usize,
+    phones: usize,
+    in_grace: usize,
+    connections: usize,
+    frames_to_binaries: u64,
+    frames_to_phones: u64,
+    bytes_to_binaries: u64,
+    bytes_to_phones: u64,
+    upgrades: u64,
+    rate_limited: u64,
+    over_capacity: u64,
+    bad_requests: u64,
+    server_id_claimed: u64,
+    no_server: u64,
+    too_many_phones: u64,
+    grace_expiries: u64,
+    reclaims: u64,
+    takeovers: u64,
+    outbox_overflows: u64,
+    heartbeat_timeouts: u64,
 }
 
 /// What is counted for binaries and for phones apart.
@@ -98,7 +125,7 @@ pub(crate) struct Probes {
 impl Metrics {
     pub(crate) fn new(connected: Connected) -> Self {
         let mut series = Registry::with_prefix("switchboard");
-        series.register_collector(Box::new(connected));
+        series.register_collector(Box::new(connected.clone()));
         series.register(
             "build",
             "The version that runs",
@@ -166,6 +193,7 @@ impl Metrics {
         );
         Self {
             series,
+            connected,
             server,
             client,
             refusals: Refusals {
@@ -199,6 +227,35 @@ impl Metrics {
         match endpoint {
             Endpoint::Server => &self.server,
             Endpoint::Client => &self.client,
+        }
+    }
+
+    /// How things stand now.
+    pub(crate) fn sample(&self) -> Sample {
+        let [binaries, in_grace, phones, connections] = self.connected.counts();
+        let Self { server, client, .. } = self;
+        let both = |of: fn(&AtEndpoint) -> &Counter| of(server).get() + of(client).get();
+        Sample {
+            binaries,
+            phones,
+            in_grace,
+            connections,
+            frames_to_binaries: server.forwarded.frames.get(),
+            frames_to_phones: client.forwarded.frames.get(),
+            bytes_to_binaries: server.forwarded.bytes.get(),
+            bytes_to_phones: client.forwarded.bytes.get(),
+            upgrades: both(|at| &at.accepted),
+            rate_limited: both(|at| &at.rate_limited),
+            over_capacity: both(|at| &at.over_capacity),
+            bad_requests: both(|at| &at.bad_request),
+            server_id_claimed: self.refusals.server_id_claimed.get(),
+            no_server: self.refusals.no_server.get(),
+            too_many_phones: self.refusals.too_many_phones.get(),
+            grace_expiries: self.grace_expiries.get(),
+            reclaims: self.reclaims.get(),
+            takeovers: self.takeovers.get(),
+            outbox_overflows: self.outbox_overflows.get(),
+            heartbeat_timeouts: both(|at| &at.heartbeat_timeouts),
         }
     }
 

@@ -42,9 +42,7 @@ impl Tls {
         };
         match self.config.reload_from_pem_file(cert, key).await {
             Ok(()) => info!("certificate and key read again"),
-            Err(error) => {
-                error!(%error, "certificate and key are as before: the files are no good")
-            }
+            Err(error) => error!(%error, "certificate and key stay as they were"),
         }
     }
 }
