@@ -21,7 +21,9 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     version,
     about = "A WebSocket relay between binaries and phones",
     // So that a wrong value is named with its flag.
-    allow_negative_numbers = true
+    allow_negative_numbers = true,
+    // The last one counts.
+    args_override_self = true
 )]
 pub struct Config {
     /// Address to listen on; port 0 picks a free one

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -237,7 +238,7 @@ impl Writer<'_> {
 
     async fn ready(&mut self) -> Result<(), WriteFailed> {
         let ready = poll_fn(|context| self.sink.poll_ready_unpin(context));
-        timely(self.relay.config.write_timeout, ready).await
+        timely(self.relay.config.write_timeout, &self.peer, ready).await
     }
 
     fn write(&mut self, message: Message) -> Result<(), WriteFailed> {
@@ -245,7 +246,12 @@ impl Writer<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), WriteFailed> {
-        timely(self.relay.config.write_timeout, self.sink.flush()).await
+        timely(
+            self.relay.config.write_timeout,
+            &self.peer,
+            self.sink.flush(),
+        )
+        .await
     }
 
     /// What is still to be delivered, and the close frame.
@@ -264,12 +270,20 @@ impl Writer<'_> {
 
 async fn timely(
     limit: Duration,
+    peer: &Peer,
     write: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), WriteFailed> {
-    match timeout(limit, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(WriteFailed),
-    }
+    let mut write = pin!(write);
+    // Most writes need no timer.
+    let done = match write.as_mut().now_or_never() {
+        Some(done) => done,
+        None => {
+            let done = timeout(limit, write).await.map_err(|_| WriteFailed)?;
+            peer.pulse.excuse();
+            done
+        }
+    };
+    done.map_err(|_| WriteFailed)
 }
 
 /// Tells the peer how the connection ends, which somebody must have said, and waits a bounded time for its

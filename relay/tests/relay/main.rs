@@ -5,5 +5,7 @@ mod closing;
 mod common;
 mod forwarding;
 mod grace;
+mod heartbeat;
+mod limits;
 mod pressure;
 mod process;
