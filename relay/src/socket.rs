@@ -275,13 +275,12 @@ async fn timely(
 ) -> Result<(), WriteFailed> {
     let mut write = pin!(write);
     // Most writes need no timer.
-    let done = match write.as_mut().now_or_never() {
-        Some(done) => done,
-        None => {
-            let done = timeout(limit, write).await.map_err(|_| WriteFailed)?;
-            peer.pulse.excuse();
-            done
-        }
+    let done = if let Some(done) = write.as_mut().now_or_never() {
+        done
+    } else {
+        let done = timeout(limit, write).await.map_err(|_| WriteFailed)?;
+        peer.pulse.excuse();
+        done
     };
     done.map_err(|_| WriteFailed)
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod closing;
 mod common;
+mod docs;
 mod forwarding;
 mod grace;
 mod heartbeat;
