@@ -27,6 +27,9 @@ const PAGE: &str = include_str!("monitor.html");
 /// How often a sample is taken.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// After which time a page that lost the relay asks again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// How many samples a page gets when it is opened: those of five minutes.
 const KEPT: usize = 300;
 
@@ -101,7 +104,7 @@ async fn page() -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+            "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
@@ -116,7 +119,7 @@ async fn events(
     // A page that was too slow to hear of a sample does without it.
     let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
     let stopping = monitor.relay.stopping.clone();
-    let events = stream::iter([event("kept", &kept)])
+    let events = stream::iter([event("kept", &kept).retry(RETRY)])
         .chain(news.map(|at| event("sample", &at)))
         .take_until(stopping.cancelled_owned())
         .map(Ok);
