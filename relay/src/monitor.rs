@@ -136,3 +136,29 @@ async fn metrics(State(monitor): State<Arc<Monitor>>) -> Response {
     let text = monitor.relay.metrics.text();
     ([(header::CONTENT_TYPE, format)], text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_newest_samples_are_kept_and_not_more_than_those_of_five_minutes() {
+        let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
+        let monitor = Monitor {
+            relay: Relay::new(config),
+            kept: Mutex::default(),
+            news: broadcast::Sender::new(16),
+        };
+        for count in 1..=KEPT + 5 {
+            monitor.sample();
+            monitor.relay.metrics.reclaims.inc();
+            assert_eq!(monitor.subscribe().0.len(), count.min(KEPT));
+        }
+        let (kept, _) = monitor.subscribe();
+        let [first, last] = [kept.front(), kept.back()]
+            .map(|at| serde_json::to_value(at.expect("some are kept")).expect("JSON"));
+        assert_eq!(first["reclaims"], 5);
+        assert_eq!(last["reclaims"], KEPT + 4);
+    }
+}

@@ -330,7 +330,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   await first.stop();
   assert.equal(await binary.closed, CLOSED_BY_RELAY);
   await becomes(page, "Reconnecting");
-  assert.match(await page.locator("#old").textContent(), /^Nothing heard from the relay for \d+ s. What is shown is of \d\d:\d\d:\d\d UTC\.$/);
+  assert.match(await page.locator("#old").textContent(), /^The connection to the relay is lost\. Nothing was heard of it for \d+ s\. What is shown is of \d\d:\d\d:\d\d UTC\.$/);
   assert.equal(await page.locator("#old").isVisible(), true);
   assert.equal(await page.title(), "Reconnecting – switchboard-relay");
   assert.equal((await rows(page))["Bad request HTTP 400"][1], 5, "the last that was known stays");
@@ -352,7 +352,7 @@ onPage("a relay that says nothing is stale, and its silence is a gap", async ({ 
   await until("points", () => traces(page), all => all.phones[0].length >= 3);
   relay.signal("SIGSTOP");
   await becomes(page, "Stale");
-  assert.match(await page.locator("#old").textContent(), /^Nothing heard from the relay for [4-6] s/);
+  assert.match(await page.locator("#old").textContent(), /^The relay says nothing, though the connection stands\. Nothing was heard of it for [3-6] s/);
   await shoot(page, "stale");
   relay.signal("SIGCONT");
   await becomes(page, "Live");
