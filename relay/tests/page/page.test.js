@@ -334,6 +334,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   assert.equal(await page.locator("#old").isVisible(), true);
   assert.equal(await page.title(), "Reconnecting – switchboard-relay");
   assert.equal((await rows(page))["Bad request HTTP 400"][1], 5, "the last that was known stays");
+  await until("no now", () => page.locator("#frames time").textContent(), text => text.endsWith("UTC"));
   assert.deepEqual(await flaws(page), []);
   await shoot(page, "reconnecting");
 
