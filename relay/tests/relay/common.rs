@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// More than any test needs, and less than anybody wants to wait.
@@ -27,6 +27,7 @@ pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
 /// A relay in this process.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Error>>,
 }
@@ -37,16 +38,26 @@ impl Relay {
     }
 
     pub(crate) async fn with(flags: &[&str]) -> Self {
-        let args = ["switchboard-relay", "--listen", "127.0.0.1:0"];
+        let args = [
+            "switchboard-relay",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--rate-burst",
+            "0",
+        ];
         let config = Config::from_args(args.iter().chain(flags)).expect("good flags");
         let server = Server::bind(config).await.expect("a free port");
         let address = server.address();
+        let metrics = server.metrics_address().expect("a free port");
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
         Self {
             address,
+            metrics,
             stop,
             task,
         }
@@ -174,9 +185,19 @@ impl Client {
         self.message(Message::text(text)).await;
     }
 
+    /// What comes next. Pings are answered below, as long as this is waited for.
+    async fn next(&mut self) -> Option<Result<Message, WsError>> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                other => return other,
+            }
+        }
+    }
+
     /// The next frame. The relay sends binary messages only.
     pub(crate) async fn frame(&mut self) -> Bytes {
-        match self.0.next().await {
+        match self.next().await {
             Some(Ok(Message::Binary(frame))) => frame,
             other => panic!("a frame was expected, and {other:?} came"),
         }
@@ -193,7 +214,7 @@ impl Client {
 
     /// Code and reason of the close frame, which is the next thing to come.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
-        match self.0.next().await {
+        match self.next().await {
             Some(Ok(Message::Close(Some(frame)))) => {
                 let closed = (frame.code.into(), frame.reason.to_string());
                 // The close frame is answered, and then the relay closes the connection.
@@ -208,7 +229,7 @@ impl Client {
     pub(crate) async fn closed_at_last(&mut self) -> (usize, (u16, String)) {
         let mut frames = 0;
         loop {
-            match self.0.next().await {
+            match self.next().await {
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return (frames, (frame.code.into(), frame.reason.to_string()));
                 }
