@@ -8,9 +8,7 @@ import os
 import re
 import resource
 import signal
-import ssl as tls
 import subprocess
-import time
 from pathlib import Path
 
 from websockets.asyncio.client import connect
@@ -188,14 +186,17 @@ class Relay:
         return sum(values)
 
     async def metric_becomes(self, wanted, name, **labels):
+        value = None
+
         async def reached():
-            self.last_metric = await self.metric(name, **labels)
-            return self.last_metric == wanted
+            nonlocal value
+            value = await self.metric(name, **labels)
+            return value == wanted
 
         try:
             await until(reached)
         except TimeoutError:
-            raise AssertionError(f"{name} {labels} is {self.last_metric} and not {wanted}") from None
+            raise AssertionError(f"{name} {labels} is {value} and not {wanted}") from None
 
     async def knock(self, path, headers, **options):
         """Asks for an upgrade, and gives the status; an upgraded connection is dropped."""
@@ -206,7 +207,8 @@ class Relay:
     # Clients.
 
     async def connect(self, path, headers, **options):
-        headers = dict(headers)
+        # The library writes headers in Latin-1, the relay reads UTF-8.
+        headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
         scheme = "wss" if self.ssl else "ws"
         uri = f"{scheme}://{self.address[0]}:{self.address[1]}{path}"
         options = {"compression": None, "ping_interval": None, "max_size": None, "ssl": self.ssl} | options
