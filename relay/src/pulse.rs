@@ -20,7 +20,8 @@ pub(crate) struct Pulse {
     changed: Notify,
     /// The connection waits for something else, and pongs may lie unread.
     deaf: AtomicBool,
-    was_deaf: AtomicBool,
+    /// There was a reason for a pong not to come.
+    excused: AtomicBool,
 }
 
 impl Pulse {
@@ -55,7 +56,7 @@ impl Pulse {
         timeout(limit, answered).await.is_ok()
     }
 
-    /// Completes when a ping has found no answer within `limit`. Time in which the relay itself did not read does not count.
+    /// Completes when a ping has found no answer within `limit`, and there was no excuse for that.
     pub(crate) async fn lost(&self, limit: Duration) {
         loop {
             self.until(|| {
@@ -64,24 +65,29 @@ impl Pulse {
             .await;
             let awaited = self.sent.load(Ordering::Relaxed);
             let answered = self.until(|| self.answered.load(Ordering::Relaxed) >= awaited);
-            if timeout(limit, answered).await.is_err() && !self.excused() {
+            if timeout(limit, answered).await.is_err() && !self.is_excused() {
                 return;
             }
         }
     }
 
-    /// Waits for something else than what the peer sends, and excuses the pongs that lie unread meanwhile.
+    /// Waits for something else than what the peer sends: pongs may lie unread meanwhile.
     pub(crate) async fn without_reading<T>(&self, other: impl Future<Output = T>) -> T {
         self.deaf.store(true, Ordering::Relaxed);
         let done = other.await;
         self.deaf.store(false, Ordering::Relaxed);
-        self.was_deaf.store(true, Ordering::Relaxed);
+        self.excuse();
         done
     }
 
-    /// Whether pongs may lie unread since this was last asked.
-    fn excused(&self) -> bool {
-        self.was_deaf.swap(false, Ordering::Relaxed) || self.deaf.load(Ordering::Relaxed)
+    /// The peer took what it had kept waiting: it is alive, and the ping is behind that.
+    pub(crate) fn excuse(&self) {
+        self.excused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there was an excuse since this was last asked.
+    fn is_excused(&self) -> bool {
+        self.excused.swap(false, Ordering::Relaxed) || self.deaf.load(Ordering::Relaxed)
     }
 
     async fn until(&self, condition: impl Fn() -> bool) {

@@ -87,6 +87,22 @@ impl Relay {
         (phone, conn_id)
     }
 
+    /// What a series of the metrics counts.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let answer = http(self.metrics, "GET /metrics HTTP/1.1", b"").await;
+        let value = |line: &str| Some(line.strip_prefix(series)?.trim_start().parse());
+        let value = answer.body().lines().find_map(value);
+        let value = value.unwrap_or_else(|| panic!("there is no {series}"));
+        value.expect("a count")
+    }
+
+    /// Asks for a series until it counts as wanted.
+    pub(crate) async fn metric_until(&self, series: &str, wanted: u64) {
+        while self.metric(series).await != wanted {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Asks for its health until it is as wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&Health) -> bool) {
         loop {
@@ -242,6 +258,28 @@ impl Client {
     /// Reads until the connection is gone, in whatever way.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = self.0.next().await {}
+    }
+
+    /// Reads, and so answers, that many pings. Nothing else comes.
+    pub(crate) async fn pings(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.0.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                other => panic!("a ping was expected, and {other:?} came"),
+            }
+        }
+    }
+
+    /// Sends one message of that many bytes without reading anything meanwhile. Gives code and reason of the close frame.
+    pub(crate) async fn upload(mut self, bytes: u32) -> (u16, String) {
+        let socket = self.0.get_mut();
+        // FIN, binary; masked, with a length of 64 bits; a mask of zeros.
+        let head = [&[0x82, 0xff, 0, 0, 0, 0][..], &bytes.to_be_bytes(), &[0; 4]].concat();
+        socket.write_all(&head).await.expect("the relay is there");
+        for _ in 0..bytes / 4096 {
+            socket.write_all(&[0; 4096]).await.expect("it reads on");
+        }
+        self.closed().await
     }
 
     /// Sends a close frame.
