@@ -56,7 +56,9 @@ def variable(flag):
 def test_the_help_tells_each_flag_with_its_variable_and_its_default(flag):
     result = run("--help")
     assert result.returncode == 0
-    [paragraph] = re.findall(rf"^ +{flag} .*(?:\n(?! +-).*)*", result.stdout, re.MULTILINE)
+    # However the lines are broken.
+    words = " ".join(result.stdout.split())
+    [paragraph] = re.findall(rf" ({flag} .*?)(?= -|$)", words)
     assert f"[env: {variable(flag)}=" in paragraph
     if DEFAULTS[flag]:
         assert f"[default: {DEFAULTS[flag]}]" in paragraph

@@ -57,6 +57,7 @@ async def test_both_versions_are_spoken(start, files, version):
     assert (await binary.envelope())["frame"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_older_versions_are_refused(start, files):
     relay = await start_with(start, files)
     old = context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
