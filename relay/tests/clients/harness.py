@@ -322,6 +322,9 @@ TEXT, BYTES, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 class Raw:
     """A client that does only what it is told: it answers no ping and no close, and reads when it is asked to."""
 
+    # What it sends at once behind its request, before there is an answer.
+    early = b""
+
     @classmethod
     async def dial(cls, relay, address=None, source="127.0.0.1"):
         self = cls()
@@ -336,7 +339,7 @@ class Raw:
         lines = [f"GET {path} HTTP/1.1".encode()]
         lines += [b": ".join([name.encode(), value if isinstance(value, bytes) else value.encode()])
                   for name, value in headers.items()]
-        self.write(b"\r\n".join([*lines, b"", b""]))
+        self.write(b"\r\n".join([*lines, b"", self.early]))
         head = (await within(self.reader.readuntil(b"\r\n\r\n"))).decode()
         status, *fields = head.strip().split("\r\n")
         self.status = int(status.split(" ")[1])
@@ -346,6 +349,10 @@ class Raw:
     async def upgrade(cls, relay, path, headers, **options):
         self = await cls.dial(relay, **options)
         relay.clients.append(self)
+        await self.ask_for_upgrade(path, headers)
+        return self
+
+    async def ask_for_upgrade(self, path, headers):
         upgrade = {
             "Host": "relay",
             "Connection": "Upgrade",
@@ -354,7 +361,6 @@ class Raw:
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         }
         await self.request(path, upgrade | headers)
-        return self
 
     def write(self, data):
         self.writer.write(data)

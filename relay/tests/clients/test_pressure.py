@@ -2,7 +2,7 @@
 
 import asyncio
 
-from harness import BACKLOG_FULL, LIMIT, envelope, notice, text_of
+from harness import BACKLOG_FULL, BYTES, LIMIT, PHONE, TEXT, Raw, envelope, frame_of, notice, text_of, until
 
 # Together more than the buffers of two sockets and of a client hold.
 FRAMES, LENGTH = 400, 128 * 1024
@@ -89,3 +89,25 @@ async def test_a_binary_that_never_reads_is_given_up_and_its_phones_stay_for_the
     binary = await relay.binary()
     assert (await phone.closed())[0] == 4404
     await relay.phone(binary)
+
+
+async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(start):
+    relay = await start(outbox=1 << 20, write_timeout="1h")
+    slow = await relay.raw_binary()
+    phone = await Raw.upgrade(relay, "/v1/client", PHONE)
+    for number in range(FRAMES):
+        phone.write(frame_of(TEXT, f"[{number},{text_of(LENGTH)}]".encode()))
+    unsent = []
+
+    def stalls():
+        unsent.append(phone.writer.transport.get_write_buffer_size())
+        return len(unsent) > 20 and unsent[-20] == unsent[-1]
+
+    await until(stalls)
+    assert unsent[-1] > 0
+    phone.vanish()
+    received = 0
+    while b'"frame":[%d,' % received in (payload := await slow.read_until(BYTES))[:100]:
+        received += 1
+    assert 0 < received < FRAMES
+    assert payload.endswith(b',"close_code":1001}')

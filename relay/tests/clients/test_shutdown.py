@@ -120,3 +120,13 @@ async def test_who_comes_in_while_it_shuts_down_is_told_too(start):
     await within(asyncio.gather(*knockers))
     assert told == [SHUTTING_DOWN] * len(told)
     assert len(told) >= 50
+
+
+async def test_a_shutdown_does_not_wait_for_a_page_that_is_open(start):
+    relay = await start(shutdown_timeout="1h")
+    page = await Raw.dial(relay, await until(lambda: relay.address_in_log("serving metrics")))
+    await page.request("/events", {"Host": "relay"})
+    assert page.status == 200
+    relay.signal(signal.SIGTERM)
+    assert await relay.exit_code() == 0
+    page.vanish()

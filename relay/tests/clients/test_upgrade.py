@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import BINARY, PHONE, Raw, until
+from harness import BINARY, PHONE, TEXT, Raw, frame_of, until
 
 ENDPOINTS = [("/v1/server", BINARY), ("/v1/client", PHONE)]
 
@@ -68,6 +68,8 @@ async def test_an_address_gets_a_burst_for_both_endpoints_and_then_429(start):
     relay = await start(rate_burst=3, rate_interval="1h")
     statuses = [await relay.knock(*ENDPOINTS[number % 2]) for number in range(5)]
     assert statuses == [101, 101, 101, 429, 429]
+    refused = await Raw.upgrade(relay, "/v1/client", PHONE)
+    assert 3590 <= int(refused.headers["retry-after"]) <= 3600
     for _ in range(30):
         await relay.health()
     assert await relay.knock(*ENDPOINTS[0], source="127.0.0.2") == 101
@@ -132,3 +134,37 @@ async def test_above_the_cap_nobody_is_let_in_until_somebody_leaves(start):
     await phone.send("2")
     while (await binary.envelope()).get("frame") != 2:
         pass
+
+
+async def test_only_a_trusted_proxy_is_believed_whom_it_speaks_for(start):
+    settings = {"rate_burst": 1, "rate_interval": "1h"}
+    direct = await start(**settings)
+    proxied = await start(**settings, trusted_proxies="127.0.0.1")
+    for relay, second in ((direct, 429), (proxied, 101)):
+        for address, status in (("192.0.2.1", 101), ("192.0.2.2", second), ("192.0.2.1", 429)):
+            assert await relay.knock("/v1/client", PHONE | {"X-Forwarded-For": address}) == status
+
+
+async def test_frames_that_come_together_with_the_upgrade_are_not_lost(start):
+    relay = await start()
+    binary = await relay.binary()
+    phone = await Raw.dial(relay)
+    relay.clients.append(phone)
+    phone.early = frame_of(TEXT, b"1") + frame_of(TEXT, b"2")
+    await phone.ask_for_upgrade("/v1/client", PHONE)
+    assert phone.status == 101
+    assert [(await binary.envelope())["frame"] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Sec-WebSocket-Version": "8"},
+        {"Upgrade": "h2c"},
+        {"Connection": "close"},
+    ],
+)
+async def test_an_upgrade_to_something_else_is_refused(start, wrong):
+    relay = await start()
+    assert 400 <= await relay.knock("/v1/server", BINARY | wrong) < 500
+    assert (await relay.health())["connected_binaries"] == 0
