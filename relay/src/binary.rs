@@ -12,39 +12,49 @@ use crate::endpoint::Endpoint;
 use crate::envelope::{self, EnvelopeError};
 use crate::peer::{Peer, Refused};
 use crate::relay::Relay;
-use crate::socket::{self, Gone, Reader};
+use crate::socket::{self, Gone, Reader, Writer};
 
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: String, conn_id: String) {
     let (peer, mut reader, mut writer) =
         socket::open(relay, upgraded, Endpoint::Server, conn_id).await;
+    hold(relay, &server_id, &peer, &mut reader, &mut writer).await;
+    socket::close(reader, writer).await;
+}
+
+/// Holds the server-id for as long as the binary is there. How its connection ends is said afterwards.
+async fn hold(
+    relay: &Relay,
+    server_id: &str,
+    peer: &Arc<Peer>,
+    reader: &mut Reader<'_>,
+    writer: &mut Writer<'_>,
+) {
     // In this order: the sweeper looks for the deadline that the drop of the claim sets, by a panic too.
     let _grace_began = WakesSweeper(relay);
-    match claim(relay, &server_id, &peer, &mut reader).await {
-        Err(close) => peer.end(close),
-        Ok(mut claim) => {
-            // A shutdown may have emptied the registry just before.
-            if relay.stopping.is_cancelled() {
-                peer.end(Close::SHUTTING_DOWN);
-            }
-            let epoch = claim.epoch();
-            info!(conn_id = ?peer.conn_id(), %epoch, "binary connected");
-            if let Some(displaced) = claim.take_displaced() {
-                match displaced.cause {
-                    Cause::TakenOver => relay.metrics.takeovers.inc(),
-                    _ => relay.metrics.reclaims.inc(),
-                };
-                close::displaced(&displaced);
-            }
-            let gone = tokio::select! {
-                gone = forward(relay, &mut reader, &claim) => gone,
-                gone = writer.run() => gone,
-            };
-            // The phones that wait for room in its queue need not wait any longer.
-            peer.abort(Close::NORMAL);
-            info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary gone");
-        }
+    let mut claim = match claim(relay, server_id, peer, reader).await {
+        Ok(claim) => claim,
+        Err(close) => return peer.end(close),
+    };
+    // A shutdown may have emptied the registry just before.
+    if relay.stopping.is_cancelled() {
+        peer.end(Close::SHUTTING_DOWN);
     }
-    socket::close(reader, writer).await;
+    if let Some(displaced) = claim.take_displaced() {
+        close::displaced(&displaced);
+        match displaced.cause {
+            Cause::TakenOver => relay.metrics.takeovers.inc(),
+            _ => relay.metrics.reclaims.inc(),
+        };
+    }
+    let epoch = claim.epoch();
+    info!(conn_id = ?peer.conn_id(), %epoch, "binary connected");
+    let gone = tokio::select! {
+        gone = forward(relay, reader, &claim) => gone,
+        gone = writer.run() => gone,
+    };
+    // The phones that wait for room in its queue need not wait any longer.
+    peer.abort(Close::NORMAL);
+    info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary gone");
 }
 
 /// Tells the sweeper, once it is dropped, that a grace has begun.
@@ -73,20 +83,27 @@ async fn claim(
         };
         let incumbent = conflict.incumbent();
         let answers = tokio::select! {
-            answers = incumbent.pulse.answers(limit) => answers,
-            // It goes by itself: nobody holds the server-id against the newcomer.
-            _ = incumbent.ending() => false,
-            _ = reader.gone() => return Err(Close::NORMAL),
+            biased;
             () = relay.stopping.cancelled() => return Err(Close::SHUTTING_DOWN),
+            // It goes by itself: nobody holds the server-id against the newcomer.
+            _ = incumbent.ending() => None,
+            answers = incumbent.pulse.answers(limit) => Some(answers),
+            _ = reader.gone() => return Err(Close::NORMAL),
         };
-        if answers {
-            probes.answered.inc();
-            relay.metrics.refusals.server_id_claimed.inc();
-            info!(?server_id, incumbent = %conflict.incumbent_epoch(), "claim refused");
-            return Err(Close::ALREADY_CLAIMED);
+        let incumbent = conflict.incumbent_epoch();
+        match answers {
+            Some(true) => {
+                probes.answered.inc();
+                relay.metrics.refusals.server_id_claimed.inc();
+                info!(?server_id, %incumbent, "claim refused");
+                return Err(Close::ALREADY_CLAIMED);
+            }
+            Some(false) => {
+                probes.silent.inc();
+                info!(?server_id, %incumbent, "incumbent does not answer");
+            }
+            None => debug!(?server_id, %incumbent, "incumbent is leaving"),
         }
-        probes.silent.inc();
-        info!(?server_id, incumbent = %conflict.incumbent_epoch(), "incumbent does not answer");
         // Where somebody else was faster, that is the next incumbent.
         claimed = conflict.take_over();
     }
@@ -130,7 +147,10 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &Bytes) {
     {
         let phone_id = phone.conn_id();
         match refused {
-            Refused::Closed => debug!(phone = ?phone_id, "frame dropped: the phone is leaving"),
+            Refused::Closed => {
+                dropped.phone_leaving.inc();
+                debug!(phone = ?phone_id, "frame dropped: the phone is leaving");
+            }
             Refused::Full(_) => {
                 info!(phone = ?phone_id, "phone closed: its backlog is full");
                 relay.metrics.outbox_overflows.inc();

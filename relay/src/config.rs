@@ -1,14 +1,14 @@
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use ipnet::IpNet;
 
 use crate::error::Error;
+use crate::forwarded::Proxies;
 use crate::logging;
 
 /// More than any machine wants to queue for one peer, and what a semaphore can count everywhere.
@@ -67,7 +67,7 @@ pub struct Config {
 
     /// How long a server-id is kept for a binary that went away
     #[arg(long,
-        help_heading = "Timeouts", env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = humantime::parse_duration)]
+        help_heading = "Timeouts", env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = duration)]
     pub grace: Duration,
 
     /// How often each peer is sent a ping
@@ -97,7 +97,7 @@ pub struct Config {
 
     /// How long a shutdown waits for the connections to end
     #[arg(long,
-        help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = humantime::parse_duration)]
+        help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = duration)]
     pub shutdown_timeout: Duration,
 
     /// Largest number of connections; more are refused with 503
@@ -126,19 +126,26 @@ pub struct Config {
         help_heading = "Limits",
         env = "SWITCHBOARD_RATE_BURST",
         value_name = "N",
-        default_value = "20"
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(0..=MAX_BURST)
     )]
     pub rate_burst: u32,
 
     /// After which time an address may ask for one more upgrade
     #[arg(long,
-        help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = positive_duration)]
+        help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = rate_interval)]
     pub rate_interval: Duration,
 
     /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks, separated by commas
-    #[arg(long,
-        help_heading = "Limits", env = "SWITCHBOARD_TRUSTED_PROXIES", value_name = "CIDR", value_parser = network, value_delimiter = ',')]
-    pub trusted_proxies: Vec<IpNet>,
+    #[arg(
+        long,
+        help_heading = "Limits",
+        env = "SWITCHBOARD_TRUSTED_PROXIES",
+        value_name = "CIDR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub trusted_proxies: Proxies,
 
     /// What to log, in the filter syntax of tracing
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = logging::filter)]
@@ -188,20 +195,38 @@ impl FromStr for MetricsListen {
     }
 }
 
-/// A network, or one address.
-fn network(text: &str) -> Result<IpNet, &'static str> {
-    let address = text.parse::<IpAddr>().map(IpNet::from);
-    address
-        .or_else(|_| text.parse())
-        .map_err(|_| "expected an address or a network like 10.0.0.0/8")
+/// Longer than any relay runs, and short enough to be added to any time.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// So long, and [`MAX_BURST`] such, that their product fits into what the rate limit counts with.
+const MAX_RATE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+const MAX_BURST: i64 = 100_000;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) => at_most(MAX_DURATION, duration),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
+    match duration(text)? {
+        Duration::ZERO => Err("it must be longer than nothing".into()),
+        duration => Ok(duration),
     }
+}
+
+fn rate_interval(text: &str) -> Result<Duration, String> {
+    at_most(MAX_RATE_INTERVAL, positive_duration(text)?)
+}
+
+fn at_most(limit: Duration, duration: Duration) -> Result<Duration, String> {
+    if duration > limit {
+        let limit = humantime::format_duration(limit);
+        return Err(format!("it must not be longer than {limit}"));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -235,7 +260,7 @@ mod tests {
         assert_eq!(config.max_connections, 10_000);
         assert_eq!(config.rate_burst, 20);
         assert_eq!(config.rate_interval, Duration::from_secs(6));
-        assert_eq!(config.trusted_proxies, []);
+        assert_eq!(config.trusted_proxies, Proxies::default());
         assert_eq!(config.max_phones, 16);
         assert_eq!(config.max_frame, 256 * 1024);
         assert_eq!(config.outbox, 4 * 1024 * 1024);
@@ -264,6 +289,10 @@ mod tests {
             ("--max-connections", "0"),
             ("--rate-burst", "-1"),
             ("--rate-interval", "0s"),
+            ("--rate-interval", "2 days"),
+            ("--rate-burst", "100001"),
+            ("--heartbeat-interval", "11 years"),
+            ("--grace", "9999999999999999999s"),
             ("--trusted-proxies", "10.0.0.0/33"),
         ] {
             let sentence = refusal(flag, value);
@@ -279,18 +308,6 @@ mod tests {
             let sentence = refusal(flag, value);
             assert!(sentence.contains("--tls-cert and --tls-key"), "{sentence}");
         }
-    }
-
-    #[test]
-    fn proxies_are_addresses_and_networks() {
-        let args = [
-            "switchboard-relay",
-            "--trusted-proxies",
-            "127.0.0.1,fd00::/8",
-        ];
-        let config = Config::from_args(args).expect("two networks");
-        let expected = ["127.0.0.1/32", "fd00::/8"].map(|it| it.parse().expect("a network"));
-        assert_eq!(config.trusted_proxies, expected);
     }
 
     #[test]

@@ -4,13 +4,13 @@ use tracing::{debug, warn};
 
 use crate::config::Config;
 
-/// What the program needs beside its connections.
-const OTHERS: u64 = 64;
+/// What the program needs beside its connections: for requests that are no upgrade, or not yet, and for itself.
+const OTHERS: u64 = 256;
 
 /// Raises the limit as far as the system allows, and warns where that is too little for `--max-connections`.
 pub fn raise_limit(config: &Config) {
     let wanted = u64::from(config.max_connections) + OTHERS;
-    match rlimit::increase_nofile_limit(wanted) {
+    match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < wanted => warn!(
             limit,
             wanted,

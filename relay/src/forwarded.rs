@@ -1,37 +1,65 @@
 //! Who a client is when it comes through a proxy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 
-/// The address of the client: that of the connection, or where this is a trusted proxy, what `X-Forwarded-For` says.
-///
-/// Each proxy appends whom it heard, so the last address that is no trusted proxy's is the client's. What stands
-/// before it anybody may have written.
-pub(crate) fn client(connection: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut client = connection.to_canonical();
-    if !is_trusted(&client) {
-        return client;
+/// Proxies that are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies(Vec<IpNet>);
+
+impl FromStr for Proxies {
+    type Err = &'static str;
+
+    /// Addresses and networks, separated by commas.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let items = text.split(',').map(str::trim);
+        let networks = items.filter(|item| !item.is_empty()).map(|item| {
+            let address = item.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_| item.parse::<IpNet>())
+        });
+        let networks: Result<_, _> = networks.collect();
+        networks
+            .map(Self)
+            .map_err(|_| "expected addresses or networks like 10.0.0.0/8, separated by commas")
     }
-    let lines: Vec<&str> = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .collect();
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(address) = hop.trim().parse::<IpAddr>() else {
-            break;
-        };
-        client = address.to_canonical();
-        if !is_trusted(&client) {
-            break;
+}
+
+impl Proxies {
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The address of the client: that of the connection, or where this is one of the proxies, what `X-Forwarded-For` says.
+    ///
+    /// Each proxy appends whom it heard, so the last address that is no proxy's is the client's. What stands before
+    /// it anybody may have written.
+    pub(crate) fn client(&self, connection: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = connection.to_canonical();
+        let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+        let mut hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        while self.contain(client)
+            && let Some(hop) = hops.next().and_then(address)
+        {
+            client = hop.to_canonical();
         }
+        client
     }
-    client
+}
+
+/// An address, with or without a port.
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?.trim();
+    let with_port = || hop.parse().map(|address: SocketAddr| address.ip());
+    let in_brackets = || hop.trim_matches(['[', ']']).parse();
+    hop.parse()
+        .or_else(|_| with_port())
+        .or_else(|_| in_brackets())
+        .ok()
 }
 
 #[cfg(test)]
@@ -41,13 +69,16 @@ mod tests {
     use super::*;
 
     fn client_of(connection: &str, lines: &[&'static str]) -> String {
-        let trusted = ["127.0.0.1/32", "10.0.0.0/8"].map(|it| it.parse().expect("a network"));
+        let proxies: Proxies = "127.0.0.1, 10.0.0.0/8".parse().expect("two networks");
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            headers.append(
+                FORWARDED_FOR,
+                HeaderValue::from_bytes(line.as_bytes()).expect("a header value"),
+            );
         }
         let connection = connection.parse().expect("an address");
-        client(connection, &headers, &trusted).to_string()
+        proxies.client(connection, &headers).to_string()
     }
 
     #[test]
@@ -65,6 +96,31 @@ mod tests {
         let lines = ["203.0.113.1, 198.51.100.7", "10.1.2.3"];
         assert_eq!(client_of("127.0.0.1", &lines), "198.51.100.7");
         assert_eq!(client_of("127.0.0.1", &["10.1.2.3"]), "10.1.2.3");
+    }
+
+    #[test]
+    fn a_port_behind_an_address_does_no_harm() {
+        assert_eq!(
+            client_of("127.0.0.1", &["198.51.100.7:443"]),
+            "198.51.100.7"
+        );
+        assert_eq!(
+            client_of("127.0.0.1", &["[2001:db8::1]:443"]),
+            "2001:db8::1"
+        );
+        assert_eq!(client_of("127.0.0.1", &["[2001:db8::1]"]), "2001:db8::1");
+    }
+
+    #[test]
+    fn what_a_client_wrote_does_not_hide_what_its_proxy_says() {
+        let lines = ["\u{e9}, 198.51.100.7"];
+        assert_eq!(client_of("127.0.0.1", &lines), "198.51.100.7");
+    }
+
+    #[test]
+    fn nothing_at_all_means_no_proxy() {
+        assert_eq!("".parse(), Ok(Proxies::default()));
+        assert!("10.0.0.0/33".parse::<Proxies>().is_err());
     }
 
     #[test]

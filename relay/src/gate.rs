@@ -13,7 +13,6 @@ use tracing::{debug, warn};
 
 use crate::conn_id;
 use crate::endpoint::Endpoint;
-use crate::forwarded;
 use crate::headers::{self, BadHeader};
 use crate::relay::Relay;
 use crate::{binary, phone};
@@ -94,8 +93,8 @@ fn admit(
     caller: SocketAddr,
     mut request: Request,
 ) -> Result<Response, Refused> {
-    let trusted = &relay.config.trusted_proxies;
-    let client = forwarded::client(caller.ip(), request.headers(), trusted);
+    let proxies = &relay.config.trusted_proxies;
+    let client = proxies.client(caller.ip(), request.headers());
     relay.rate.take(client).map_err(Refused::TooOften)?;
     let place = Arc::clone(&relay.places).try_acquire_owned();
     let place = place.map_err(|_| Refused::Full)?;

@@ -53,4 +53,5 @@ mod tls;
 
 pub use config::{Config, MetricsListen};
 pub use error::Error;
+pub use forwarded::Proxies;
 pub use server::Server;

@@ -13,6 +13,8 @@ pub fn start(config: &Config) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(std::io::stderr)
+        // A log that cannot be written would be complained of on the same stderr, and that panics.
+        .log_internal_errors(false)
         .init();
 }
 

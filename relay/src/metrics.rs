@@ -109,6 +109,7 @@ pub(crate) struct Dropped {
     pub(crate) empty: Counter,
     pub(crate) push_wake: Counter,
     pub(crate) unknown_phone: Counter,
+    pub(crate) phone_leaving: Counter,
 }
 
 /// Messages for which the relay closed their sender.
@@ -253,7 +254,14 @@ impl Refusals {
 
 impl Dropped {
     fn register(series: &mut Registry) -> Self {
-        let [malformed, no_conn_id, empty, push_wake, unknown_phone] = by(
+        let [
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+            phone_leaving,
+        ] = by(
             series,
             "envelopes_dropped",
             "Envelopes of binaries that were dropped, by reason",
@@ -264,6 +272,7 @@ impl Dropped {
                 "empty",
                 "push_wake",
                 "unknown_phone",
+                "phone_leaving",
             ],
         );
         Self {
@@ -272,6 +281,7 @@ impl Dropped {
             empty,
             push_wake,
             unknown_phone,
+            phone_leaving,
         }
     }
 }
@@ -378,8 +388,16 @@ impl Dropped {
             empty,
             push_wake,
             unknown_phone,
+            phone_leaving,
         } = self;
-        let all = [malformed, no_conn_id, empty, push_wake, unknown_phone];
+        let all = [
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+            phone_leaving,
+        ];
         all.into_iter().map(Counter::get).sum()
     }
 }

@@ -63,6 +63,8 @@ impl Pulse {
                 self.sent.load(Ordering::Relaxed) > self.answered.load(Ordering::Relaxed)
             })
             .await;
+            // What excused an earlier ping does not excuse this one.
+            self.excused.store(false, Ordering::Relaxed);
             let awaited = self.sent.load(Ordering::Relaxed);
             let answered = self.until(|| self.answered.load(Ordering::Relaxed) >= awaited);
             if timeout(limit, answered).await.is_err() && !self.is_excused() {
@@ -158,6 +160,28 @@ mod tests {
         pulse.pong(&ping);
         assert_eq!(answers.now_or_never(), Some(true));
         assert!(!pulse.answers(LIMIT).await, "nobody is there any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_excuse_is_good_for_the_ping_that_it_held_up_only() {
+        let pulse = Pulse::default();
+        let mut lost = pin!(pulse.lost(LIMIT));
+        pulse.excuse();
+        pulse.pong(&pulse.ping());
+        assert!(lost.as_mut().now_or_never().is_none());
+        pulse.ping();
+        assert!(lost.as_mut().now_or_never().is_none());
+        pulse.excuse();
+        advance(LIMIT).await;
+        assert!(lost.as_mut().now_or_never().is_none(), "it was held up");
+        advance(LIMIT).await;
+        assert!(lost.as_mut().now_or_never().is_some());
+
+        let mut lost = pin!(pulse.lost(LIMIT));
+        pulse.excuse();
+        assert!(lost.as_mut().now_or_never().is_none());
+        advance(LIMIT).await;
+        assert!(lost.as_mut().now_or_never().is_some(), "excused too early");
     }
 
     #[tokio::test(start_paused = true)]

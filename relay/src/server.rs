@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use axum::routing::get;
+use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
@@ -155,12 +157,16 @@ fn serve(
         .handle(handle.clone())
         .first_request_timeout(limit)
         .accept_error_handler(accept_failed(relay));
-    server.http_builder().http1().header_read_timeout(limit);
+    let mut http = server.http_builder().http1();
+    http.header_read_timeout(limit);
+    // No HTTP/2, which has no time-out for connections that idle: without a stream no first request ever comes.
+    http.http2().max_concurrent_streams(0);
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
         stopping.cancelled().await;
         handle.graceful_shutdown(None);
     });
+    let router = router.layer(middleware::map_response(only_request));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     Ok(async move {
         // Frames are batched here already. With Nagle's algorithm they only come a little later.
@@ -174,6 +180,15 @@ fn serve(
         };
         outcome.map_err(Error::Serve)
     })
+}
+
+/// A connection is for one request, so that nobody keeps one who does not read the answers.
+async fn only_request(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// What becomes of a connection that cannot be accepted: it is counted, and now and then said.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,7 @@ pub(crate) struct Writer<'a> {
     sink: SplitSink<Socket, Message>,
     peer: Arc<Peer>,
     backlog: Backlog,
+    batch: Batch,
     relay: &'a Relay,
     endpoint: Endpoint,
 }
@@ -111,6 +113,7 @@ pub(crate) async fn open(
         sink,
         peer: Arc::clone(&peer),
         backlog,
+        batch: Batch::default(),
         relay,
         endpoint,
     };
@@ -171,7 +174,7 @@ impl Reader<'_> {
     }
 }
 
-/// What is written at once.
+/// What was written since the last flush.
 #[derive(Default)]
 struct Batch {
     frames: u64,
@@ -234,31 +237,27 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a frame and those that wait behind it, and flushes them all at once.
+    /// Writes a frame, for which there must be room, and those that wait behind it, and flushes them all at once.
     async fn batch(&mut self, first: Queued) -> Result<(), WriteFailed> {
-        let mut batch = Batch::default();
-        self.put(first, &mut batch)?;
+        self.put(first)?;
         for _ in 1..BATCH {
             self.ready().await?;
             let Ok(next) = self.backlog.try_recv() else {
                 break;
             };
-            self.put(next, &mut batch)?;
+            self.put(next)?;
         }
-        self.flush().await?;
-        let metrics = self.relay.metrics.at(self.endpoint);
-        metrics.forwarded.add(batch.frames, batch.bytes);
-        Ok(())
+        self.flush().await
     }
 
-    fn put(&mut self, queued: Queued, batch: &mut Batch) -> Result<(), WriteFailed> {
+    fn put(&mut self, queued: Queued) -> Result<(), WriteFailed> {
         if queued.is_forwarded {
-            batch.frames += 1;
-            batch.bytes += queued.frame.len() as u64;
+            self.batch.frames += 1;
+            self.batch.bytes += queued.frame.len() as u64;
         }
-        match &mut batch.room {
+        match &mut self.batch.room {
             Some(room) => room.merge(queued.room),
-            None => batch.room = Some(queued.room),
+            None => self.batch.room = Some(queued.room),
         }
         self.write(Message::Binary(queued.frame))
     }
@@ -273,12 +272,12 @@ impl Writer<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), WriteFailed> {
-        timely(
-            self.relay.config.write_timeout,
-            &self.peer,
-            self.sink.flush(),
-        )
-        .await
+        let flush = self.sink.flush();
+        timely(self.relay.config.write_timeout, &self.peer, flush).await?;
+        let Batch { frames, bytes, .. } = mem::take(&mut self.batch);
+        let metrics = self.relay.metrics.at(self.endpoint);
+        metrics.forwarded.add(frames, bytes);
+        Ok(())
     }
 
     /// What is still to be delivered, and the close frame; to a peer that closed first, the answer, which the library has
@@ -288,6 +287,8 @@ impl Writer<'_> {
             let peer = Arc::clone(&self.peer);
             let ending = peer.ending().await;
             if ending.manner != Manner::AtOnce {
+                // First of all for what is under way already, which must not be lost.
+                self.ready().await?;
                 while let Ok(next) = self.backlog.try_recv() {
                     self.batch(next).await?;
                 }
@@ -319,9 +320,8 @@ async fn timely(
 /// Tells the peer how the connection ends, which somebody must have said, and waits a bounded time for its
 /// answer. A peer that closed it gets the answer that it waits for instead.
 pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
-    let limit = writer.relay.config.write_timeout;
     let peer_closed = reader.state == State::Closed;
-    if let Ok(Ok(())) = timeout(limit, writer.say_goodbye(peer_closed)).await {
+    if let Ok(()) = writer.say_goodbye(peer_closed).await {
         // A peer that does not answer has had its time.
         let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
     }

@@ -18,9 +18,9 @@ pub(crate) async fn sweep(relay: Arc<Relay>) {
     let mut tidying = interval(TIDYING);
     loop {
         for displaced in relay.registry.expire(Instant::now()) {
-            info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
-            relay.metrics.grace_expiries.inc();
             close::displaced(&displaced);
+            relay.metrics.grace_expiries.inc();
+            info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
         }
         // Of what begins meanwhile, `grace_began` knows: it keeps a notification that nobody waits for.
         let deadline = relay.registry.next_deadline();

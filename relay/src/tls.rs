@@ -1,8 +1,11 @@
 //! Certificate and key: read at the start, and again on SIGHUP.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
 use tracing::{error, info};
 
 use crate::config::Config;
@@ -25,8 +28,10 @@ impl Tls {
         let Some((cert, key)) = files(config) else {
             return Ok(None);
         };
-        match RustlsConfig::from_pem_file(cert, key).await {
-            Ok(config) => Ok(Some(Self { config })),
+        match read(cert, key).await {
+            Ok(config) => Ok(Some(Self {
+                config: RustlsConfig::from_config(config),
+            })),
             Err(source) => Err(Error::Tls { source }),
         }
     }
@@ -40,9 +45,20 @@ impl Tls {
         let Some((cert, key)) = files(config) else {
             return;
         };
-        match self.config.reload_from_pem_file(cert, key).await {
-            Ok(()) => info!("certificate and key read again"),
+        match read(cert, key).await {
+            Ok(config) => {
+                self.config.reload_from_config(config);
+                info!("certificate and key read again");
+            }
             Err(error) => error!(%error, "certificate and key stay as they were"),
         }
     }
+}
+
+/// Certificate and key, for HTTP/1.1 only: WebSocket over HTTP/2 is another protocol.
+async fn read(cert: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
+    let config = RustlsConfig::from_pem_file(cert, key).await?.get_inner();
+    let mut config = Arc::unwrap_or_clone(config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::common::{Client, Relay, json_of, to, within};
 
@@ -142,6 +145,45 @@ async fn a_shutdown_waits_a_bounded_time_for_peers_that_do_not_answer() {
         relay.until(|health| health.phones == 1).await;
         let run = relay.stop();
         run.await.expect("no panic").expect("a clean end");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_closes_gets_its_close_frame_back() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, _) = relay.phone("a", &mut binary).await;
+        phone.start_closing(4321).await;
+        assert_eq!(phone.closed().await, (4321, "bye".into()));
+        assert_eq!(binary.envelope().await["close_code"], 4321);
+        binary.start_closing(1000).await;
+        assert_eq!(binary.closed().await, (1000, "bye".into()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_that_takes_longer_than_a_write_for_its_backlog_still_gets_all_of_it() {
+    within(async {
+        let flags = ["--write-timeout", "500ms", "--outbox", "33554432"];
+        let relay = Relay::with(&flags).await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        let frames = 120;
+        for _ in 0..frames {
+            binary.send(&to(&conn_id, &json_of(128 * 1024))).await;
+        }
+        let close = format!(r#"{{"conn_id":{conn_id:?},"close_code":4000}}"#);
+        binary.send(&close).await;
+        for _ in 0..frames {
+            sleep(Duration::from_millis(15)).await;
+            phone.frame().await;
+        }
+        assert_eq!(phone.closed().await, (4000, String::new()));
+        let forwarded = r#"switchboard_frames_forwarded_total{direction="to_phone"}"#;
+        assert_eq!(relay.metric(forwarded).await, frames);
     })
     .await;
 }

@@ -24,7 +24,12 @@ fn every_flag_stands_in_the_readme_with_its_default() {
         assert_eq!(flag.get_env(), Some(variable.as_ref()), "--{name}");
         for default in flag.get_default_values() {
             let default = default.to_str().expect("UTF-8");
-            assert!(row.contains(&format!("| `{default}` |")), "{row}");
+            let default = if default.is_empty() {
+                "none"
+            } else {
+                &format!("`{default}`")
+            };
+            assert!(row.contains(&format!("| {default} |")), "{row}");
         }
         flags += 1;
     }

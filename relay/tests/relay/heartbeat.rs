@@ -64,11 +64,11 @@ async fn whoever_answers_stays() {
 #[tokio::test]
 async fn a_slow_binary_and_the_phone_that_waits_for_it_are_not_taken_for_dead() {
     within(async {
-        let flags = [QUICK.as_slice(), &["--outbox", "65536"]].concat();
-        let relay = Relay::with(&flags).await;
+        let slow = ["--heartbeat-timeout", "600ms", "--outbox", "65536"];
+        let relay = Relay::with(&[QUICK, slow].concat()).await;
         let mut binary = relay.binary("a").await;
         let (mut phone, _) = relay.phone("a", &mut binary).await;
-        let frames = 200;
+        let frames = 300;
         let sending = tokio::spawn(async move {
             for _ in 0..frames {
                 phone.send(&json_of(128 * 1024)).await;

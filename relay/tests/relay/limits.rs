@@ -87,7 +87,8 @@ async fn whoever_is_slow_with_headers_is_cut_off() {
     within(async {
         let relay = Relay::with(&["--header-timeout", "100ms"]).await;
         let answered = "GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n";
-        for sent in ["", "GET /v1/client HTTP/1.1\r\nX-Slow: ", answered] {
+        let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for sent in ["", "GET /v1/client HTTP/1.1\r\nX-Slow: ", answered, http2] {
             let mut socket = TcpStream::connect(relay.address).await.expect("it listens");
             socket.write_all(sent.as_bytes()).await.expect("it reads");
             // Until the relay closes it.

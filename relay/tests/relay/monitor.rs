@@ -9,7 +9,8 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 41] = [
+const SERIES: [&str; 43] = [
+    "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
     "bytes_forwarded_total{direction=\"to_phone\"}",
@@ -19,6 +20,7 @@ const SERIES: [&str; 41] = [
     "envelopes_dropped_total{reason=\"empty\"}",
     "envelopes_dropped_total{reason=\"malformed\"}",
     "envelopes_dropped_total{reason=\"no_conn_id\"}",
+    "envelopes_dropped_total{reason=\"phone_leaving\"}",
     "envelopes_dropped_total{reason=\"push_wake\"}",
     "envelopes_dropped_total{reason=\"unknown_phone\"}",
     "frames_forwarded_total{direction=\"to_binary\"}",

@@ -132,6 +132,25 @@ async fn a_signal_closes_everybody_and_ends_the_program_well() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn a_log_that_nobody_reads_takes_nobody_down() {
+    within(async {
+        let (mut relay, lines, address) = start(&[]).await;
+        drop(lines);
+        let mut binary = Client::binary(address, "a").await;
+        wait_for_binary(address).await;
+        let mut phone = Client::phone(address, "a").await;
+        phone.send("1").await;
+        assert_eq!(binary.envelope().await["frame"], 1);
+        signal(&relay, "-TERM").await;
+        assert_eq!(phone.closed().await, (1001, "shutting down".into()));
+        let status = relay.wait().await.expect("it ends");
+        assert_eq!(status.code(), Some(0));
+    })
+    .await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn neither_token_nor_frames_are_logged_at_any_level() {
     within(async {
         let (relay, mut lines, address) = start(&["--log", "trace"]).await;
