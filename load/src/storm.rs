@@ -1,0 +1,79 @@
+//! A connect storm: phones that are opened and closed, again and again, so many at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::dial::{Dialer, Side, Socket};
+use crate::link::{self, Ended};
+use crate::traffic::Traffic;
+
+/// How long the relay has to answer a close frame and to end the connection.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// After a failure: a relay that refuses is not to be asked without a pause.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Until the end of the window.
+pub(crate) async fn rage(
+    dialer: &Arc<Dialer>,
+    traffic: &Arc<Traffic>,
+    server_ids: &Arc<[String]>,
+    at_once: u16,
+) {
+    let mut tasks = JoinSet::new();
+    for number in 0..at_once {
+        let (dialer, traffic) = (Arc::clone(dialer), Arc::clone(traffic));
+        let server_ids = Arc::clone(server_ids);
+        tasks.spawn(async move {
+            let server_id = &server_ids[usize::from(number) % server_ids.len()];
+            while traffic.window.now() < traffic.window.to() {
+                if let Err(kind) = once(&dialer, &traffic, server_id, number).await {
+                    traffic.tally.error(kind);
+                    sleep(PAUSE).await;
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+async fn once(
+    dialer: &Dialer,
+    traffic: &Traffic,
+    server_id: &str,
+    number: u16,
+) -> Result<(), String> {
+    let began = traffic.window.now();
+    let socket = dialer.dial(Side::Phone, server_id).await;
+    let socket = socket.map_err(|error| format!("phone: {error}"))?;
+    let (key, now) = (number.into(), traffic.window.now());
+    traffic.tally.arrived(key, began, now, &traffic.window);
+    match timeout(CLOSING_TIME, close(socket)).await {
+        Ok(result) => result.map_err(|ended| format!("phone: {ended}")),
+        Err(_) => Err("phone: close not answered".to_owned()),
+    }
+}
+
+/// In good order, the relay being the one that ends the connection: so the port that has to rest is its own.
+async fn close(mut socket: Socket) -> Result<(), Ended> {
+    let bye = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    socket.send(Message::Close(Some(bye))).await?;
+    loop {
+        match link::next(&mut socket).await {
+            Ok(_) => {}
+            Err(Ended::Closed(frame)) if frame.code == CloseCode::Normal => {}
+            Err(Ended::Silently) => return Ok(()),
+            Err(ended) => return Err(ended),
+        }
+    }
+}
