@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use axum::extract::ws::{CloseFrame, Message};
 use switchboard::{Cause, Displaced};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::peer::Peer;
 
@@ -47,7 +48,7 @@ impl Close {
     /// The close frame. A code that must not stand in one is left out.
     pub(crate) fn message(&self) -> Message {
         Message::Close(may_be_sent(self.code).then(|| CloseFrame {
-            code: self.code,
+            code: self.code.into(),
             reason: self.reason.as_ref().into(),
         }))
     }
@@ -87,7 +88,7 @@ mod tests {
             let Message::Close(Some(frame)) = Close::with_code(code).message() else {
                 panic!("{code} may be sent");
             };
-            assert_eq!((frame.code, frame.reason.as_str()), (code, ""));
+            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (code, ""));
         }
     }
 }

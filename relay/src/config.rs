@@ -1,8 +1,12 @@
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::error::ErrorKind;
+use ipnet::IpNet;
 
 use crate::error::Error;
 use crate::logging;
@@ -15,7 +19,11 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
 #[command(
     name = "switchboard-relay",
     version,
-    about = "A WebSocket relay between binaries and phones"
+    about = "A WebSocket relay between binaries and phones",
+    // So that a wrong value is named with its flag.
+    allow_negative_numbers = true,
+    // The last one counts.
+    args_override_self = true
 )]
 pub struct Config {
     /// Address to listen on; port 0 picks a free one
@@ -27,9 +35,54 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
+    /// Address of the listener for metrics and the page about them; `off` for none
+    #[arg(
+        long,
+        env = "SWITCHBOARD_METRICS_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9090"
+    )]
+    pub metrics_listen: MetricsListen,
+
+    /// Certificate chain for TLS, in PEM; read again on SIGHUP
+    #[arg(long, env = "SWITCHBOARD_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key for TLS, in PEM; read again on SIGHUP
+    #[arg(long, env = "SWITCHBOARD_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// How long a server-id is kept for a binary that went away
     #[arg(long, env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
+
+    /// How often each peer is sent a ping
+    #[arg(long, env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    pub heartbeat_interval: Duration,
+
+    /// How long a peer may take to answer a ping
+    #[arg(long, env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    pub heartbeat_timeout: Duration,
+
+    /// How long a binary may take to answer a ping when another one asks for its server-id
+    #[arg(long, env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    pub probe_timeout: Duration,
+
+    /// How long a client may take to send the headers of a request
+    #[arg(long, env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    pub header_timeout: Duration,
+
+    /// How long a peer may keep a write waiting
+    #[arg(long, env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    pub write_timeout: Duration,
+
+    /// How long a shutdown waits for the connections to end
+    #[arg(long, env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub shutdown_timeout: Duration,
+
+    /// Largest number of connections; more are refused with 503
+    #[arg(long, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
 
     /// Largest number of phones for each server-id
     #[arg(long, env = "SWITCHBOARD_MAX_PHONES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
@@ -43,13 +96,22 @@ pub struct Config {
     #[arg(long, env = "SWITCHBOARD_OUTBOX", value_name = "BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..=MAX_OUTBOX))]
     pub outbox: u32,
 
-    /// How long a peer may keep a write waiting
-    #[arg(long, env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
-    pub write_timeout: Duration,
+    /// How many upgrades an address may ask for at once; 0 switches the limit off
+    #[arg(
+        long,
+        env = "SWITCHBOARD_RATE_BURST",
+        value_name = "N",
+        default_value = "20"
+    )]
+    pub rate_burst: u32,
 
-    /// How long a shutdown waits for the connections to end
-    #[arg(long, env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub shutdown_timeout: Duration,
+    /// After which time an address may ask for one more upgrade
+    #[arg(long, env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = positive_duration)]
+    pub rate_interval: Duration,
+
+    /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks, separated by commas
+    #[arg(long, env = "SWITCHBOARD_TRUSTED_PROXIES", value_name = "CIDR", value_parser = network, value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
 
     /// What to log, in the filter syntax of tracing
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = logging::filter)]
@@ -67,8 +129,44 @@ impl Config {
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
     {
-        Ok(Self::try_parse_from(args)?)
+        let config = Self::try_parse_from(args)?;
+        if config.tls_cert.is_some() != config.tls_key.is_some() {
+            let sentence = "--tls-cert and --tls-key belong together: give both or neither";
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
+        }
+        Ok(config)
     }
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// Nowhere.
+    Off,
+    /// On this address.
+    On(SocketAddr),
+}
+
+impl FromStr for MetricsListen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let address = text.parse();
+        address
+            .map(Self::On)
+            .map_err(|_| "expected an address with a port, or off")
+    }
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected an address or a network like 10.0.0.0/8")
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -99,7 +197,18 @@ mod tests {
     fn the_defaults_are_those_of_the_documentation() {
         let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        let metrics = SocketAddr::from(([127, 0, 0, 1], 9090));
+        assert_eq!(config.metrics_listen, MetricsListen::On(metrics));
+        assert_eq!((config.tls_cert, config.tls_key), (None, None));
         assert_eq!(config.grace, Duration::from_secs(30));
+        assert_eq!(config.heartbeat_interval, Duration::from_secs(30));
+        assert_eq!(config.heartbeat_timeout, Duration::from_secs(30));
+        assert_eq!(config.probe_timeout, Duration::from_secs(10));
+        assert_eq!(config.header_timeout, Duration::from_secs(10));
+        assert_eq!(config.max_connections, 10_000);
+        assert_eq!(config.rate_burst, 20);
+        assert_eq!(config.rate_interval, Duration::from_secs(6));
+        assert_eq!(config.trusted_proxies, []);
         assert_eq!(config.max_phones, 16);
         assert_eq!(config.max_frame, 256 * 1024);
         assert_eq!(config.outbox, 4 * 1024 * 1024);
@@ -120,11 +229,47 @@ mod tests {
             ("--write-timeout", "0s"),
             ("--shutdown-timeout", "1 fortnight"),
             ("--log", "a=b=c"),
+            ("--metrics-listen", "on"),
+            ("--heartbeat-interval", "0s"),
+            ("--heartbeat-timeout", "never"),
+            ("--probe-timeout", "0s"),
+            ("--header-timeout", "0s"),
+            ("--max-connections", "0"),
+            ("--rate-burst", "-1"),
+            ("--rate-interval", "0s"),
+            ("--trusted-proxies", "10.0.0.0/33"),
         ] {
             let sentence = refusal(flag, value);
             assert!(sentence.contains(flag), "{sentence}");
             assert!(sentence.contains(value), "{sentence}");
             assert_eq!(sentence.lines().count(), 1, "{sentence}");
         }
+    }
+
+    #[test]
+    fn certificate_and_key_belong_together() {
+        for (flag, value) in [("--tls-cert", "a.pem"), ("--tls-key", "a.key")] {
+            let sentence = refusal(flag, value);
+            assert!(sentence.contains("--tls-cert and --tls-key"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        let args = [
+            "switchboard-relay",
+            "--trusted-proxies",
+            "127.0.0.1,fd00::/8",
+        ];
+        let config = Config::from_args(args).expect("two networks");
+        let expected = ["127.0.0.1/32", "fd00::/8"].map(|it| it.parse().expect("a network"));
+        assert_eq!(config.trusted_proxies, expected);
+    }
+
+    #[test]
+    fn metrics_can_be_switched_off() {
+        let args = ["switchboard-relay", "--metrics-listen", "off"];
+        let config = Config::from_args(args).expect("a good value");
+        assert_eq!(config.metrics_listen, MetricsListen::Off);
     }
 }

@@ -9,6 +9,7 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// What a binary asks for: a frame for a phone, the end of the phone's connection, or both in this order.
@@ -29,6 +30,9 @@ pub enum EnvelopeError {
     /// Not a JSON object, or a field of the wrong type.
     #[error("the envelope is malformed")]
     Malformed,
+    /// A wish that a push service wake a phone: the relay knows none.
+    #[error("the envelope is a push_wake, and no push service is configured")]
+    PushWake,
     /// Addressed to no phone.
     #[error("the envelope names no conn_id")]
     NoConnId,
@@ -46,6 +50,8 @@ struct Fields<'a> {
     frame: Option<&'a RawValue>,
     #[serde(default)]
     close_code: Option<u16>,
+    #[serde(default)]
+    push_wake: Option<IgnoredAny>,
 }
 
 /// Reads what a binary sent. An absent `frame` and `null` both mean none, and so does a `close_code` of 0.
@@ -63,7 +69,10 @@ pub fn parse(message: &Bytes) -> Result<Directive<'_>, EnvelopeError> {
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)?;
     let close_code = fields.close_code.and_then(NonZeroU16::new);
     if fields.conn_id.is_empty() {
-        return Err(EnvelopeError::NoConnId);
+        return Err(match fields.push_wake {
+            Some(_) => EnvelopeError::PushWake,
+            None => EnvelopeError::NoConnId,
+        });
     }
     if fields.frame.is_none() && close_code.is_none() {
         return Err(EnvelopeError::Empty);
@@ -221,6 +230,13 @@ mod tests {
     }
 
     #[test]
+    fn a_push_wake_beside_a_conn_id_is_a_field_like_any() {
+        let message = message(r#"{"push_wake":1,"conn_id":"p","frame":2}"#);
+        let directive = parse(&message).expect("an envelope");
+        assert_eq!(directive.frame().expect("there is one"), "2");
+    }
+
+    #[test]
     fn an_escaped_conn_id_is_read() {
         let message = message(r#"{"conn_id":"\u0070\"","frame":0}"#);
         assert_eq!(parse(&message).expect("an envelope").conn_id, "p\"");
@@ -241,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_asks_for_nothing_is_refused() {
-        use EnvelopeError::{Empty, Malformed, NoConnId};
+        use EnvelopeError::{Empty, Malformed, NoConnId, PushWake};
         for (text, error) in [
             ("", Malformed),
             ("[]", Malformed),
@@ -254,7 +270,8 @@ mod tests {
             (r#"{"conn_id":"p","close_code":-1}"#, Malformed),
             (r#"{"conn_id":"p","close_code":"1000"}"#, Malformed),
             (r#"{"conn_id":"p","frame":1} x"#, Malformed),
-            (r#"{"push_wake":{"device":"d"}}"#, NoConnId),
+            (r#"{"push_wake":{"platform":"fcm","token":"t"}}"#, PushWake),
+            (r#"{"push_wake":null}"#, NoConnId),
             (r#"{"conn_id":"","frame":1}"#, NoConnId),
             (r#"{"conn_id":"p"}"#, Empty),
             (r#"{"conn_id":"p","frame":null,"close_code":0}"#, Empty),

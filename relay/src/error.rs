@@ -11,10 +11,18 @@ pub enum Error {
     /// A flag or its environment variable is wrong; or the user asked for the help or the version.
     #[error("{}", first_line(.0))]
     Config(#[from] clap::Error),
+    /// Certificate and key cannot be used.
+    #[error("cannot use the files of --tls-cert and --tls-key: {source}")]
+    Tls {
+        /// What is wrong with them.
+        source: io::Error,
+    },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {}", listen_advice(.source))]
+    #[error("cannot listen on {address}: {}", listen_advice(.source, .flag))]
     Listen {
-        /// The address of `--listen`.
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
@@ -38,7 +46,7 @@ impl Error {
                 let _ = help.print();
                 ExitCode::SUCCESS
             }
-            Self::Config(_) => {
+            Self::Config(_) | Self::Tls { .. } => {
                 eprintln!("error: {self}");
                 ExitCode::from(2)
             }
@@ -64,17 +72,17 @@ fn first_line(error: &clap::Error) -> String {
     line.trim_start_matches("error: ").to_owned()
 }
 
-fn listen_advice(error: &io::Error) -> String {
+fn listen_advice(error: &io::Error, flag: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "address already in use; stop the other program or choose another --listen".into()
+            format!("address already in use; stop the other program or choose another {flag}")
         }
         io::ErrorKind::PermissionDenied => {
-            "permission denied; choose a port above 1023 with --listen".into()
+            format!("permission denied; choose a port above 1023 with {flag}")
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address; choose another --listen".into()
+            format!("this machine does not have that address; choose another {flag}")
         }
-        _ => format!("{error}; choose another --listen"),
+        _ => format!("{error}; choose another {flag}"),
     }
 }

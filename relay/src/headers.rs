@@ -1,17 +1,11 @@
 //! The gate before the upgrade: which headers a client must send.
 
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+
+use crate::endpoint::Endpoint;
 
 const SERVER_ID: &str = "X-Pyrycode-Server";
 const MAX_SERVER_ID: usize = 256;
-
-/// What `/v1/server` asks for beside the server-id.
-pub(crate) const OF_BINARY: [&str; 2] = ["X-Pyrycode-Version", "User-Agent"];
-
-/// What `/v1/client` asks for beside the server-id. The token is for the binary to judge: here it only has to
-/// be there.
-pub(crate) const OF_PHONE: [&str; 2] = ["X-Pyrycode-Token", "User-Agent"];
 
 /// A header that is not as it must be. Says nothing of its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -24,20 +18,14 @@ pub(crate) enum BadHeader {
     TooLong(&'static str),
 }
 
-impl IntoResponse for BadHeader {
-    fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, format!("{self}\n")).into_response()
-    }
-}
-
 /// The server-id, if all headers are there.
-pub(crate) fn admit(headers: &HeaderMap, required: [&'static str; 2]) -> Result<String, BadHeader> {
+pub(crate) fn server_id(headers: &HeaderMap, endpoint: Endpoint) -> Result<String, BadHeader> {
     let server_id = value(headers, SERVER_ID)?;
     let server_id = str::from_utf8(server_id).map_err(|_| BadHeader::NotUtf8(SERVER_ID))?;
     if server_id.len() > MAX_SERVER_ID {
         return Err(BadHeader::TooLong(SERVER_ID));
     }
-    for name in required {
+    for name in endpoint.required_headers() {
         value(headers, name)?;
     }
     Ok(server_id.to_owned())
@@ -79,8 +67,8 @@ mod tests {
     fn the_server_id_is_taken_as_it_is() {
         let longest = "é".repeat(MAX_SERVER_ID / 2);
         for server_id in ["a", "a b", "\"\\{}", "ünï", &longest] {
-            let admitted = admit(&phone(server_id.as_bytes()), OF_PHONE);
-            assert_eq!(admitted.as_deref(), Ok(server_id));
+            let taken = super::server_id(&phone(server_id.as_bytes()), Endpoint::Client);
+            assert_eq!(taken.as_deref(), Ok(server_id));
         }
     }
 
@@ -93,7 +81,10 @@ mod tests {
             (b"\xff", BadHeader::NotUtf8(SERVER_ID)),
             (&too_long, BadHeader::TooLong(SERVER_ID)),
         ] {
-            assert_eq!(admit(&phone(server_id), OF_PHONE), Err(error));
+            assert_eq!(
+                super::server_id(&phone(server_id), Endpoint::Client),
+                Err(error)
+            );
         }
     }
 
@@ -102,12 +93,18 @@ mod tests {
         for name in [SERVER_ID, "X-Pyrycode-Token", "User-Agent"] {
             let mut without = phone(b"a");
             without.remove(name);
-            assert_eq!(admit(&without, OF_PHONE), Err(BadHeader::Missing(name)));
+            assert_eq!(
+                server_id(&without, Endpoint::Client),
+                Err(BadHeader::Missing(name))
+            );
             let mut empty = phone(b"a");
             empty.insert(name, HeaderValue::from_static(""));
-            assert_eq!(admit(&empty, OF_PHONE), Err(BadHeader::Missing(name)));
+            assert_eq!(
+                server_id(&empty, Endpoint::Client),
+                Err(BadHeader::Missing(name))
+            );
         }
         let error = BadHeader::Missing("X-Pyrycode-Version");
-        assert_eq!(admit(&phone(b"a"), OF_BINARY), Err(error));
+        assert_eq!(server_id(&phone(b"a"), Endpoint::Server), Err(error));
     }
 }

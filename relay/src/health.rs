@@ -20,12 +20,12 @@ struct Health {
 }
 
 pub(crate) async fn healthz(State(relay): State<Arc<Relay>>) -> Response {
-    let counts = relay.registry.counts();
+    let [connected_binaries, _, connected_phones, _] = relay.connected.counts();
     let health = Health {
         status: "ok",
         version: env!("CARGO_PKG_VERSION"),
-        connected_binaries: counts.binaries - counts.in_grace,
-        connected_phones: counts.phones,
+        connected_binaries,
+        connected_phones,
         uptime_seconds: relay.started.elapsed().as_secs(),
     };
     let body = serde_json::to_string(&health).expect("strings and numbers are always JSON");

@@ -7,6 +7,7 @@ use switchboard::{Conn, SendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce, TryAcquireError, mpsc};
 
 use crate::close::Close;
+use crate::pulse::Pulse;
 
 /// What a queued frame costs beside its bytes.
 const OVERHEAD: usize = 64;
@@ -19,12 +20,14 @@ pub(crate) struct Peer {
     room: Arc<Semaphore>,
     capacity: u32,
     ending: SetOnce<Ending>,
+    pub(crate) pulse: Pulse,
 }
 
-/// A frame on its way to the peer. Its room is free again once it is dropped.
+/// A frame on its way to the peer.
 pub(crate) struct Queued {
     pub(crate) frame: Bytes,
-    _room: OwnedSemaphorePermit,
+    /// What the frame takes of the queue, until this is dropped.
+    pub(crate) room: OwnedSemaphorePermit,
 }
 
 /// The other end of the queue.
@@ -65,6 +68,7 @@ impl Peer {
             room: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
             ending: SetOnce::new(),
+            pulse: Pulse::default(),
         };
         (Arc::new(peer), backlog)
     }
@@ -90,7 +94,7 @@ impl Peer {
     }
 
     fn push(&self, frame: Bytes, room: OwnedSemaphorePermit) -> Result<(), Refused> {
-        let queued = Queued { frame, _room: room };
+        let queued = Queued { frame, room };
         self.queue.send(queued).map_err(|_| Refused::Closed)
     }
 

@@ -2,26 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocket;
+use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
 use tracing::debug;
 
 use crate::close::Close;
+use crate::endpoint::Endpoint;
 use crate::envelope::Wrapper;
+use crate::metrics::Refusals;
 use crate::peer::{Peer, Refused};
 use crate::relay::Relay;
 use crate::socket::{self, Gone, Reader};
 
-pub(crate) async fn serve(
-    relay: Arc<Relay>,
-    socket: WebSocket,
-    server_id: String,
-    conn_id: String,
-) {
-    let config = &relay.config;
-    let (peer, backlog) = Peer::new(conn_id, config.outbox);
-    let (mut reader, mut writer) = socket::split(socket, &peer, backlog, config.write_timeout);
-
+pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: String, conn_id: String) {
+    let (peer, mut reader, mut writer) =
+        socket::open(relay, upgraded, Endpoint::Client, conn_id).await;
     let registered = relay.registry.register_phone(&server_id, Arc::clone(&peer));
     // A shutdown may have emptied the registry just before.
     if relay.stopping.is_cancelled() {
@@ -31,15 +26,15 @@ pub(crate) async fn serve(
         Ok(membership) => membership,
         Err(error) => {
             debug!(%error, "phone refused");
-            peer.end(refusal(&error));
+            peer.end(refusal(&error, &relay.metrics.refusals));
             return socket::close(reader, writer).await;
         }
     };
     debug!(conn_id = ?peer.conn_id(), "phone connected");
     let wrapper = Wrapper::new(peer.conn_id());
     let gone = tokio::select! {
-        gone = forward(&mut reader, &membership, &wrapper) => gone,
-        gone = writer.run(Close::PHONE_WRITE_FAILED) => gone,
+        gone = forward(relay, &mut reader, &membership, &wrapper) => gone,
+        gone = writer.run() => gone,
     };
     debug!(conn_id = ?peer.conn_id(), code = gone.code, "phone gone");
     peer.abort(Close::NORMAL);
@@ -49,18 +44,25 @@ pub(crate) async fn serve(
     );
 }
 
-fn refusal(error: &RegisterError<Peer>) -> Close {
-    match error {
-        RegisterError::NoServer(_) => Close::NO_SERVER,
-        RegisterError::AtCapacity(_) => Close::TOO_MANY_PHONES,
+fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
+    let (count, close) = match error {
+        RegisterError::NoServer(_) => (&refusals.no_server, Close::NO_SERVER),
+        RegisterError::AtCapacity(_) => (&refusals.too_many_phones, Close::TOO_MANY_PHONES),
         // A conn-id drawn twice: the next attempt draws another one.
-        _ => Close::TRY_AGAIN,
-    }
+        _ => (&refusals.conn_id_taken, Close::TRY_AGAIN),
+    };
+    count.inc();
+    close
 }
 
 /// Forwards what the phone sends. Where the binary's queue is full it waits, and reads nothing meanwhile: so a
 /// slow binary slows its phones down.
-async fn forward(reader: &mut Reader, membership: &Membership<Peer>, wrapper: &Wrapper) -> Gone {
+async fn forward(
+    relay: &Relay,
+    reader: &mut Reader<'_>,
+    membership: &Membership<Peer>,
+    wrapper: &Wrapper,
+) -> Gone {
     loop {
         let frame = match reader.frame().await {
             Ok(frame) => frame,
@@ -68,6 +70,7 @@ async fn forward(reader: &mut Reader, membership: &Membership<Peer>, wrapper: &W
         };
         let Ok(envelope) = wrapper.frame(&frame) else {
             debug!(conn_id = ?membership.conn_id(), "phone closed: its frame is not JSON");
+            relay.metrics.rejected.not_json.inc();
             membership.conn().end(Close::NOT_JSON);
             return Gone::WITHOUT_CODE;
         };
@@ -79,7 +82,8 @@ async fn forward(reader: &mut Reader, membership: &Membership<Peer>, wrapper: &W
         if let Err(Refused::Full(envelope)) = binary.offer(envelope) {
             let binary = ConnRef::into_arc(binary);
             // Closed: the binary went away, and nobody is there to read the frame.
-            let _ = binary.deliver(envelope).await;
+            let delivered = binary.deliver(envelope);
+            let _ = membership.conn().pulse.without_reading(delivered).await;
         }
     }
 }

@@ -1,52 +1,61 @@
+//! The listeners, from the first connection to the last.
+
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::RustlsAcceptor;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, MetricsListen};
 use crate::error::Error;
 use crate::relay::Relay;
-use crate::{binary, close, conn_id, headers, health, phone, sweeper};
-
-/// The buffer that every connection reads into. The default of the library is 128 KiB, nearly all of what an idle
-/// connection costs.
-const READ_BUFFER: usize = 8 * 1024;
+use crate::signals::{self, Hangups};
+use crate::tls::Tls;
+use crate::{close, gate, health, monitor, sweeper};
 
 /// A relay that listens.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    metrics_listener: Option<TcpListener>,
+    metrics_address: Option<SocketAddr>,
+    tls: Option<Tls>,
+    hangups: Hangups,
     relay: Arc<Relay>,
 }
 
 impl Server {
-    /// Listens on the address of the settings.
+    /// Reads the certificate and listens on the addresses of the settings.
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`], which says what to do.
+    /// [`Error::Tls`] and [`Error::Listen`], which say what to do; [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        let failed = |source| Error::Listen {
-            address: config.listen,
-            source,
+        let hangups = signals::hangups()?;
+        let tls = Tls::load(&config).await?;
+        let (listener, address) = listen("--listen", config.listen).await?;
+        let (metrics_listener, metrics_address) = match config.metrics_listen {
+            MetricsListen::Off => (None, None),
+            MetricsListen::On(address) => {
+                let (listener, address) = listen("--metrics-listen", address).await?;
+                info!(%address, "serving metrics");
+                (Some(listener), Some(address))
+            }
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        info!(%address, "listening");
+        info!(%address, tls = tls.is_some(), "listening");
         Ok(Self {
             listener,
             address,
+            metrics_listener,
+            metrics_address,
+            tls,
+            hangups,
             relay: Relay::new(config),
         })
     }
@@ -57,30 +66,36 @@ impl Server {
         self.address
     }
 
+    /// The address of the metrics, if they are served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
     /// Serves connections until `stop` completes, then closes them all and waits for them a bounded time.
     ///
     /// # Errors
     ///
     /// [`Error::Serve`] where the listener fails.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self {
-            listener, relay, ..
-        } = self;
-        // However this ends, the sweeper ends too.
+        let Self { relay, tls, .. } = self;
+        // However this ends, the tasks end too.
         let _stopping = relay.stopping.clone().drop_guard();
         relay.tasks.spawn(sweeper::sweep(Arc::clone(&relay)));
-
-        let listener = listener.tap_io(|socket| {
-            // Frames are batched here already. Without it they only come a little later.
-            if let Err(error) = socket.set_nodelay(true) {
-                debug!(%error, "TCP_NODELAY refused");
+        relay
+            .tasks
+            .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
+        let http = serve(&relay, self.listener, router(&relay), tls)?;
+        let metrics = async {
+            match self.metrics_listener {
+                Some(listener) => serve(&relay, listener, monitor::router(&relay), None)?.await,
+                None => std::future::pending().await,
             }
-        });
-        let stopping = relay.stopping.clone().cancelled_owned();
-        let http = axum::serve(listener, router(&relay)).with_graceful_shutdown(stopping);
-        let mut http = pin!(http.into_future());
+        };
+        tokio::pin!(http, metrics);
         tokio::select! {
-            result = &mut http => return result.map_err(Error::Serve),
+            result = &mut http => return result,
+            result = &mut metrics => return result,
             () = stop => {}
         }
 
@@ -89,7 +104,7 @@ impl Server {
         relay.registry.drain().iter().for_each(close::displaced);
         relay.tasks.close();
         let ended = async {
-            http.await.map_err(Error::Serve)?;
+            http.await?;
             relay.tasks.wait().await;
             Ok(())
         };
@@ -101,70 +116,80 @@ impl Server {
     }
 }
 
+async fn listen(
+    flag: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen {
+        flag,
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
 fn router(relay: &Arc<Relay>) -> Router {
     Router::new()
-        .route("/v1/server", get(server))
-        .route("/v1/client", get(client))
+        .route("/v1/server", get(gate::server))
+        .route("/v1/client", get(gate::client))
         .route("/healthz", get(health::healthz))
         .with_state(Arc::clone(relay))
 }
 
-/// The extractor of the upgrade, which must not answer before the headers are checked.
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-
-async fn server(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: Upgrade) -> Response {
-    let server_id = match headers::admit(&headers, headers::OF_BINARY) {
-        Ok(server_id) => server_id,
-        Err(bad) => return bad.into_response(),
-    };
-    let conn_id = conn_id::for_binary(&server_id);
-    connect(relay, upgrade, conn_id, |relay, socket, conn_id| {
-        binary::serve(relay, socket, server_id, conn_id)
+/// Serves HTTP until the relay stops, and then until the requests under way are answered.
+fn serve(
+    relay: &Arc<Relay>,
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+) -> Result<impl Future<Output = Result<(), Error>> + use<>, Error> {
+    let limit = relay.config.header_timeout;
+    let handle = Handle::new();
+    let mut server = axum_server::from_tcp(listener.into_std().map_err(Error::Serve)?)
+        .map_err(Error::Serve)?
+        .handle(handle.clone())
+        .first_request_timeout(limit)
+        .accept_error_handler(|caller: Option<&SocketAddr>, error| {
+            if let Some(caller) = caller {
+                debug!(%caller, %error, "connection refused");
+            } else {
+                warn!(%error, "no connection can be accepted");
+            }
+        });
+    server.http_builder().http1().header_read_timeout(limit);
+    let stopping = relay.stopping.clone();
+    relay.tasks.spawn(async move {
+        stopping.cancelled().await;
+        handle.graceful_shutdown(None);
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    Ok(async move {
+        // Frames are batched here already. With Nagle's algorithm they only come a little later.
+        let tcp = NoDelayAcceptor::new();
+        let outcome = match tls {
+            None => server.acceptor(tcp).serve(service).await,
+            Some(tls) => {
+                let tls = RustlsAcceptor::new(tls.rustls()).handshake_timeout(limit);
+                server.acceptor(tls.acceptor(tcp)).serve(service).await
+            }
+        };
+        outcome.map_err(Error::Serve)
     })
 }
 
-async fn client(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: Upgrade) -> Response {
-    let server_id = match headers::admit(&headers, headers::OF_PHONE) {
-        Ok(server_id) => server_id,
-        Err(bad) => return bad.into_response(),
-    };
-    let conn_id = conn_id::for_phone(&server_id);
-    connect(relay, upgrade, conn_id, |relay, socket, conn_id| {
-        phone::serve(relay, socket, server_id, conn_id)
-    })
-}
-
-/// Upgrades the connection, and hands the socket over to its task.
-fn connect<F>(
-    relay: Arc<Relay>,
-    upgrade: Upgrade,
-    conn_id: Result<String, getrandom::Error>,
-    serve: impl FnOnce(Arc<Relay>, WebSocket, String) -> F + Send + 'static,
-) -> Response
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
-    };
-    let conn_id = match conn_id {
-        Ok(conn_id) => conn_id,
-        Err(error) => {
-            warn!(%error, "no random conn-id to be had");
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+/// Reads the certificate again whenever somebody asks for it.
+async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
+    loop {
+        tokio::select! {
+            () = hangups.next() => {}
+            () = relay.stopping.cancelled() => return,
         }
-    };
-    let max_frame = relay.config.max_frame as usize;
-    // Drawn here and not in the task, so that a shutdown waits for an upgrade under way.
-    let token = relay.tasks.token();
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .max_frame_size(max_frame)
-        .max_message_size(max_frame)
-        .on_failed_upgrade(|error| debug!(%error, "upgrade failed"))
-        .on_upgrade(async move |socket| {
-            serve(relay, socket, conn_id).await;
-            drop(token);
-        })
+        if let Some(tls) = &tls {
+            tls.reload(&relay.config).await;
+        } else {
+            info!("nothing to read again: there is no --tls-cert");
+        }
+    }
 }

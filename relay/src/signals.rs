@@ -1,4 +1,4 @@
-//! The signals that stop the relay.
+//! The signals that stop the relay, or make it read its certificate again.
 
 use std::future::Future;
 
@@ -35,4 +35,35 @@ pub fn stop() -> Result<impl Future<Output = ()>, Error> {
             std::future::pending::<()>().await;
         }
     })
+}
+
+/// The signals that ask for the certificate to be read again.
+#[derive(Debug)]
+pub struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+/// SIGHUPs from now on. None of them ends the process any more.
+///
+/// # Errors
+///
+/// Where the system refuses to hand the signal over.
+pub fn hangups() -> Result<Hangups, Error> {
+    Ok(Hangups {
+        #[cfg(unix)]
+        signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+            .map_err(Error::Signals)?,
+    })
+}
+
+impl Hangups {
+    /// Completes at the next SIGHUP; never where there is no such signal.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
 }

@@ -1,26 +1,32 @@
-//! The one task that ends graces.
+//! The one task that ends graces, and forgets who was slowed down.
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::time::sleep_until;
+use tokio::time::{interval, sleep_until};
 use tracing::info;
 
 use crate::close;
 use crate::relay::Relay;
 
+/// How often addresses are forgotten that have their whole burst of upgrades again.
+const TIDYING: Duration = Duration::from_secs(60);
+
 /// Closes whom an expired grace leaves behind, until the relay stops.
 pub(crate) async fn sweep(relay: Arc<Relay>) {
+    let mut tidying = interval(TIDYING);
     loop {
         for displaced in relay.registry.expire(Instant::now()) {
             info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
+            relay.metrics.grace_expiries.inc();
             close::displaced(&displaced);
         }
         // Of what begins meanwhile, `grace_began` knows: it keeps a notification that nobody waits for.
         let deadline = relay.registry.next_deadline();
         tokio::select! {
             () = until(deadline) => {}
+            _ = tidying.tick() => relay.rate.forget(),
             () = relay.grace_began.notified() => {}
             () = relay.stopping.cancelled() => return,
         }

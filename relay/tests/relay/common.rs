@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// More than any test needs, and less than anybody wants to wait.
@@ -27,6 +27,7 @@ pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
 /// A relay in this process.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Error>>,
 }
@@ -37,16 +38,26 @@ impl Relay {
     }
 
     pub(crate) async fn with(flags: &[&str]) -> Self {
-        let args = ["switchboard-relay", "--listen", "127.0.0.1:0"];
+        let args = [
+            "switchboard-relay",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--rate-burst",
+            "0",
+        ];
         let config = Config::from_args(args.iter().chain(flags)).expect("good flags");
         let server = Server::bind(config).await.expect("a free port");
         let address = server.address();
+        let metrics = server.metrics_address().expect("a free port");
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
         Self {
             address,
+            metrics,
             stop,
             task,
         }
@@ -74,6 +85,22 @@ impl Relay {
         assert_eq!(envelope["frame"], "hello");
         let conn_id = envelope["conn_id"].as_str().expect("a string").to_owned();
         (phone, conn_id)
+    }
+
+    /// What a series of the metrics counts.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let answer = http(self.metrics, "GET /metrics HTTP/1.1", b"").await;
+        let value = |line: &str| Some(line.strip_prefix(series)?.trim_start().parse());
+        let value = answer.body().lines().find_map(value);
+        let value = value.unwrap_or_else(|| panic!("there is no {series}"));
+        value.expect("a count")
+    }
+
+    /// Asks for a series until it counts as wanted.
+    pub(crate) async fn metric_until(&self, series: &str, wanted: u64) {
+        while self.metric(series).await != wanted {
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Asks for its health until it is as wanted.
@@ -174,9 +201,19 @@ impl Client {
         self.message(Message::text(text)).await;
     }
 
+    /// What comes next. Pings are answered below, as long as this is waited for.
+    async fn next(&mut self) -> Option<Result<Message, WsError>> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                other => return other,
+            }
+        }
+    }
+
     /// The next frame. The relay sends binary messages only.
     pub(crate) async fn frame(&mut self) -> Bytes {
-        match self.0.next().await {
+        match self.next().await {
             Some(Ok(Message::Binary(frame))) => frame,
             other => panic!("a frame was expected, and {other:?} came"),
         }
@@ -193,7 +230,7 @@ impl Client {
 
     /// Code and reason of the close frame, which is the next thing to come.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
-        match self.0.next().await {
+        match self.next().await {
             Some(Ok(Message::Close(Some(frame)))) => {
                 let closed = (frame.code.into(), frame.reason.to_string());
                 // The close frame is answered, and then the relay closes the connection.
@@ -208,7 +245,7 @@ impl Client {
     pub(crate) async fn closed_at_last(&mut self) -> (usize, (u16, String)) {
         let mut frames = 0;
         loop {
-            match self.0.next().await {
+            match self.next().await {
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return (frames, (frame.code.into(), frame.reason.to_string()));
                 }
@@ -221,6 +258,28 @@ impl Client {
     /// Reads until the connection is gone, in whatever way.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = self.0.next().await {}
+    }
+
+    /// Reads, and so answers, that many pings. Nothing else comes.
+    pub(crate) async fn pings(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.0.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                other => panic!("a ping was expected, and {other:?} came"),
+            }
+        }
+    }
+
+    /// Sends one message of that many bytes without reading anything meanwhile. Gives code and reason of the close frame.
+    pub(crate) async fn upload(mut self, bytes: u32) -> (u16, String) {
+        let socket = self.0.get_mut();
+        // FIN, binary; masked, with a length of 64 bits; a mask of zeros.
+        let head = [&[0x82, 0xff, 0, 0, 0, 0][..], &bytes.to_be_bytes(), &[0; 4]].concat();
+        socket.write_all(&head).await.expect("the relay is there");
+        for _ in 0..bytes / 4096 {
+            socket.write_all(&[0; 4096]).await.expect("it reads on");
+        }
+        self.closed().await
     }
 
     /// Sends a close frame.

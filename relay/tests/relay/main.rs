@@ -3,7 +3,10 @@
 mod admission;
 mod closing;
 mod common;
+mod docs;
 mod forwarding;
 mod grace;
+mod heartbeat;
+mod limits;
 mod pressure;
 mod process;

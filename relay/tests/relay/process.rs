@@ -25,7 +25,7 @@ fn assert_one_sentence(output: &Output, code: i32, sentence: &str) {
 /// The program, running, and what it logs after the line `listening`.
 async fn start(args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>, SocketAddr) {
     let mut relay = program()
-        .args(["--listen", "127.0.0.1:0"])
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "off"])
         .args(args)
         .spawn()
         .expect("it starts");
@@ -34,7 +34,8 @@ async fn start(args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>, SocketAd
     loop {
         let line = lines.next_line().await.expect("UTF-8");
         let line = line.expect("it says that it listens");
-        if let Some((_, address)) = line.split_once("listening address=") {
+        if let Some((_, rest)) = line.split_once("listening address=") {
+            let address = rest.split(' ').next().unwrap_or_default();
             return (relay, lines, address.parse().expect("an address"));
         }
     }

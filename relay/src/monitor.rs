@@ -1,0 +1,135 @@
+//! The listener for operators: metrics, and a page that shows them live.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::health;
+use crate::metrics::Sample;
+use crate::relay::Relay;
+
+/// The page, all of it: nothing is loaded from elsewhere.
+const PAGE: &str = include_str!("monitor.html");
+
+/// How often a sample is taken.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How many samples a page gets when it is opened: those of five minutes.
+const KEPT: usize = 300;
+
+/// The last samples, and whoever waits for the next.
+struct Monitor {
+    relay: Arc<Relay>,
+    kept: Mutex<VecDeque<At>>,
+    news: broadcast::Sender<At>,
+}
+
+/// A sample and its time.
+#[derive(Clone, Debug, Serialize)]
+struct At {
+    /// Milliseconds since 1970.
+    time: u64,
+    #[serde(flatten)]
+    sample: Sample,
+}
+
+/// Routes of the listener. Samples are taken until the relay stops.
+pub(crate) fn router(relay: &Arc<Relay>) -> Router {
+    let monitor = Arc::new(Monitor {
+        relay: Arc::clone(relay),
+        kept: Mutex::default(),
+        news: broadcast::Sender::new(16),
+    });
+    relay.tasks.spawn(watch(Arc::clone(&monitor)));
+    Router::new()
+        .route("/", get(page))
+        .route("/events", get(events))
+        .route("/metrics", get(metrics))
+        .with_state(monitor)
+        .route("/healthz", get(health::healthz))
+        .with_state(Arc::clone(relay))
+}
+
+async fn watch(monitor: Arc<Monitor>) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => monitor.sample(),
+            () = monitor.relay.stopping.cancelled() => return,
+        }
+    }
+}
+
+impl Monitor {
+    fn sample(&self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let time = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+        let sample = self.relay.metrics.sample();
+        let at = At { time, sample };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(at.clone());
+        // Under the lock, so that nobody gets a sample twice. An error: nobody looks.
+        let _ = self.news.send(at);
+    }
+
+    /// What is kept now, and what comes after it.
+    fn subscribe(&self) -> (VecDeque<At>, broadcast::Receiver<At>) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.clone(), self.news.subscribe())
+    }
+}
+
+async fn page() -> Response {
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Html(PAGE)).into_response()
+}
+
+/// First all samples that are kept, in one event `kept`; then each new one in an event `sample`.
+async fn events(
+    State(monitor): State<Arc<Monitor>>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (kept, news) = monitor.subscribe();
+    // A page that was too slow to hear of a sample does without it.
+    let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
+    let stopping = monitor.relay.stopping.clone();
+    let events = stream::iter([event("kept", &kept)])
+        .chain(news.map(|at| event("sample", &at)))
+        .take_until(stopping.cancelled_owned())
+        .map(Ok);
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+fn event(name: &str, data: &impl Serialize) -> Event {
+    let data = serde_json::to_string(data).expect("strings and numbers are always JSON");
+    Event::default().event(name).data(data)
+}
+
+async fn metrics(State(monitor): State<Arc<Monitor>>) -> Response {
+    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = monitor.relay.metrics.text();
+    ([(header::CONTENT_TYPE, format)], text).into_response()
+}

@@ -1,0 +1,165 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::common::{Client, Relay, http, within};
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_gets_429_before_anything_else_is_looked_at() {
+    within(async {
+        let flags = [
+            "--rate-burst",
+            "2",
+            "--rate-interval",
+            "1h",
+            "--max-connections",
+            "1",
+        ];
+        let relay = Relay::with(&flags).await;
+        let _binary = relay.binary("a").await;
+        let full = http(relay.address, "GET /v1/client HTTP/1.1", b"").await;
+        assert_eq!(
+            full.status(),
+            "503",
+            "the second of two, on the other endpoint"
+        );
+        for path in ["/v1/client", "/v1/server"] {
+            let answer = http(relay.address, &format!("GET {path} HTTP/1.1"), b"").await;
+            assert_eq!(answer.status(), "429");
+            assert!(answer.has_header("retry-after: 3600"));
+            let limited = format!(
+                r#"switchboard_upgrades_total{{endpoint="{}",outcome="rate_limited"}}"#,
+                &path[4..]
+            );
+            assert_eq!(relay.metric(&limited).await, 1);
+        }
+        let health = http(relay.address, "GET /healthz HTTP/1.1", b"").await;
+        assert_eq!(health.status(), "200");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_burst() {
+    within(async {
+        let flags = [
+            "--rate-burst",
+            "1",
+            "--rate-interval",
+            "1h",
+            "--trusted-proxies",
+            "127.0.0.1",
+        ];
+        let relay = Relay::with(&flags).await;
+        for (client, status) in [
+            ("198.51.100.1", "400"),
+            ("198.51.100.2", "400"),
+            ("198.51.100.1", "429"),
+        ] {
+            let header = format!("X-Forwarded-For: 203.0.113.9, {client}\r\n");
+            let request = "GET /v1/client HTTP/1.1";
+            let answer = http(relay.address, request, header.as_bytes()).await;
+            assert_eq!(answer.status(), status, "{client}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_above_the_cap_gets_503_until_another_one_ends() {
+    within(async {
+        let relay = Relay::with(&["--max-connections", "2"]).await;
+        let mut binary = relay.binary("a").await;
+        let (phone, _) = relay.phone("a", &mut binary).await;
+        let full = http(relay.address, "GET /v1/client HTTP/1.1", b"").await;
+        assert_eq!(full.status(), "503", "before the headers are looked at");
+        phone.close(1000).await;
+        assert_eq!(binary.envelope().await["close_code"], 1000);
+        relay.metric_until("switchboard_connections", 1).await;
+        relay.phone("a", &mut binary).await;
+        let refused = r#"switchboard_upgrades_total{endpoint="client",outcome="over_capacity"}"#;
+        assert_eq!(relay.metric(refused).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_is_slow_with_headers_is_cut_off() {
+    within(async {
+        let relay = Relay::with(&["--header-timeout", "100ms"]).await;
+        let answered = "GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n";
+        for sent in ["", "GET /v1/client HTTP/1.1\r\nX-Slow: ", answered] {
+            let mut socket = TcpStream::connect(relay.address).await.expect("it listens");
+            socket.write_all(sent.as_bytes()).await.expect("it reads");
+            // Until the relay closes it.
+            let mut answer = Vec::new();
+            let _ = socket.read_to_end(&mut answer).await;
+        }
+        relay.binary("a").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_sends_on_and_on_after_a_message_that_is_too_large_reads_1009() {
+    within(async {
+        let relay = Relay::with(&["--max-frame", "1024"]).await;
+        let mut binary = relay.binary("a").await;
+        let (phone, conn_id) = relay.phone("a", &mut binary).await;
+        let closed = phone.upload(32 * 1024 * 1024).await;
+        assert_eq!(closed, (1009, String::new()));
+        let notice = binary.envelope().await;
+        assert_eq!(notice["conn_id"], conn_id);
+        assert_eq!(notice["close_code"], 1001);
+        let rejected = r#"switchboard_messages_rejected_total{reason="too_large"}"#;
+        assert_eq!(relay.metric(rejected).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_push_wake_is_counted_and_dropped() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        binary
+            .send(r#"{"push_wake":{"platform":"fcm","token":"secret"}}"#)
+            .await;
+        let dropped = r#"switchboard_envelopes_dropped_total{reason="push_wake"}"#;
+        relay.metric_until(dropped, 1).await;
+        relay.phone("a", &mut binary).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_forwarded_is_counted_by_direction() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        for _ in 0..10 {
+            binary.send(&crate::common::to(&conn_id, "12345")).await;
+            assert_eq!(phone.frame().await, "12345");
+        }
+        for (series, count) in [
+            (
+                r#"switchboard_frames_forwarded_total{direction="to_phone"}"#,
+                10,
+            ),
+            (
+                r#"switchboard_bytes_forwarded_total{direction="to_phone"}"#,
+                50,
+            ),
+            (
+                r#"switchboard_frames_forwarded_total{direction="to_binary"}"#,
+                1,
+            ),
+        ] {
+            relay.metric_until(series, count).await;
+        }
+        let _ = Client::phone(relay.address, "nowhere").await.closed().await;
+        let refused = r#"switchboard_refusals_total{kind="no_server"}"#;
+        assert_eq!(relay.metric(refused).await, 1);
+    })
+    .await;
+}
