@@ -15,14 +15,6 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self {
-            secure: false,
-            host: address.ip().to_string(),
-            port: address.port(),
-        }
-    }
-
     pub(crate) fn resolve(&self) -> Result<SocketAddr, Error> {
         let host = self.host.trim_matches(['[', ']']);
         let addresses = (host, self.port).to_socket_addrs();

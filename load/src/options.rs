@@ -19,11 +19,8 @@ const LARGEST_FRAME: i64 = 1 << 26;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Direction {
-    /// From the phone to the binary and back: the latency is that of the round trip
     Echo,
-    /// From the phones to the binaries
     ToBinary,
-    /// From the binaries to the phones
     ToPhone,
 }
 
@@ -38,7 +35,12 @@ pub(crate) enum Direction {
 )]
 pub(crate) struct Options {
     /// The relay to load
-    #[arg(long, default_value = "ws://127.0.0.1:8080", conflicts_with = "relay")]
+    #[arg(
+        next_help_heading = "The relay",
+        long,
+        default_value = "ws://127.0.0.1:8080",
+        conflicts_with = "relay"
+    )]
     pub(crate) url: Endpoint,
 
     /// Process of the relay, for its CPU time and memory
@@ -58,7 +60,12 @@ pub(crate) struct Options {
     pub(crate) insecure: bool,
 
     /// Server-ids, each with one binary
-    #[arg(long, value_name = "N", default_value = "10")]
+    #[arg(
+        next_help_heading = "The load",
+        long,
+        value_name = "N",
+        default_value = "10"
+    )]
     pub(crate) servers: NonZeroU16,
 
     /// Phones for each server-id
@@ -69,7 +76,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = clap::value_parser!(u32).range(frame::SMALLEST as i64..=LARGEST_FRAME))]
     pub(crate) frame: u32,
 
-    /// Which way the frames go
+    /// Which way the frames go; echo is to the binary and back to the phone
     #[arg(long, value_enum, default_value = "echo")]
     pub(crate) direction: Direction,
 
@@ -82,7 +89,7 @@ pub(crate) struct Options {
     pub(crate) in_flight: NonZeroU16,
 
     /// How long to measure
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    #[arg(next_help_heading = "The run", long, value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub(crate) duration: Duration,
 
     /// How long to run before that; what happens then does not count

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::options::Options;
 use crate::usage::Usage;
@@ -29,7 +30,7 @@ const SPARE_CONNECTIONS: u32 = 1_000;
 pub(crate) struct Program {
     /// Killed where this is dropped without [`Program::stop`].
     child: Child,
-    pub(crate) address: SocketAddr,
+    pub(crate) endpoint: Endpoint,
     pub(crate) pid: u32,
 }
 
@@ -55,15 +56,15 @@ impl Program {
             .zip(child.stderr.take())
             .ok_or_else(|| failed("it ended at once".to_owned()))?;
         let mut log = BufReader::new(log).lines();
-        let address = match timeout(STARTING_TIME, address(&mut log)).await {
-            Ok(address) => address.map_err(failed)?,
+        let endpoint = match timeout(STARTING_TIME, listening(&mut log)).await {
+            Ok(endpoint) => endpoint.map_err(failed)?,
             Err(_) => return Err(failed("it does not say where it listens".to_owned())),
         };
         // Unread, its log would fill the pipe and stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         Ok(Self {
             child,
-            address,
+            endpoint,
             pid,
         })
     }
@@ -97,20 +98,55 @@ fn flags(options: &Options) -> Vec<OsString> {
 }
 
 /// Whether a flag is among these, as `--flag value` or `--flag=value`.
-pub(crate) fn gives(flags: &[impl AsRef<OsStr>], name: &str) -> bool {
+fn gives(flags: &[impl AsRef<OsStr>], name: &str) -> bool {
     flags.iter().any(|flag| {
         let flag = flag.as_ref().to_string_lossy();
         flag.split('=').next() == Some(name)
     })
 }
 
-async fn address(log: &mut Lines<BufReader<ChildStderr>>) -> Result<SocketAddr, String> {
+async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> Result<Endpoint, String> {
     let mut last = "it ended without a word".to_owned();
     while let Ok(Some(line)) = log.next_line().await {
-        if let Some((_, address)) = line.split_once(LISTENING) {
-            return address.trim().parse().map_err(|_| line.clone());
+        if let Some((_, said)) = line.split_once(LISTENING) {
+            return endpoint(said).ok_or(line);
         }
         line.trim_start_matches("error: ").clone_into(&mut last);
     }
     Err(last)
+}
+
+/// The address, and whether it wants TLS.
+fn endpoint(said: &str) -> Option<Endpoint> {
+    let mut words = said.split_whitespace();
+    let address: SocketAddr = words.next()?.parse().ok()?;
+    Some(Endpoint {
+        secure: words.any(|word| word == "tls=true"),
+        host: address.ip().to_string(),
+        port: address.port(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_log_says_where_and_how() {
+        let plain = endpoint("127.0.0.1:80 tls=false").expect("an address");
+        assert_eq!((plain.secure, plain.port), (false, 80));
+        assert!(
+            endpoint("127.0.0.1:80 tls=true")
+                .expect("an address")
+                .secure
+        );
+        assert_eq!(endpoint("nowhere"), None);
+    }
+
+    #[test]
+    fn a_flag_that_is_given_is_found_in_both_forms() {
+        let flags = ["--grace=1s", "--rate-burst", "7"];
+        assert!(gives(&flags, "--grace") && gives(&flags, "--rate-burst"));
+        assert!(!gives(&flags, "--rate"));
+    }
 }

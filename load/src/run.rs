@@ -13,8 +13,8 @@ use crate::dial::{Dialer, Socket};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::frame::Stamp;
-use crate::options::Options;
-use crate::program::{Program, gives};
+use crate::options::{Direction, Options};
+use crate::program::Program;
 use crate::progress::Progress;
 use crate::summary::{Measured, Mode, Readings, Summary};
 use crate::traffic::Traffic;
@@ -33,10 +33,8 @@ pub(crate) async fn run(options: Options) -> Result<Summary, Error> {
         return Ok(run.measure().await?.0);
     };
     let program = Program::start(program, &options).await?;
-    let mut endpoint = Endpoint::plain(program.address);
-    endpoint.secure = gives(&options.relay_flags, "--tls-cert");
     let usage = Usage::of(program.pid)?;
-    let run = Run::new(&options, endpoint, Some(usage), stop)?;
+    let run = Run::new(&options, program.endpoint.clone(), Some(usage), stop)?;
     let (summary, usage) = run.measure().await?;
     if let Some(mut usage) = usage {
         program.stop(&mut usage).await;
@@ -85,10 +83,7 @@ impl<'a> Run<'a> {
             },
             orders,
             usage,
-            progress: Progress::new(match Mode::of(options) {
-                Mode::Storm => "connections",
-                Mode::Traffic | Mode::Idle => "frames",
-            }),
+            progress: Progress::new(unit(options)),
         })
     }
 
@@ -172,6 +167,15 @@ impl<'a> Run<'a> {
 
     fn read(&mut self) -> Option<Reading> {
         self.usage.as_mut().and_then(Usage::read)
+    }
+}
+
+/// What the progress counts.
+fn unit(options: &Options) -> &'static str {
+    match (Mode::of(options), options.direction) {
+        (Mode::Storm, _) => "connections",
+        (_, Direction::Echo) => "round trips",
+        (_, Direction::ToBinary | Direction::ToPhone) => "frames",
     }
 }
 

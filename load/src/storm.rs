@@ -56,24 +56,26 @@ async fn once(
     let (key, now) = (number.into(), traffic.window.now());
     traffic.tally.arrived(key, began, now, &traffic.window);
     match timeout(CLOSING_TIME, close(socket)).await {
-        Ok(result) => result.map_err(|ended| format!("phone: {ended}")),
-        Err(_) => Err("phone: close not answered".to_owned()),
+        Ok(result) => result.map_err(|error| format!("phone: {error}")),
+        Err(_) => Err("phone: still connected after its close frame".to_owned()),
     }
 }
 
 /// In good order, the relay being the one that ends the connection: so the port that has to rest is its own.
-async fn close(mut socket: Socket) -> Result<(), Ended> {
+async fn close(mut socket: Socket) -> Result<(), String> {
     let bye = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
     };
-    socket.send(Message::Close(Some(bye))).await?;
+    let sent = socket.send(Message::Close(Some(bye))).await;
+    sent.map_err(|error| Ended::from(error).to_string())?;
     loop {
         match link::next(&mut socket).await {
             Ok(_) => {}
             Err(Ended::Closed(frame)) if frame.code == CloseCode::Normal => {}
             Err(Ended::Silently) => return Ok(()),
-            Err(ended) => return Err(ended),
+            Err(Ended::Lost) => return Err("close frame not answered".to_owned()),
+            Err(ended) => return Err(ended.to_string()),
         }
     }
 }

@@ -161,10 +161,12 @@ impl Summary {
         self.relay_memory_bytes = readings.to.map(|at| at.bytes);
         self.relay_cpu_cores =
             cpu_seconds(readings).and_then(|seconds| quotient(seconds, measured.seconds));
-        // Idle, what the connections cost after a while is what counts.
         let with = match self.mode {
+            Mode::Traffic => readings.connected,
+            // What they cost after a while is what counts.
             Mode::Idle => readings.to,
-            Mode::Traffic | Mode::Storm => readings.connected,
+            // A few binaries say nothing of what a connection costs.
+            Mode::Storm => None,
         };
         let bytes = readings.before.zip(with);
         let bytes = bytes.map(|(before, with)| figure(with.bytes) - figure(before.bytes));
