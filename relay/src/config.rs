@@ -20,6 +20,7 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     name = "switchboard-relay",
     version,
     about = "A WebSocket relay between binaries and phones",
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reads certificate and key again; SIGTERM and SIGINT close everybody and end the relay.",
     // So that a wrong value is named with its flag.
     allow_negative_numbers = true,
     // The last one counts.
@@ -29,6 +30,7 @@ pub struct Config {
     /// Address to listen on; port 0 picks a free one
     #[arg(
         long,
+        help_heading = "Listeners",
         env = "SWITCHBOARD_LISTEN",
         value_name = "ADDR",
         default_value = "127.0.0.1:8080"
@@ -38,6 +40,7 @@ pub struct Config {
     /// Address of the listener for metrics and the page about them; `off` for none
     #[arg(
         long,
+        help_heading = "Listeners",
         env = "SWITCHBOARD_METRICS_LISTEN",
         value_name = "ADDR",
         default_value = "127.0.0.1:9090"
@@ -45,60 +48,82 @@ pub struct Config {
     pub metrics_listen: MetricsListen,
 
     /// Certificate chain for TLS, in PEM; read again on SIGHUP
-    #[arg(long, env = "SWITCHBOARD_TLS_CERT", value_name = "FILE")]
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_TLS_CERT",
+        value_name = "FILE"
+    )]
     pub tls_cert: Option<PathBuf>,
 
     /// Private key for TLS, in PEM; read again on SIGHUP
-    #[arg(long, env = "SWITCHBOARD_TLS_KEY", value_name = "FILE")]
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_TLS_KEY",
+        value_name = "FILE"
+    )]
     pub tls_key: Option<PathBuf>,
 
     /// How long a server-id is kept for a binary that went away
-    #[arg(long, env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
 
     /// How often each peer is sent a ping
-    #[arg(long, env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_interval: Duration,
 
     /// How long a peer may take to answer a ping
-    #[arg(long, env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_timeout: Duration,
 
     /// How long a binary may take to answer a ping when another one asks for its server-id
-    #[arg(long, env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub probe_timeout: Duration,
 
     /// How long a client may take to send the headers of a request
-    #[arg(long, env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub header_timeout: Duration,
 
     /// How long a peer may keep a write waiting
-    #[arg(long, env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub write_timeout: Duration,
 
     /// How long a shutdown waits for the connections to end
-    #[arg(long, env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = humantime::parse_duration)]
     pub shutdown_timeout: Duration,
 
     /// Largest number of connections; more are refused with 503
-    #[arg(long, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
     /// Largest number of phones for each server-id
-    #[arg(long, env = "SWITCHBOARD_MAX_PHONES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_MAX_PHONES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_phones: u32,
 
     /// Largest message in bytes
-    #[arg(long, env = "SWITCHBOARD_MAX_FRAME", value_name = "BYTES", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_MAX_FRAME", value_name = "BYTES", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_frame: u32,
 
     /// How many bytes may wait for one peer
-    #[arg(long, env = "SWITCHBOARD_OUTBOX", value_name = "BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..=MAX_OUTBOX))]
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_OUTBOX", value_name = "BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..=MAX_OUTBOX))]
     pub outbox: u32,
 
     /// How many upgrades an address may ask for at once; 0 switches the limit off
     #[arg(
         long,
+        help_heading = "Limits",
         env = "SWITCHBOARD_RATE_BURST",
         value_name = "N",
         default_value = "20"
@@ -106,11 +131,13 @@ pub struct Config {
     pub rate_burst: u32,
 
     /// After which time an address may ask for one more upgrade
-    #[arg(long, env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = positive_duration)]
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = positive_duration)]
     pub rate_interval: Duration,
 
     /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks, separated by commas
-    #[arg(long, env = "SWITCHBOARD_TRUSTED_PROXIES", value_name = "CIDR", value_parser = network, value_delimiter = ',')]
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_TRUSTED_PROXIES", value_name = "CIDR", value_parser = network, value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
 
     /// What to log, in the filter syntax of tracing

@@ -26,6 +26,8 @@ pub(crate) struct Peer {
 /// A frame on its way to the peer.
 pub(crate) struct Queued {
     pub(crate) frame: Bytes,
+    /// Whether it comes from another peer, and not from the relay itself.
+    pub(crate) is_forwarded: bool,
     /// What the frame takes of the queue, until this is dropped.
     pub(crate) room: OwnedSemaphorePermit,
 }
@@ -76,7 +78,7 @@ impl Peer {
     /// Queues a frame, if there is room for it.
     pub(crate) fn offer(&self, frame: Bytes) -> Result<(), Refused> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.cost(&frame)) {
-            Ok(room) => self.push(frame, room),
+            Ok(room) => self.push(frame, room, true),
             Err(TryAcquireError::NoPermits) => Err(Refused::Full(frame)),
             Err(TryAcquireError::Closed) => Err(Refused::Closed),
         }
@@ -84,17 +86,33 @@ impl Peer {
 
     /// Queues a frame, waiting for room. Those who wait get it in the order in which they came.
     pub(crate) async fn deliver(&self, frame: Bytes) -> Result<(), Refused> {
-        match Arc::clone(&self.room)
-            .acquire_many_owned(self.cost(&frame))
-            .await
-        {
-            Ok(room) => self.push(frame, room),
+        self.wait_for_room(frame, true).await
+    }
+
+    /// The same for a notice of the relay's own.
+    pub(crate) async fn notify(&self, notice: Bytes) -> Result<(), Refused> {
+        self.wait_for_room(notice, false).await
+    }
+
+    async fn wait_for_room(&self, frame: Bytes, is_forwarded: bool) -> Result<(), Refused> {
+        let room = Arc::clone(&self.room);
+        match room.acquire_many_owned(self.cost(&frame)).await {
+            Ok(room) => self.push(frame, room, is_forwarded),
             Err(_) => Err(Refused::Closed),
         }
     }
 
-    fn push(&self, frame: Bytes, room: OwnedSemaphorePermit) -> Result<(), Refused> {
-        let queued = Queued { frame, room };
+    fn push(
+        &self,
+        frame: Bytes,
+        room: OwnedSemaphorePermit,
+        is_forwarded: bool,
+    ) -> Result<(), Refused> {
+        let queued = Queued {
+            frame,
+            is_forwarded,
+            room,
+        };
         self.queue.send(queued).map_err(|_| Refused::Closed)
     }
 

@@ -99,6 +99,6 @@ async fn leave(membership: Membership<Peer>, wrapper: &Wrapper, gone: &Gone) {
         && !asked
     {
         // Closed: the binary went away, and nobody is there to be told.
-        let _ = binary.deliver(wrapper.closed(gone.code)).await;
+        let _ = binary.notify(wrapper.closed(gone.code)).await;
     }
 }

@@ -12,6 +12,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
@@ -28,6 +29,9 @@ const READ_BUFFER: usize = 8 * 1024;
 
 /// What a batch may grow to before it is written. A connection keeps a buffer as large as the largest batch that it had.
 const WRITE_BUFFER: usize = 32 * 1024;
+
+/// More than an envelope adds to a frame.
+const ENVELOPE: usize = 4 * 1024;
 
 /// How many frames are written before what was written is flushed. A flush is a system call, and costs many
 /// times what a frame does.
@@ -80,6 +84,7 @@ pub(crate) async fn open(
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(WRITE_BUFFER + 2 * (max_frame + ENVELOPE))
         .max_frame_size(Some(max_frame))
         .max_message_size(Some(max_frame));
     let io = TokioIo::new(upgraded);
@@ -157,6 +162,15 @@ impl Reader<'_> {
     }
 }
 
+/// What is written at once.
+#[derive(Default)]
+struct Batch {
+    frames: u64,
+    bytes: u64,
+    /// Given back for all of them together, since that takes a lock.
+    room: Option<OwnedSemaphorePermit>,
+}
+
 /// The peer did not take what was written, or is gone.
 #[derive(Debug)]
 struct WriteFailed;
@@ -213,27 +227,31 @@ impl Writer<'_> {
 
     /// Writes a frame and those that wait behind it, and flushes them all at once.
     async fn batch(&mut self, first: Queued) -> Result<(), WriteFailed> {
-        let (mut frames, mut bytes) = (1, first.frame.len() as u64);
-        // Given back at once for all: a lock is taken for that.
-        let mut room = first.room;
-        self.write(Message::Binary(first.frame))?;
-        while frames < BATCH as u64 {
+        let mut batch = Batch::default();
+        self.put(first, &mut batch)?;
+        for _ in 1..BATCH {
             self.ready().await?;
             let Ok(next) = self.backlog.try_recv() else {
                 break;
             };
-            frames += 1;
-            bytes += next.frame.len() as u64;
-            room.merge(next.room);
-            self.write(Message::Binary(next.frame))?;
+            self.put(next, &mut batch)?;
         }
         self.flush().await?;
-        self.relay
-            .metrics
-            .at(self.endpoint)
-            .forwarded
-            .add(frames, bytes);
+        let metrics = self.relay.metrics.at(self.endpoint);
+        metrics.forwarded.add(batch.frames, batch.bytes);
         Ok(())
+    }
+
+    fn put(&mut self, queued: Queued, batch: &mut Batch) -> Result<(), WriteFailed> {
+        if queued.is_forwarded {
+            batch.frames += 1;
+            batch.bytes += queued.frame.len() as u64;
+        }
+        match &mut batch.room {
+            Some(room) => room.merge(queued.room),
+            None => batch.room = Some(queued.room),
+        }
+        self.write(Message::Binary(queued.frame))
     }
 
     async fn ready(&mut self) -> Result<(), WriteFailed> {
