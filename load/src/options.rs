@@ -15,6 +15,11 @@ use crate::frame;
 /// The largest frame that can be asked for: far above what a relay accepts.
 const LARGEST_FRAME: i64 = 1 << 26;
 
+// The sections of the help.
+const RELAY: &str = "The relay";
+const LOAD: &str = "The load";
+const RUN: &str = "The run";
+
 /// Which way the frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -35,8 +40,7 @@ pub(crate) enum Direction {
 )]
 pub(crate) struct Options {
     /// The relay to load
-    #[arg(
-        next_help_heading = "The relay",
+    #[arg(help_heading = RELAY, 
         long,
         default_value = "ws://127.0.0.1:8080",
         conflicts_with = "relay"
@@ -44,24 +48,23 @@ pub(crate) struct Options {
     pub(crate) url: Endpoint,
 
     /// Process of the relay, for its CPU time and memory
-    #[arg(long, conflicts_with = "relay")]
+    #[arg(help_heading = RELAY, long, conflicts_with = "relay")]
     pub(crate) pid: Option<NonZeroU32>,
 
     /// Program of a relay to start, measure and stop; what follows `--` are further flags for it
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(help_heading = RELAY, long, value_name = "PROGRAM")]
     pub(crate) relay: Option<PathBuf>,
 
     /// Certificate authority to trust for wss, in PEM
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    #[arg(help_heading = RELAY, long, value_name = "FILE", conflicts_with = "insecure")]
     pub(crate) ca: Option<PathBuf>,
 
     /// Trust any certificate
-    #[arg(long)]
+    #[arg(help_heading = RELAY, long)]
     pub(crate) insecure: bool,
 
     /// Server-ids, each with one binary
-    #[arg(
-        next_help_heading = "The load",
+    #[arg(help_heading = LOAD, 
         long,
         value_name = "N",
         default_value = "10"
@@ -69,55 +72,55 @@ pub(crate) struct Options {
     pub(crate) servers: NonZeroU16,
 
     /// Phones for each server-id
-    #[arg(long, value_name = "N", default_value = "9")]
+    #[arg(help_heading = LOAD, long, value_name = "N", default_value = "9")]
     pub(crate) phones: NonZeroU16,
 
     /// Size of a phone's frame
-    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = clap::value_parser!(u32).range(frame::SMALLEST as i64..=LARGEST_FRAME))]
+    #[arg(help_heading = LOAD, long, value_name = "BYTES", default_value = "256", value_parser = clap::value_parser!(u32).range(frame::SMALLEST as i64..=LARGEST_FRAME))]
     pub(crate) frame: u32,
 
     /// Which way the frames go; echo is to the binary and back to the phone
-    #[arg(long, value_enum, default_value = "echo")]
+    #[arg(help_heading = LOAD, long, value_enum, default_value = "echo")]
     pub(crate) direction: Direction,
 
     /// Frames a second from all senders together, due at fixed times [default: as fast as it goes]
-    #[arg(long, value_name = "FRAMES", conflicts_with = "in_flight")]
+    #[arg(help_heading = LOAD, long, value_name = "FRAMES", conflicts_with = "in_flight")]
     pub(crate) rate: Option<NonZeroU32>,
 
     /// Frames under way for each phone where no rate is given
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(help_heading = LOAD, long, value_name = "N", default_value = "8")]
     pub(crate) in_flight: NonZeroU16,
 
     /// How long to measure
-    #[arg(next_help_heading = "The run", long, value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    #[arg(help_heading = RUN, long, value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub(crate) duration: Duration,
 
     /// How long to run before that; what happens then does not count
-    #[arg(long, value_name = "D", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = RUN, long, value_name = "D", default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) warmup: Duration,
 
     /// No frames: open and close connections, so many at a time
-    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "in_flight", "slow", "idle", "frame", "direction", "phones"])]
+    #[arg(help_heading = LOAD, long, value_name = "N", conflicts_with_all = ["rate", "in_flight", "slow", "idle", "frame", "direction", "phones"])]
     pub(crate) storm: Option<NonZeroU16>,
 
     /// No frames: only hold the connections
-    #[arg(long, conflicts_with_all = ["rate", "in_flight", "slow", "frame", "direction"])]
+    #[arg(help_heading = LOAD, long, conflicts_with_all = ["rate", "in_flight", "slow", "frame", "direction"])]
     pub(crate) idle: bool,
 
     /// Phones that don't read what is sent to them; wants --rate and --direction to-phone
-    #[arg(long, value_name = "N", requires = "rate", default_value = "0")]
+    #[arg(help_heading = LOAD, long, value_name = "N", requires = "rate", default_value = "0")]
     pub(crate) slow: u32,
 
     /// Threads of this program [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = RUN, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU16>,
 
     /// Print one JSON object and no table
-    #[arg(long)]
+    #[arg(help_heading = RUN, long)]
     pub(crate) json: bool,
 
     /// Further flags for the relay that --relay starts
-    #[arg(last = true, requires = "relay", value_name = "FLAGS")]
+    #[arg(help_heading = RELAY, last = true, requires = "relay", value_name = "FLAGS")]
     pub(crate) relay_flags: Vec<OsString>,
 }
 
