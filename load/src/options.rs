@@ -40,7 +40,7 @@ pub(crate) enum Direction {
 )]
 pub(crate) struct Options {
     /// The relay to load
-    #[arg(help_heading = RELAY, 
+    #[arg(help_heading = RELAY,
         long,
         default_value = "ws://127.0.0.1:8080",
         conflicts_with = "relay"
@@ -64,7 +64,7 @@ pub(crate) struct Options {
     pub(crate) insecure: bool,
 
     /// Server-ids, each with one binary
-    #[arg(help_heading = LOAD, 
+    #[arg(help_heading = LOAD,
         long,
         value_name = "N",
         default_value = "10"

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// More than any test needs, and less than anybody wants to wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const SHORT: &str = " --duration 400ms";
+const SHORT: &str = " --duration 250ms";
 
 async fn within<T>(test: impl Future<Output = T>) -> T {
     timeout(LIMIT, test).await.expect("the test hangs")
@@ -140,7 +140,7 @@ async fn phones_that_do_not_read_are_dropped_and_the_others_are_served() {
         "--rate-burst",
         "0",
         "--outbox",
-        "65536",
+        "1048576",
         "--write-timeout",
         "200ms",
     ])
