@@ -60,6 +60,7 @@ struct Run<'a> {
     opener: Opener,
     orders: Vec<crate::traffic::Orders>,
     usage: Option<Usage>,
+    own_usage: Option<Usage>,
     progress: Progress,
 }
 
@@ -83,6 +84,7 @@ impl<'a> Run<'a> {
             },
             orders,
             usage,
+            own_usage: Usage::of(std::process::id()).ok(),
             progress: Progress::new(unit(options)),
         })
     }
@@ -104,9 +106,9 @@ impl<'a> Run<'a> {
             .open(self.options.warmup, self.options.duration);
         let load = tokio::spawn(self.load(&crowd)?);
         self.wait("warming up", traffic.window.from()).await;
-        readings.from = self.read();
+        (readings.from, readings.load_from) = (self.read(), self.read_own());
         self.wait("measuring", traffic.window.to()).await;
-        readings.to = self.read();
+        (readings.to, readings.load_to) = (self.read(), self.read_own());
         load.await
             .map_err(|error| Error::Failed(error.to_string()))?;
         drain(&traffic).await;
@@ -167,6 +169,10 @@ impl<'a> Run<'a> {
 
     fn read(&mut self) -> Option<Reading> {
         self.usage.as_mut().and_then(Usage::read)
+    }
+
+    fn read_own(&mut self) -> Option<Reading> {
+        self.own_usage.as_mut().and_then(Usage::read)
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Summary {
     pub(crate) relay_cpu_cores: Option<f64>,
     pub(crate) relay_memory_bytes_per_connection: Option<f64>,
     pub(crate) relay_memory_bytes: Option<u64>,
+    /// Of this program: what the relay did not have.
+    pub(crate) load_cpu_cores: Option<f64>,
 
     pub(crate) slow_phones: u32,
     pub(crate) slow_phones_dropped: u32,
@@ -79,6 +81,9 @@ pub(crate) struct Readings {
     pub(crate) connected: Option<Reading>,
     pub(crate) from: Option<Reading>,
     pub(crate) to: Option<Reading>,
+    /// This program at these ends.
+    pub(crate) load_from: Option<Reading>,
+    pub(crate) load_to: Option<Reading>,
 }
 
 /// What was counted.
@@ -159,8 +164,9 @@ impl Summary {
     fn usage(&mut self, measured: &Measured) {
         let readings = &measured.readings;
         self.relay_memory_bytes = readings.to.map(|at| at.bytes);
-        self.relay_cpu_cores =
-            cpu_seconds(readings).and_then(|seconds| quotient(seconds, measured.seconds));
+        let cores = |cpu: Option<f64>| cpu.and_then(|seconds| quotient(seconds, measured.seconds));
+        self.relay_cpu_cores = cores(readings.relay_cpu_seconds());
+        self.load_cpu_cores = cores(cpu_seconds(readings.load_from, readings.load_to));
         let with = match self.mode {
             Mode::Traffic => readings.connected,
             // What they cost after a while is what counts.
@@ -175,13 +181,19 @@ impl Summary {
     }
 }
 
-fn cpu_seconds(readings: &Readings) -> Option<f64> {
-    let (from, to) = readings.from.zip(readings.to)?;
+impl Readings {
+    fn relay_cpu_seconds(&self) -> Option<f64> {
+        cpu_seconds(self.from, self.to)
+    }
+}
+
+fn cpu_seconds(from: Option<Reading>, to: Option<Reading>) -> Option<f64> {
+    let (from, to) = from.zip(to)?;
     Some(figure(to.cpu_millis.saturating_sub(from.cpu_millis)) / 1e3)
 }
 
 fn cpu_of_each(readings: &Readings, count: u64) -> Option<f64> {
-    quotient(cpu_seconds(readings)? * 1e6, figure(count))
+    quotient(readings.relay_cpu_seconds()? * 1e6, figure(count))
 }
 
 fn quantiles(latency: &Histogram<u64>) -> [Option<f64>; 4] {
@@ -231,6 +243,8 @@ mod tests {
                 connected: reading(100, 2_000_000),
                 from: reading(1000, 2_000_000),
                 to: reading(3000, 3_000_000),
+                load_from: reading(0, 0),
+                load_to: reading(1000, 0),
             },
             slow_phones_dropped: 0,
             slow_phones_by_ending: BTreeMap::new(),
@@ -251,6 +265,7 @@ mod tests {
         );
         assert_eq!(one_way.relay_cpu_us_per_frame, Some(2000.0));
         let echo = Summary::of(&options(""), measured());
+        assert_eq!(echo.load_cpu_cores, Some(0.5));
         assert_eq!(
             (echo.frames, echo.frames_per_second),
             (Some(2000), Some(1000.0))

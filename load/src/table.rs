@@ -42,6 +42,10 @@ fn rows(summary: &Summary) -> Vec<(String, String)> {
         ("connect p99", time(summary.connect_p99_us)),
         ("connect p99.9", time(summary.connect_p99_9_us)),
         ("connect max", time(summary.connect_max_us)),
+        (
+            "this program: CPU",
+            number(summary.load_cpu_cores, 2, " cores"),
+        ),
         ("relay: CPU", number(summary.relay_cpu_cores, 2, " cores")),
         (
             "relay: memory for each connection",

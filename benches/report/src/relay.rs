@@ -30,7 +30,7 @@ const OF_LATENCY: [Column; 3] = [
     ("p99", "latency_p99_us"),
     ("p99.9", "latency_p99_9_us"),
 ];
-const OF_TRAFFIC: [Column; 8] = [
+const OF_TRAFFIC: [Column; 10] = [
     ("connections", "connections"),
     ("frame", "frame_bytes"),
     ("frames/s", "frames_per_second"),
@@ -38,6 +38,8 @@ const OF_TRAFFIC: [Column; 8] = [
     OF_LATENCY[1],
     OF_LATENCY[2],
     ("CPU for each frame", "relay_cpu_us_per_frame"),
+    ("cores for the relay", "relay_cpu_cores"),
+    ("for the load", "load_cpu_cores"),
     (
         "memory for each connection",
         "relay_memory_bytes_per_connection",
@@ -144,6 +146,8 @@ fn with_unit(key: &str, figure: f64) -> String {
         words::bytes(figure)
     } else if key.contains("_bytes") {
         format!("{:.1} KiB", figure / 1024.0)
+    } else if key.ends_with("_cores") {
+        format!("{figure:.2}")
     } else if key.ends_with("_seconds") {
         format!("{figure:.0} s")
     } else {
