@@ -80,7 +80,7 @@ fn from_a_binary(message: &[u8]) {
     };
     compare(message, &fields);
     // The same fields, each only once, and nothing else.
-    let known = ["conn_id", "frame", "close_code"];
+    let known = ["conn_id", "frame", "close_code", "push_wake"];
     let known = known.iter().filter_map(|name| {
         let value = fields.get(*name)?;
         Some(format!("\"{name}\": {value}"))
@@ -120,7 +120,11 @@ fn compare(message: &[u8], fields: &BTreeMap<String, &RawValue>) -> bool {
             assert_eq!(code, close_code);
             assert!(!conn_id.is_empty() && (sent.is_some() || code > 0));
         }
-        Err(EnvelopeError::NoConnId) => assert_eq!(conn_id, ""),
+        Err(error @ (EnvelopeError::NoConnId | EnvelopeError::PushWake)) => {
+            assert_eq!(conn_id, "");
+            let wakes = fields.get("push_wake").is_some_and(|raw| !is_null(raw));
+            assert_eq!(error == EnvelopeError::PushWake, wakes);
+        }
         Err(EnvelopeError::Empty) => assert!(frame.is_none() && close_code == 0),
         Err(EnvelopeError::Malformed) => return false,
     }

@@ -9,15 +9,17 @@
 //!
 //! | step | module |
 //! | --- | --- |
-//! | flags, logs, signals | [`Config`], [`logging`], [`signals`] |
-//! | listener, routes, shutdown; what all connections share | `server`, `relay` |
-//! | required headers, conn-id | `headers`, `conn_id` |
-//! | claim, forward to phones, leave in grace | `binary` |
+//! | flags, logs, signals, open files | [`Config`], [`logging`], [`signals`], [`files`] |
+//! | listeners, TLS, routes, shutdown; what all connections share | `server`, `tls`, `relay` |
+//! | rate, place, required headers, upgrade, conn-id | `gate`, `rate`, `forwarded`, `headers`, `conn_id` |
+//! | claim, if need be from a silent incumbent; forward to phones, leave in grace | `binary` |
 //! | register, forward to the binary, leave with a notice | `phone` |
 //! | what is said on leaving: codes and reasons | `close` |
 //! | bounded queue towards a peer; how its connection is to end | `peer` |
+//! | pings and pongs | `pulse` |
 //! | reading, writing in batches, closing handshake | `socket` |
 //! | end of graces | `sweeper` |
+//! | counters; the listener and the page that show them | `metrics`, `monitor` |
 //!
 //! A frame costs no lookup by server-id: a binary goes through its [`Claim`](switchboard::Claim), a phone
 //! through its [`Membership`](switchboard::Membership).
@@ -30,6 +32,7 @@ mod conn_id;
 mod endpoint;
 pub mod envelope;
 mod error;
+pub mod files;
 mod forwarded;
 mod gate;
 mod headers;

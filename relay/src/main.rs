@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use switchboard_relay::{Config, Server, logging, signals};
+use switchboard_relay::{Config, Server, files, logging, signals};
 
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Err(error) => return error.report(),
     };
     logging::start(&config);
+    files::raise_limit(&config);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),

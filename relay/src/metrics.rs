@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) reclaims: Counter,
     pub(crate) takeovers: Counter,
     pub(crate) outbox_overflows: Counter,
+    pub(crate) accept_errors: Counter,
 }
 
 /// How things stand: who is connected, and what was counted since the start.
@@ -131,95 +132,41 @@ impl Metrics {
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        let [server_id_claimed, no_server, too_many_phones, conn_id_taken] = by(
-            &mut series,
-            "refusals",
-            "Connections closed because they could neither claim nor register, by kind",
-            "kind",
-            [
-                "server_id_claimed",
-                "no_server",
-                "too_many_phones",
-                "conn_id_taken",
-            ],
-        );
-        let [malformed, no_conn_id, empty, push_wake, unknown_phone] = by(
-            &mut series,
-            "envelopes_dropped",
-            "Envelopes of binaries that were dropped, by reason",
-            "reason",
-            [
-                "malformed",
-                "no_conn_id",
-                "empty",
-                "push_wake",
-                "unknown_phone",
-            ],
-        );
-        let [too_large, not_json, not_utf8, protocol_error] = by(
-            &mut series,
-            "messages_rejected",
-            "Messages for which their sender was closed, by reason",
-            "reason",
-            ["too_large", "not_json", "not_utf8", "protocol_error"],
-        );
         let [server, client] = AtEndpoint::both(&mut series);
-        let [answered, silent] = by(
-            &mut series,
-            "probes",
-            "Pings to binaries whose server-id another one asked for, by outcome",
-            "outcome",
-            ["answered", "silent"],
-        );
-        let grace_expiries = one(
-            &mut series,
-            "grace_expiries",
-            "Graces that ended without the binary",
-        );
-        let reclaims = one(
-            &mut series,
-            "reclaims",
-            "Server-ids claimed again within their grace",
-        );
-        let takeovers = one(
-            &mut series,
-            "takeovers",
-            "Server-ids taken over from a binary that did not answer",
-        );
-        let outbox_overflows = one(
-            &mut series,
-            "outbox_overflows",
-            "Phones closed because their outbox was full",
-        );
         Self {
-            series,
             connected,
             server,
             client,
-            refusals: Refusals {
-                server_id_claimed,
-                no_server,
-                too_many_phones,
-                conn_id_taken,
-            },
-            dropped: Dropped {
-                malformed,
-                no_conn_id,
-                empty,
-                push_wake,
-                unknown_phone,
-            },
-            rejected: Rejected {
-                too_large,
-                not_json,
-                not_utf8,
-                protocol_error,
-            },
-            probes: Probes { answered, silent },
-            grace_expiries,
-            reclaims,
-            takeovers,
-            outbox_overflows,
+            refusals: Refusals::register(&mut series),
+            dropped: Dropped::register(&mut series),
+            rejected: Rejected::register(&mut series),
+            probes: Probes::register(&mut series),
+            grace_expiries: one(
+                &mut series,
+                "grace_expiries",
+                "Graces that ended without the binary",
+            ),
+            reclaims: one(
+                &mut series,
+                "reclaims",
+                "Server-ids claimed again within their grace",
+            ),
+            takeovers: one(
+                &mut series,
+                "takeovers",
+                "Server-ids taken over from a binary that did not answer",
+            ),
+            outbox_overflows: one(
+                &mut series,
+                "outbox_overflows",
+                "Phones closed because their outbox was full",
+            ),
+            accept_errors: one(
+                &mut series,
+                "accept_errors",
+                "Times that no connection could be accepted, for want of open files mostly",
+            ),
+            series,
         }
     }
 
@@ -264,6 +211,85 @@ impl Metrics {
         let mut text = String::new();
         text::encode(&mut text, &self.series).expect("a string takes all that is written");
         text
+    }
+}
+
+impl Refusals {
+    fn register(series: &mut Registry) -> Self {
+        let [server_id_claimed, no_server, too_many_phones, conn_id_taken] = by(
+            series,
+            "refusals",
+            "Connections closed because they could neither claim nor register, by kind",
+            "kind",
+            [
+                "server_id_claimed",
+                "no_server",
+                "too_many_phones",
+                "conn_id_taken",
+            ],
+        );
+        Self {
+            server_id_claimed,
+            no_server,
+            too_many_phones,
+            conn_id_taken,
+        }
+    }
+}
+
+impl Dropped {
+    fn register(series: &mut Registry) -> Self {
+        let [malformed, no_conn_id, empty, push_wake, unknown_phone] = by(
+            series,
+            "envelopes_dropped",
+            "Envelopes of binaries that were dropped, by reason",
+            "reason",
+            [
+                "malformed",
+                "no_conn_id",
+                "empty",
+                "push_wake",
+                "unknown_phone",
+            ],
+        );
+        Self {
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+        }
+    }
+}
+
+impl Rejected {
+    fn register(series: &mut Registry) -> Self {
+        let [too_large, not_json, not_utf8, protocol_error] = by(
+            series,
+            "messages_rejected",
+            "Messages for which their sender was closed, by reason",
+            "reason",
+            ["too_large", "not_json", "not_utf8", "protocol_error"],
+        );
+        Self {
+            too_large,
+            not_json,
+            not_utf8,
+            protocol_error,
+        }
+    }
+}
+
+impl Probes {
+    fn register(series: &mut Registry) -> Self {
+        let [answered, silent] = by(
+            series,
+            "probes",
+            "Pings to binaries whose server-id another one asked for, by outcome",
+            "outcome",
+            ["answered", "silent"],
+        );
+        Self { answered, silent }
     }
 }
 

@@ -1,13 +1,16 @@
 //! The listeners, from the first connection to the last.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
+use governor::{Quota, RateLimiter};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -151,13 +154,7 @@ fn serve(
         .map_err(Error::Serve)?
         .handle(handle.clone())
         .first_request_timeout(limit)
-        .accept_error_handler(|caller: Option<&SocketAddr>, error| {
-            if let Some(caller) = caller {
-                debug!(%caller, %error, "connection refused");
-            } else {
-                warn!(%error, "no connection can be accepted");
-            }
-        });
+        .accept_error_handler(accept_failed(relay));
     server.http_builder().http1().header_read_timeout(limit);
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
@@ -177,6 +174,24 @@ fn serve(
         };
         outcome.map_err(Error::Serve)
     })
+}
+
+/// What becomes of a connection that cannot be accepted: it is counted, and now and then said.
+fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error) + use<> {
+    let relay = Arc::clone(relay);
+    let seldom = Quota::with_period(Duration::from_secs(10)).expect("longer than nothing");
+    let seldom = RateLimiter::direct(seldom);
+    move |caller, error| {
+        if let Some(caller) = caller {
+            // A handshake that failed, mostly.
+            debug!(%caller, %error, "connection refused");
+            return;
+        }
+        relay.metrics.accept_errors.inc();
+        if seldom.check().is_ok() {
+            warn!(%error, "no connection can be accepted; if too many files are open, raise that limit or lower --max-connections");
+        }
+    }
 }
 
 /// Reads the certificate again whenever somebody asks for it.

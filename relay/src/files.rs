@@ -1,0 +1,22 @@
+//! How many files, and so connections, the system lets the program have open.
+
+use tracing::{debug, warn};
+
+use crate::config::Config;
+
+/// What the program needs beside its connections.
+const OTHERS: u64 = 64;
+
+/// Raises the limit as far as the system allows, and warns where that is too little for `--max-connections`.
+pub fn raise_limit(config: &Config) {
+    let wanted = u64::from(config.max_connections) + OTHERS;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => warn!(
+            limit,
+            wanted,
+            "the limit of open files is below --max-connections: raise it, with `ulimit -n` for example, or lower the flag"
+        ),
+        Ok(limit) => debug!(limit, "limit of open files"),
+        Err(error) => warn!(%error, "the limit of open files cannot be raised"),
+    }
+}
