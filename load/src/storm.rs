@@ -17,7 +17,7 @@ use crate::traffic::Traffic;
 /// How long the relay has to answer a close frame and to end the connection.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// After a failure: a relay that refuses is not to be asked without a pause.
+/// A relay that refuses is not to be asked again without a pause.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Until the end of the window.
@@ -34,30 +34,30 @@ pub(crate) async fn rage(
         tasks.spawn(async move {
             let server_id = &server_ids[usize::from(number) % server_ids.len()];
             while traffic.window.now() < traffic.window.to() {
-                if let Err(kind) = once(&dialer, &traffic, server_id, number).await {
-                    traffic.tally.error(kind);
-                    sleep(PAUSE).await;
-                }
+                once(&dialer, &traffic, server_id, number).await;
             }
         });
     }
     tasks.join_all().await;
 }
 
-async fn once(
-    dialer: &Dialer,
-    traffic: &Traffic,
-    server_id: &str,
-    number: u16,
-) -> Result<(), String> {
+async fn once(dialer: &Dialer, traffic: &Traffic, server_id: &str, number: u16) {
     let began = traffic.window.now();
-    let socket = dialer.dial(Side::Phone, server_id).await;
-    let socket = socket.map_err(|error| format!("phone: {error}"))?;
+    let socket = match dialer.dial(Side::Phone, server_id).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            traffic.tally.error(format!("phone: {error}"));
+            return sleep(PAUSE).await;
+        }
+    };
     let (key, now) = (number.into(), traffic.window.now());
     traffic.tally.arrived(key, began, now, &traffic.window);
     match timeout(CLOSING_TIME, close(socket)).await {
-        Ok(result) => result.map_err(|error| format!("phone: {error}")),
-        Err(_) => Err("phone: still connected after its close frame".to_owned()),
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => traffic.tally.error(format!("phone: {error}")),
+        Err(_) => traffic
+            .tally
+            .error("phone: still connected after its close frame"),
     }
 }
 
