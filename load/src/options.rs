@@ -103,8 +103,8 @@ pub(crate) struct Options {
     #[arg(help_heading = LOAD, long, value_name = "N", conflicts_with_all = ["rate", "in_flight", "slow", "idle", "frame", "direction", "phones"])]
     pub(crate) storm: Option<NonZeroU16>,
 
-    /// No frames: only hold the connections
-    #[arg(help_heading = LOAD, long, conflicts_with_all = ["rate", "in_flight", "slow", "frame", "direction"])]
+    /// No frames but the one with which each phone makes itself known: only hold the connections
+    #[arg(help_heading = LOAD, long, conflicts_with_all = ["rate", "in_flight", "slow", "direction"])]
     pub(crate) idle: bool,
 
     /// Phones that don't read what is sent to them; wants --rate and --direction to-phone

@@ -155,15 +155,18 @@ impl<'a> Run<'a> {
 
     /// Until that time, or until it is to stop: then nothing counts any more.
     async fn wait(&mut self, doing: &str, until: u64) {
-        let window = &self.opener.traffic.window;
-        let until = window.instant(until);
+        let Opener { traffic, stop, .. } = &self.opener;
+        let until = traffic.window.instant(until);
         let mut next = Instant::now();
-        while next < until && !self.opener.stop.is_cancelled() {
+        while next < until && !stop.is_cancelled() {
             next = until.min(next + Duration::from_secs(1));
             tokio::select! {
-                () = sleep_until(next.into()) => self.progress.line(doing, &self.opener.traffic.tally),
-                () = self.opener.stop.cancelled() => window.cut(),
+                () = sleep_until(next.into()) => self.progress.line(doing, &traffic.tally),
+                () = stop.cancelled() => {}
             }
+        }
+        if stop.is_cancelled() {
+            traffic.window.cut();
         }
     }
 

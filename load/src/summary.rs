@@ -113,7 +113,10 @@ impl Summary {
         match summary.mode {
             Mode::Traffic => summary.traffic(options, &measured),
             Mode::Storm => summary.storm(&measured),
-            Mode::Idle => summary.connects(&measured.connect),
+            Mode::Idle => {
+                summary.frame_bytes = Some(options.frame);
+                summary.connects(&measured.connect);
+            }
         }
         summary.slow_phones_by_ending = measured.slow_phones_by_ending;
         summary.errors = measured.errors;

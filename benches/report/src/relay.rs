@@ -12,7 +12,7 @@ use crate::tables::{head, row};
 use crate::words;
 
 /// Beside one of these for each size of the crowd and of the frames: `saturated-1000-256`.
-const SINGLE: [&str; 4] = ["idle", "storm", "slow-none", "slow"];
+const SINGLE: [&str; 5] = ["idle", "idle-large", "storm", "slow-none", "slow"];
 const LOADS: [&str; 2] = ["saturated", "paced"];
 const CONNECTIONS: [u32; 2] = [1_000, 10_000];
 const FRAMES: [u32; 3] = [256, 1_024, 16_384];
