@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
         let server_ids = Arc::clone(&crowd.server_ids);
         let at_once = self.options.storm;
         let phones = self.options.all_phones();
-        if Mode::of(self.options) == Mode::Traffic {
+        if Mode::of(self.options) == Mode::Traffic && !self.opener.stop.is_cancelled() {
             match self.options.rate {
                 Some(rate) => {
                     pacer::start(Arc::clone(&traffic), rate.get(), phones)

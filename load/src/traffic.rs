@@ -50,11 +50,11 @@ impl Traffic {
     }
 
     pub(crate) fn order(&self, stamp: Stamp) {
-        if stamp.phone >= self.slow {
+        // A sender that is not there is an error that is counted already.
+        let sent = self.senders[stamp.phone as usize].send(stamp);
+        if sent.is_ok() && stamp.phone >= self.slow {
             self.tally.ordered(stamp.phone);
         }
-        // A sender that has gone is an error that was counted when it went.
-        let _ = self.senders[stamp.phone as usize].send(stamp);
     }
 
     /// A frame has come to its end.
