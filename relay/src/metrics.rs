@@ -49,6 +49,7 @@ pub(crate) struct Sample {
     phones: usize,
     in_grace: usize,
     connections: usize,
+    max_connections: usize,
     frames_to_binaries: u64,
     frames_to_phones: u64,
     bytes_to_binaries: u64,
@@ -65,6 +66,9 @@ pub(crate) struct Sample {
     takeovers: u64,
     outbox_overflows: u64,
     heartbeat_timeouts: u64,
+    write_failures: u64,
+    envelopes_dropped: u64,
+    messages_rejected: u64,
 }
 
 /// What is counted for binaries and for phones apart.
@@ -180,13 +184,20 @@ impl Metrics {
     /// How things stand now.
     pub(crate) fn sample(&self) -> Sample {
         let [binaries, in_grace, phones, connections] = self.connected.counts();
-        let Self { server, client, .. } = self;
+        let Self {
+            server,
+            client,
+            dropped,
+            rejected,
+            ..
+        } = self;
         let both = |of: fn(&AtEndpoint) -> &Counter| of(server).get() + of(client).get();
         Sample {
             binaries,
             phones,
             in_grace,
             connections,
+            max_connections: self.connected.max_connections,
             frames_to_binaries: server.forwarded.frames.get(),
             frames_to_phones: client.forwarded.frames.get(),
             bytes_to_binaries: server.forwarded.bytes.get(),
@@ -203,6 +214,9 @@ impl Metrics {
             takeovers: self.takeovers.get(),
             outbox_overflows: self.outbox_overflows.get(),
             heartbeat_timeouts: both(|at| &at.heartbeat_timeouts),
+            write_failures: both(|at| &at.write_failures),
+            envelopes_dropped: dropped.sum(),
+            messages_rejected: rejected.sum(),
         }
     }
 
@@ -353,6 +367,33 @@ impl AtEndpoint {
             }
         };
         endpoints.map(at)
+    }
+}
+
+impl Dropped {
+    fn sum(&self) -> u64 {
+        let Self {
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+        } = self;
+        let all = [malformed, no_conn_id, empty, push_wake, unknown_phone];
+        all.into_iter().map(Counter::get).sum()
+    }
+}
+
+impl Rejected {
+    fn sum(&self) -> u64 {
+        let Self {
+            too_large,
+            not_json,
+            not_utf8,
+            protocol_error,
+        } = self;
+        let all = [too_large, not_json, not_utf8, protocol_error];
+        all.into_iter().map(Counter::get).sum()
     }
 }
 

@@ -27,6 +27,9 @@ const PAGE: &str = include_str!("monitor.html");
 /// How often a sample is taken.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// After which time a page that lost the relay asks again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// How many samples a page gets when it is opened: those of five minutes.
 const KEPT: usize = 300;
 
@@ -101,7 +104,7 @@ async fn page() -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+            "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
@@ -116,7 +119,7 @@ async fn events(
     // A page that was too slow to hear of a sample does without it.
     let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
     let stopping = monitor.relay.stopping.clone();
-    let events = stream::iter([event("kept", &kept)])
+    let events = stream::iter([event("kept", &kept).retry(RETRY)])
         .chain(news.map(|at| event("sample", &at)))
         .take_until(stopping.cancelled_owned())
         .map(Ok);
@@ -132,4 +135,30 @@ async fn metrics(State(monitor): State<Arc<Monitor>>) -> Response {
     let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let text = monitor.relay.metrics.text();
     ([(header::CONTENT_TYPE, format)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_newest_samples_are_kept_and_not_more_than_those_of_five_minutes() {
+        let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
+        let monitor = Monitor {
+            relay: Relay::new(config),
+            kept: Mutex::default(),
+            news: broadcast::Sender::new(16),
+        };
+        for count in 1..=KEPT + 5 {
+            monitor.sample();
+            monitor.relay.metrics.reclaims.inc();
+            assert_eq!(monitor.subscribe().0.len(), count.min(KEPT));
+        }
+        let (kept, _) = monitor.subscribe();
+        let [first, last] = [kept.front(), kept.back()]
+            .map(|at| serde_json::to_value(at.expect("some are kept")).expect("JSON"));
+        assert_eq!(first["reclaims"], 5);
+        assert_eq!(last["reclaims"], KEPT + 4);
+    }
 }

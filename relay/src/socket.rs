@@ -53,6 +53,16 @@ impl Gone {
     pub(crate) const WITHOUT_CODE: Self = Self { code: 1001 };
 }
 
+/// What was heard of the peer last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// A close frame.
+    Closed,
+    /// What cannot be read as WebSocket, and so nothing after it.
+    Garbled,
+}
+
 /// What comes from the peer.
 pub(crate) struct Reader<'a> {
     stream: SplitStream<Socket>,
@@ -60,8 +70,7 @@ pub(crate) struct Reader<'a> {
     relay: &'a Relay,
     /// What came while the relay waited for something else.
     ahead: Option<Bytes>,
-    /// What came last cannot be read as WebSocket.
-    deaf: bool,
+    state: State,
 }
 
 /// What goes to the peer.
@@ -96,7 +105,7 @@ pub(crate) async fn open(
         peer: Arc::clone(&peer),
         relay,
         ahead: None,
-        deaf: false,
+        state: State::Open,
     };
     let writer = Writer {
         sink,
@@ -121,19 +130,19 @@ impl Reader<'_> {
                 }
                 Some(Ok(Message::Pong(payload))) => self.peer.pulse.pong(&payload),
                 Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(Some(frame)))) => {
-                    return Err(Gone {
-                        code: frame.code.into(),
-                    });
+                Some(Ok(Message::Close(frame))) => {
+                    self.state = State::Closed;
+                    let code = frame.map(|frame| frame.code.into());
+                    return Err(code.map_or(Gone::WITHOUT_CODE, |code| Gone { code }));
                 }
                 Some(Err(error)) => {
                     if let Some(close) = self.judge(&error) {
-                        self.deaf = true;
+                        self.state = State::Garbled;
                         self.peer.end(close);
                     }
                     return Err(Gone::WITHOUT_CODE);
                 }
-                Some(Ok(Message::Close(None))) | None => return Err(Gone::WITHOUT_CODE),
+                None => return Err(Gone::WITHOUT_CODE),
             }
         }
     }
@@ -272,17 +281,21 @@ impl Writer<'_> {
         .await
     }
 
-    /// What is still to be delivered, and the close frame.
-    async fn say_goodbye(&mut self) -> Result<(), WriteFailed> {
-        let peer = Arc::clone(&self.peer);
-        let ending = peer.ending().await;
-        if ending.manner != Manner::AtOnce {
-            while let Ok(next) = self.backlog.try_recv() {
-                self.batch(next).await?;
+    /// What is still to be delivered, and the close frame; to a peer that closed first, the answer, which the library has
+    /// ready.
+    async fn say_goodbye(&mut self, peer_closed: bool) -> Result<(), WriteFailed> {
+        if !peer_closed {
+            let peer = Arc::clone(&self.peer);
+            let ending = peer.ending().await;
+            if ending.manner != Manner::AtOnce {
+                while let Ok(next) = self.backlog.try_recv() {
+                    self.batch(next).await?;
+                }
             }
+            self.ready().await?;
+            self.write(ending.close.message())?;
         }
-        let close = self.sink.send(ending.close.message());
-        close.await.map_err(|_| WriteFailed)
+        self.flush().await
     }
 }
 
@@ -307,7 +320,8 @@ async fn timely(
 /// answer. A peer that closed it gets the answer that it waits for instead.
 pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
     let limit = writer.relay.config.write_timeout;
-    if let Ok(Ok(())) = timeout(limit, writer.say_goodbye()).await {
+    let peer_closed = reader.state == State::Closed;
+    if let Ok(Ok(())) = timeout(limit, writer.say_goodbye(peer_closed)).await {
         // A peer that does not answer has had its time.
         let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
     }
@@ -316,7 +330,7 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
 /// Reads until the peer has answered the close frame and everything before that is read. Closed with unread bytes in
 /// it, the connection would be reset, and the peer might never see the close frame.
 async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
-    if !reader.deaf {
+    if reader.state != State::Garbled {
         while let Some(Ok(_)) = reader.stream.next().await {}
         return;
     }

@@ -8,5 +8,6 @@ mod forwarding;
 mod grace;
 mod heartbeat;
 mod limits;
+mod monitor;
 mod pressure;
 mod process;

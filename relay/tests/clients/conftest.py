@@ -1,0 +1,18 @@
+import pytest
+
+from harness import Relay
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts relays. At the end each must have let go of all that it held, and exit with 0 and without a panic."""
+    relays = []
+
+    async def start(**settings):
+        relay = Relay(tmp_path, **settings)
+        relays.append(relay)
+        return await relay.listens()
+
+    yield start
+    for relay in relays:
+        await relay.ends_well()

@@ -1,0 +1,416 @@
+"""What the tests share: the relay as a program, and clients for it."""
+
+import asyncio
+import inspect
+import itertools
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+PROGRAM = os.environ.get("SWITCHBOARD_RELAY", "target/debug/switchboard-relay")
+
+# Seconds: more than anything here needs, and less than anybody wants to wait.
+LIMIT = 20
+
+BINARY = {"X-Pyrycode-Server": "a", "X-Pyrycode-Version": "1.0", "User-Agent": "daemon"}
+PHONE = {"X-Pyrycode-Server": "a", "X-Pyrycode-Token": "t", "User-Agent": "app"}
+
+ALREADY_CLAIMED = (4409, "server-id already claimed")
+NO_SERVER = (4404, "no server with that id")
+RECLAIMED = (4404, "binary reclaimed server-id")
+TOO_MANY_PHONES = (4429, "too many phones for server-id")
+HEARTBEAT_TIMEOUT = (1011, "heartbeat timeout")
+BACKLOG_FULL = (1011, "phone backlog full")
+SHUTTING_DOWN = (1001, "shutting down")
+NO_CODE = (1005, "")
+
+
+async def within(awaitable, limit=LIMIT):
+    async with asyncio.timeout(limit):
+        return await awaitable
+
+
+async def until(condition, limit=LIMIT):
+    """Asks until the answer is true, and gives it."""
+    async with asyncio.timeout(limit):
+        while True:
+            answer = condition()
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer:
+                return answer
+            await asyncio.sleep(0.005)
+
+
+def envelope(conn_id, frame="null", **fields):
+    """As a binary sends it: `frame` is JSON already."""
+    rest = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in fields.items())
+    return f'{{"conn_id":{json.dumps(conn_id)},"frame":{frame}{rest}}}'
+
+
+def notice(conn_id, code):
+    return f'{{"conn_id":"{conn_id}","close_code":{code}}}'.encode()
+
+
+def text_of(length):
+    """A JSON string of so many bytes."""
+    return '"' + "x" * (length - 2) + '"'
+
+
+class Relay:
+    """A relay of its own: `grace="1s"` becomes `--grace 1s`."""
+
+    numbers = itertools.count()
+
+    def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, **settings):
+        # Tests come from one address, and a default port may be taken.
+        settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "rate_burst": 0} | settings
+        flags = [
+            word
+            for name, value in settings.items()
+            if value is not None
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        self.ssl = ssl
+        self.clients = []
+        self.log_file = directory / f"relay-{next(self.numbers)}.log"
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [PROGRAM, *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(env),
+                preexec_fn=descriptors
+                and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))),
+            )
+
+    # The program.
+
+    def log(self):
+        return self.log_file.read_text(errors="replace")
+
+    def address_in_log(self, line):
+        assert self.process.poll() is None, self.log()
+        found = re.search(rf"\b{line} address=127\.0\.0\.1:(\d+)", self.log())
+        return found and ("127.0.0.1", int(found[1]))
+
+    async def listens(self):
+        self.address = await until(lambda: self.address_in_log("listening"))
+        await self.health()
+        self.descriptors_at_start = self.descriptors()
+        return self
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    async def exit_code(self, limit=LIMIT):
+        await until(lambda: self.process.poll() is not None, limit)
+        return self.process.returncode
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def memory(self):
+        """Resident, in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
+
+    async def settles(self):
+        """When all clients are gone, so is all that was held for them."""
+
+        async def settled():
+            health = await self.health()
+            counts = (health["connected_binaries"], health["connected_phones"])
+            return counts == (0, 0) and self.descriptors() <= self.descriptors_at_start
+
+        for client in self.clients:
+            client.vanish()
+        try:
+            await until(settled)
+        except TimeoutError:
+            links = [os.readlink(it) for it in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+            raise AssertionError(f"left behind: {await self.health()}, {links}") from None
+
+    async def ends_well(self):
+        try:
+            if self.process.poll() is None:
+                await self.settles()
+                self.signal(signal.SIGTERM)
+                assert await self.exit_code() == 0
+            assert "panicked" not in self.log()
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+    # HTTP.
+
+    async def get(self, path, address=None):
+        """The status, the headers and the body."""
+        raw = await Raw.dial(self, address)
+        await raw.request(path, {"Host": "relay", "Connection": "close"})
+        body = await raw.rest()
+        raw.vanish()
+        return raw.status, raw.headers, body
+
+    async def health(self):
+        status, _, body = await self.get("/healthz")
+        assert status == 200
+        return json.loads(body)
+
+    async def metrics(self):
+        """The series by name and labels: `{"name": {frozenset({("label", "value")}): 1.0}}`."""
+        address = await until(lambda: self.address_in_log("serving metrics"))
+        status, _, body = await self.get("/metrics", address=address)
+        assert status == 200
+        families = {}
+        for line in body.decode().splitlines():
+            if not line.startswith("#"):
+                name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line).groups()
+                labels = frozenset(re.findall(r'(\w+)="([^"]*)"', labels or ""))
+                families.setdefault(name, {})[labels] = float(value)
+        return families
+
+    async def metric(self, name, **labels):
+        """The sum of all series with these labels, of which there must be one."""
+        family = (await self.metrics())[f"switchboard_{name}"]
+        values = [value for of, value in family.items() if of >= labels.items()]
+        assert values, f"{name} {labels}: {family}"
+        return sum(values)
+
+    async def metric_becomes(self, wanted, name, **labels):
+        value = None
+
+        async def reached():
+            nonlocal value
+            value = await self.metric(name, **labels)
+            return value == wanted
+
+        try:
+            await until(reached)
+        except TimeoutError:
+            raise AssertionError(f"{name} {labels} is {value} and not {wanted}") from None
+
+    async def knock(self, path, headers, **options):
+        """Asks for an upgrade, and gives the status; an upgraded connection is dropped."""
+        raw = await Raw.upgrade(self, path, headers, **options)
+        raw.vanish()
+        return raw.status
+
+    # Clients.
+
+    async def connect(self, path, headers, **options):
+        # The library writes headers in Latin-1, the relay reads UTF-8.
+        headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+        scheme = "wss" if self.ssl else "ws"
+        uri = f"{scheme}://{self.address[0]}:{self.address[1]}{path}"
+        options = {"compression": None, "ping_interval": None, "max_size": None, "ssl": self.ssl} | options
+        agent = headers.pop("User-Agent", None)
+        ws = await within(
+            connect(uri, additional_headers=headers, user_agent_header=agent, proxy=None, **options).__aenter__()
+        )
+        client = Client(ws)
+        self.clients.append(client)
+        return client
+
+    async def any_binary(self, server_id="a", **options):
+        """A binary that may be refused."""
+        return await self.connect("/v1/server", BINARY | {"X-Pyrycode-Server": server_id}, **options)
+
+    async def any_phone(self, server_id="a", **options):
+        """A phone that may be refused."""
+        return await self.connect("/v1/client", PHONE | {"X-Pyrycode-Server": server_id}, **options)
+
+    async def binary(self, server_id="a", **options):
+        """A binary that has claimed."""
+        before = (await self.health())["connected_binaries"]
+        binary = await self.any_binary(server_id, **options)
+        await self.counts(binaries=before + 1)
+        return binary
+
+    async def phone(self, binary, server_id="a", **options):
+        """A phone that has registered, with its `conn_id`, which its binary learns from its first frame."""
+        phone = await self.any_phone(server_id, **options)
+        await phone.send('"hello"')
+        phone.conn_id = (await binary.envelope())["conn_id"]
+        return phone
+
+    async def pair(self, server_id="a"):
+        binary = await self.binary(server_id)
+        return binary, await self.phone(binary, server_id)
+
+    async def raw_binary(self, server_id="a", **options):
+        before = (await self.health())["connected_binaries"]
+        raw = await Raw.upgrade(self, "/v1/server", BINARY | {"X-Pyrycode-Server": server_id}, **options)
+        assert raw.status == 101
+        await self.counts(binaries=before + 1)
+        return raw
+
+    async def raw_phone(self, binary, server_id="a", **options):
+        raw = await Raw.upgrade(self, "/v1/client", PHONE | {"X-Pyrycode-Server": server_id}, **options)
+        assert raw.status == 101
+        await raw.send(TEXT, b'"hello"')
+        raw.conn_id = (await binary.envelope())["conn_id"]
+        return raw
+
+    async def counts(self, **wanted):
+        async def reached():
+            health = await self.health()
+            return all(health[f"connected_{name}"] == count for name, count in wanted.items())
+
+        await until(reached)
+
+
+def environment(extra=None):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")}
+    return inherited | {"RUST_BACKTRACE": "1"} | (extra or {})
+
+
+class Client:
+    """A binary or a phone by `websockets`: it answers pings while it is read from, or has room for more."""
+
+    def __init__(self, ws):
+        self.ws = ws
+
+    async def send(self, message):
+        await within(self.ws.send(message))
+
+    async def frame(self):
+        """The relay sends binary messages."""
+        message = await within(self.ws.recv())
+        assert isinstance(message, bytes)
+        return message
+
+    async def envelope(self):
+        return json.loads(await self.frame())
+
+    async def closed(self):
+        """With which code and reason, if no frame comes before."""
+        try:
+            message = await within(self.ws.recv())
+        except ConnectionClosed as gone:
+            return (gone.rcvd.code, gone.rcvd.reason) if gone.rcvd else (1006, "")
+        raise AssertionError(f"a message and no close: {message[:200]}")
+
+    async def closed_at_last(self):
+        """How many frames came before."""
+        count = 0
+        while True:
+            try:
+                await within(self.ws.recv())
+            except ConnectionClosed:
+                return count, await self.closed()
+            count += 1
+
+    async def close(self, code=1000, reason=""):
+        await within(self.ws.close(code, reason))
+
+    def vanish(self):
+        self.ws.transport.abort()
+
+
+TEXT, BYTES, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+class Raw:
+    """A client that does only what it is told: it answers no ping and no close, and reads when it is asked to."""
+
+    # What it sends at once behind its request, before there is an answer.
+    early = b""
+
+    @classmethod
+    async def dial(cls, relay, address=None, source="127.0.0.1"):
+        self = cls()
+        host, port = address or relay.address
+        ssl = None if address else relay.ssl
+        self.reader, self.writer = await within(
+            asyncio.open_connection(host, port, ssl=ssl, local_addr=(source, 0), limit=1 << 16)
+        )
+        return self
+
+    async def request(self, path, headers):
+        lines = [f"GET {path} HTTP/1.1".encode()]
+        lines += [b": ".join([name.encode(), value if isinstance(value, bytes) else value.encode()])
+                  for name, value in headers.items()]
+        self.write(b"\r\n".join([*lines, b"", self.early]))
+        head = (await within(self.reader.readuntil(b"\r\n\r\n"))).decode()
+        status, *fields = head.strip().split("\r\n")
+        self.status = int(status.split(" ")[1])
+        self.headers = {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)}
+
+    @classmethod
+    async def upgrade(cls, relay, path, headers, **options):
+        self = await cls.dial(relay, **options)
+        relay.clients.append(self)
+        await self.ask_for_upgrade(path, headers)
+        return self
+
+    async def ask_for_upgrade(self, path, headers):
+        upgrade = {
+            "Host": "relay",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        await self.request(path, upgrade | headers)
+
+    def write(self, data):
+        self.writer.write(data)
+
+    async def rest(self):
+        return await within(self.reader.read())
+
+    async def send(self, opcode, payload=b"", **options):
+        self.write(frame_of(opcode, payload, **options))
+        await within(self.writer.drain())
+
+    async def read(self):
+        """The next frame: opcode and payload."""
+        first, length = await within(self.reader.readexactly(2))
+        if length == 126:
+            length = int.from_bytes(await within(self.reader.readexactly(2)))
+        elif length == 127:
+            length = int.from_bytes(await within(self.reader.readexactly(8)))
+        return first & 15, await within(self.reader.readexactly(length))
+
+    async def read_until(self, wanted):
+        while True:
+            opcode, payload = await self.read()
+            if opcode == wanted:
+                return payload
+
+    async def closed(self):
+        payload = await self.read_until(CLOSE)
+        return (int.from_bytes(payload[:2]), payload[2:].decode()) if payload else NO_CODE
+
+    async def gone(self):
+        """The end of the connection, in whatever manner."""
+        try:
+            while await within(self.reader.read(1 << 16)):
+                pass
+        except ConnectionError:
+            pass
+
+    def vanish(self):
+        self.writer.transport.abort()
+
+
+def frame_of(opcode, payload=b"", *, last=True, masked=True, reserved=0):
+    length = len(payload)
+    if length < 126:
+        size = bytes([length])
+    elif length < 1 << 16:
+        size = b"\x7e" + length.to_bytes(2)
+    else:
+        size = b"\x7f" + length.to_bytes(8)
+    head = bytes([last << 7 | reserved << 4 | opcode, masked << 7 | size[0], *size[1:]])
+    # A mask of zeros leaves the payload as it is.
+    return head + (bytes(4) if masked else b"") + payload

@@ -1,0 +1,110 @@
+"""Flags, their defaults, and what is said of wrong ones."""
+
+import re
+import subprocess
+
+import pytest
+
+from harness import PROGRAM, environment
+
+DEFAULTS = {
+    "--listen": "127.0.0.1:8080",
+    "--metrics-listen": "127.0.0.1:9090",
+    "--tls-cert": None,
+    "--tls-key": None,
+    "--grace": "30s",
+    "--heartbeat-interval": "30s",
+    "--heartbeat-timeout": "30s",
+    "--probe-timeout": "10s",
+    "--write-timeout": "10s",
+    "--shutdown-timeout": "10s",
+    "--max-connections": "10000",
+    "--max-phones": "16",
+    "--max-frame": "262144",
+    "--outbox": "4194304",
+    "--rate-burst": "20",
+    "--rate-interval": "6s",
+    "--log": "info",
+}
+WRONG = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
+WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
+          for value in ("soon", "30", "-1s")]
+WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
+          for value in ("many", "-1", "1.5", "99999999999999999999")]
+WRONG += [("--log", "a=b=c"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
+
+
+def run(*arguments, **env):
+    return subprocess.run(
+        [PROGRAM, *arguments], env=environment(env), capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+def refused(result, code, flag):
+    assert result.returncode == code, result
+    assert result.stdout == ""
+    [sentence] = result.stderr.splitlines()
+    assert flag in sentence
+    return sentence
+
+
+def variable(flag):
+    return "SWITCHBOARD_" + flag.removeprefix("--").replace("-", "_").upper()
+
+
+@pytest.mark.parametrize("flag", DEFAULTS)
+def test_the_help_tells_each_flag_with_its_variable_and_its_default(flag):
+    result = run("--help")
+    assert result.returncode == 0
+    # However the lines are broken.
+    words = " ".join(result.stdout.split())
+    [paragraph] = re.findall(rf" ({flag} .*?)(?= -|$)", words)
+    assert f"[env: {variable(flag)}=" in paragraph
+    if DEFAULTS[flag]:
+        assert f"[default: {DEFAULTS[flag]}]" in paragraph
+
+
+@pytest.mark.parametrize(("flag", "value"), WRONG)
+def test_a_wrong_value_is_one_sentence_that_names_the_flag(flag, value):
+    elsewhere = [] if "listen" in flag else ["--listen=127.0.0.1:0", "--metrics-listen=off"]
+    refused(run(f"{flag}={value}", *elsewhere), 2, flag)
+    sentence = refused(run(*elsewhere, **{variable(flag): value}), 2, flag)
+    assert "panicked" not in sentence
+
+
+def test_an_unknown_flag_is_a_configuration_error():
+    refused(run("--lisen", "127.0.0.1:0"), 2, "--lisen")
+
+
+def test_a_certificate_and_its_key_come_together(tmp_path):
+    (tmp_path / "file.pem").write_text("not a certificate")
+    for flag in ("--tls-cert", "--tls-key"):
+        sentence = refused(run(flag, str(tmp_path / "file.pem")), 2, flag)
+        assert "--tls-cert" in sentence and "--tls-key" in sentence
+
+
+async def test_an_address_in_use_is_exit_code_1_and_the_flag_is_named(start):
+    relay = await start()
+    taken = "%s:%d" % relay.address
+    refused(run(f"--listen={taken}", "--metrics-listen=off"), 1, "--listen")
+
+
+async def test_a_metrics_address_in_use_is_exit_code_1_and_the_flag_is_named(start):
+    relay = await start()
+    taken = "%s:%d" % relay.address
+    refused(run("--listen=127.0.0.1:0", f"--metrics-listen={taken}"), 1, "--metrics-listen")
+
+
+async def test_the_environment_is_read_and_flags_go_before_it(start):
+    env = {"SWITCHBOARD_MAX_PHONES": "1", "SWITCHBOARD_MAX_FRAME": "7"}
+    relay = await start(env=env, max_frame=1000)
+    binary, phone = await relay.pair()
+    assert (await (await relay.any_phone()).closed())[0] == 4429
+    await phone.send('"longer than seven"')
+    await binary.frame()
+
+
+def test_the_version_is_told():
+    result = run("--version")
+    assert result.returncode == 0
+    assert re.fullmatch(r"switchboard-relay \d+\.\d+\.\d+\n", result.stdout)

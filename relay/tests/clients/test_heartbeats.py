@@ -1,0 +1,130 @@
+"""Who is silent is let go."""
+
+import asyncio
+import signal
+import sys
+
+import pytest
+
+from harness import HEARTBEAT_TIMEOUT, NO_SERVER, PING, PONG, TEXT, envelope, notice, until, within
+
+SHORT = {"heartbeat_interval": "300ms", "heartbeat_timeout": "300ms"}
+
+
+async def test_a_phone_that_never_answers_is_closed_and_its_binary_is_told(start):
+    relay = await start(**SHORT)
+    binary, sibling = await relay.pair()
+    phone = await relay.raw_phone(binary)
+    await phone.read_until(PING)
+    assert await phone.closed() == HEARTBEAT_TIMEOUT
+    assert await binary.frame() == notice(phone.conn_id, 1001)
+    await sibling.send("1")
+    assert (await binary.envelope())["conn_id"] == sibling.conn_id
+    await relay.metric_becomes(1, "heartbeat_timeouts_total", endpoint="client")
+    assert await relay.metric("heartbeat_timeouts_total", endpoint="server") == 0
+
+
+async def test_a_binary_that_never_answers_is_closed_and_its_server_id_is_in_grace(start):
+    relay = await start(**SHORT, grace="1h")
+    binary = await relay.raw_binary()
+    phone = await relay.any_phone()
+    await relay.counts(phones=1)
+    assert await binary.closed() == HEARTBEAT_TIMEOUT
+    await relay.counts(binaries=0, phones=1)
+    await relay.metric_becomes(1, "binaries_in_grace")
+    await relay.metric_becomes(1, "heartbeat_timeouts_total", endpoint="server")
+    assert phone.ws.state.name == "OPEN"
+
+
+async def test_who_answers_stays_and_is_asked_again_and_again(start):
+    relay = await start(**SHORT)
+    binary = await relay.raw_binary()
+    phone = await relay.any_phone()
+    await relay.counts(phones=1)
+    for _ in range(5):
+        await binary.send(PONG, await binary.read_until(PING))
+    await phone.send("1")
+    assert b'"frame":1' in await binary.read_until(2)
+
+
+async def test_clients_of_a_library_stay(start):
+    relay = await start(heartbeat_interval="100ms", heartbeat_timeout="2s")
+    binary, phone = await relay.pair()
+    silent = await relay.raw_binary("clock")
+    assert await silent.closed() == HEARTBEAT_TIMEOUT
+    await binary.send(envelope(phone.conn_id, "1"))
+    assert await phone.frame() == b"1"
+
+
+async def test_frames_are_no_answer_to_a_ping(start):
+    relay = await start(**SHORT)
+    binary = await relay.binary()
+    phone = await relay.raw_phone(binary)
+
+    async def talk():
+        while True:
+            await phone.send(TEXT, b"1")
+            await asyncio.sleep(0.02)
+
+    talking = asyncio.create_task(talk())
+    try:
+        assert await phone.closed() == HEARTBEAT_TIMEOUT
+    finally:
+        talking.cancel()
+
+
+async def test_the_relay_answers_pings_with_what_was_in_them(start):
+    relay = await start()
+    raw = await relay.raw_binary()
+    for payload in (b"", b"payload", bytes(range(125))):
+        await raw.send(PING, payload)
+        assert await raw.read_until(PONG) == payload
+
+
+STOPPED = """
+import asyncio, sys
+from harness import PHONE
+from websockets.asyncio.client import connect
+
+async def main():
+    async with connect(sys.argv[1], additional_headers=PHONE, user_agent_header=None) as ws:
+        await ws.send('"hello"')
+        print("connected", flush=True)
+        async for _ in ws:
+            pass
+asyncio.run(main())
+"""
+
+
+async def test_a_client_whose_machine_hangs_is_let_go_without_a_fin(start):
+    relay = await start(heartbeat_interval="300ms", heartbeat_timeout="1s")
+    binary = await relay.binary()
+    uri = "ws://%s:%d/v1/client" % relay.address
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STOPPED, uri, stdout=asyncio.subprocess.PIPE, cwd=sys.path[0]
+    )
+    try:
+        assert await within(child.stdout.readline()) == b"connected\n"
+        conn_id = (await binary.envelope())["conn_id"]
+        child.send_signal(signal.SIGSTOP)
+        assert await binary.frame() == notice(conn_id, 1001)
+        await relay.counts(binaries=1, phones=0)
+        await until(lambda: relay.descriptors() <= relay.descriptors_at_start + 1)
+    finally:
+        child.kill()
+        await child.wait()
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+async def test_a_client_that_stops_reading_is_let_go(start, buffered):
+    relay = await start(**SHORT, grace="100ms")
+    binary = await relay.raw_binary()
+    phone = await relay.any_phone()
+    await relay.counts(phones=1)
+    if buffered:
+        for _ in range(200):
+            await phone.send('"' + "x" * 50_000 + '"')
+    await relay.counts(binaries=0)
+    assert (await phone.closed()) == (1000, "")
+    assert await (await relay.any_phone()).closed() == NO_SERVER
+    await binary.gone()

@@ -1,0 +1,113 @@
+"""Who is slow harms himself, or his own, and nobody else."""
+
+import asyncio
+
+from harness import BACKLOG_FULL, BYTES, LIMIT, PHONE, TEXT, Raw, envelope, frame_of, notice, text_of, until
+
+# Together more than the buffers of two sockets and of a client hold.
+FRAMES, LENGTH = 400, 128 * 1024
+
+
+async def slow_phone(relay, binary):
+    return await relay.phone(binary, max_queue=1)
+
+
+async def test_a_phone_that_never_reads_is_closed_and_its_siblings_are_not_delayed(start):
+    relay = await start(outbox=1 << 20)
+    binary = await relay.binary()
+    slow = await slow_phone(relay, binary)
+    siblings = [await relay.phone(binary) for _ in range(2)]
+    large = text_of(LENGTH)
+    sent = 0
+    told = asyncio.create_task(binary.frame())
+    while not told.done():
+        assert sent < FRAMES, "its backlog must be full by now"
+        sent += 1
+        await binary.send(envelope(slow.conn_id, large))
+        for sibling in siblings:
+            await binary.send(envelope(sibling.conn_id, str(sent)))
+            assert await sibling.frame() == str(sent).encode()
+    assert await told == notice(slow.conn_id, 1001)
+    received, closed = await slow.closed_at_last()
+    assert closed == BACKLOG_FULL
+    assert received < sent
+    await relay.metric_becomes(1, "outbox_overflows_total")
+
+
+async def test_a_phone_that_keeps_up_gets_far_more_than_its_outbox_holds(start):
+    relay = await start(outbox=1 << 18)
+    binary, phone = await relay.pair()
+    large = text_of(1 << 16)
+    for _ in range(100):
+        await binary.send(envelope(phone.conn_id, large))
+        assert len(await phone.frame()) == 1 << 16
+
+
+async def test_a_write_that_takes_too_long_ends_the_phone(start):
+    relay = await start(write_timeout="300ms", outbox=1 << 28)
+    binary = await relay.binary()
+    slow = await slow_phone(relay, binary)
+    sibling = await relay.phone(binary)
+    for _ in range(FRAMES):
+        await binary.send(envelope(slow.conn_id, text_of(LENGTH)))
+    assert await binary.frame() == notice(slow.conn_id, 1001)
+    await binary.send(envelope(sibling.conn_id, "1"))
+    assert await sibling.frame() == b"1"
+    assert await relay.metric("outbox_overflows_total") == 0
+
+
+async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
+    relay = await start(outbox=1 << 20)
+    slow = await relay.binary("slow", max_queue=1)
+    phones = [await relay.phone(slow, "slow") for _ in range(2)]
+    quick, other = await relay.pair("quick")
+
+    async def send_all(phone):
+        for number in range(FRAMES):
+            await phone.send(f"[{number},{text_of(LENGTH)}]")
+
+    # Not bounded as a single send is: they wait for the binary.
+    sending = [asyncio.create_task(send_all(phone)) for phone in phones]
+    for number in range(500):
+        await other.send(str(number))
+        assert (await quick.envelope())["frame"] == number
+    assert not any(it.done() for it in sending)
+    numbers = {phone.conn_id: iter(range(FRAMES)) for phone in phones}
+    for _ in range(2 * FRAMES):
+        got = await slow.envelope()
+        assert got["frame"][0] == next(numbers[got["conn_id"]])
+    await asyncio.wait_for(asyncio.gather(*sending), LIMIT)
+
+
+async def test_a_binary_that_never_reads_is_given_up_and_its_phones_stay_for_the_grace(start):
+    relay = await start(write_timeout="300ms", outbox=1 << 20)
+    stuck = await relay.binary(max_queue=1)
+    phone = await relay.phone(stuck)
+    for _ in range(FRAMES):
+        await phone.send(text_of(LENGTH))
+    await relay.counts(binaries=0, phones=1)
+    binary = await relay.binary()
+    assert (await phone.closed())[0] == 4404
+    await relay.phone(binary)
+
+
+async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(start):
+    relay = await start(outbox=1 << 20, write_timeout="1h")
+    slow = await relay.raw_binary()
+    phone = await Raw.upgrade(relay, "/v1/client", PHONE)
+    for number in range(FRAMES):
+        phone.write(frame_of(TEXT, f"[{number},{text_of(LENGTH)}]".encode()))
+    unsent = []
+
+    def stalls():
+        unsent.append(phone.writer.transport.get_write_buffer_size())
+        return len(unsent) > 20 and unsent[-20] == unsent[-1]
+
+    await until(stalls)
+    assert unsent[-1] > 0
+    phone.vanish()
+    received = 0
+    while b'"frame":[%d,' % received in (payload := await slow.read_until(BYTES))[:100]:
+        received += 1
+    assert 0 < received < FRAMES
+    assert payload.endswith(b',"close_code":1001}')

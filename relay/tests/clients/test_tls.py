@@ -1,0 +1,145 @@
+"""TLS by the relay itself."""
+
+import signal
+import ssl
+
+import pytest
+import trustme
+
+from harness import Raw, until
+
+AUTHORITY = trustme.CA()
+
+
+def context(low=ssl.TLSVersion.TLSv1_2, high=ssl.TLSVersion.TLSv1_3):
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    context.minimum_version, context.maximum_version = low, high
+    return context
+
+
+class Files:
+    """A certificate and its key."""
+
+    def __init__(self, directory):
+        self.cert, self.key = directory / "cert.pem", directory / "key.pem"
+        self.renew()
+
+    def renew(self):
+        issued = AUTHORITY.issue_cert("127.0.0.1")
+        self.cert.write_bytes(b"".join(it.bytes() for it in issued.cert_chain_pems))
+        self.key.write_bytes(issued.private_key_pem.bytes())
+
+
+@pytest.fixture
+async def files(tmp_path):
+    return Files(tmp_path)
+
+
+async def start_with(start, files, **settings):
+    return await start(tls_cert=files.cert, tls_key=files.key, ssl=context(), **settings)
+
+
+async def certificate(relay):
+    raw = await Raw.dial(relay)
+    der = raw.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    raw.vanish()
+    return der
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_both_versions_are_spoken(start, files, version):
+    relay = await start_with(start, files)
+    relay.ssl = context(version, version)
+    binary, phone = await relay.pair()
+    assert phone.ws.transport.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
+    await phone.send("1")
+    assert (await binary.envelope())["frame"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_older_versions_are_refused(start, files):
+    relay = await start_with(start, files)
+    old = context(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    relay.ssl, new = old, relay.ssl
+    with pytest.raises(ssl.SSLError):
+        await Raw.dial(relay)
+    relay.ssl = new
+    await relay.pair()
+
+
+async def test_a_new_certificate_is_read_on_sighup_and_connections_go_on(start, files):
+    relay = await start_with(start, files)
+    binary, phone = await relay.pair()
+    old = await certificate(relay)
+    files.renew()
+    assert await certificate(relay) == old
+    relay.signal(signal.SIGHUP)
+
+    async def renewed():
+        return await certificate(relay) != old
+
+    await until(renewed)
+    await phone.send("1")
+    assert (await binary.envelope())["frame"] == 1
+    await relay.phone(binary)
+
+
+@pytest.mark.parametrize("broken", ["garbage", "missing", "the key of another"])
+async def test_a_reload_that_fails_keeps_the_old_certificate(start, files, broken):
+    relay = await start_with(start, files)
+    binary, phone = await relay.pair()
+    old = await certificate(relay)
+    if broken == "garbage":
+        files.cert.write_text("garbage")
+    elif broken == "missing":
+        files.key.unlink()
+    else:
+        key = files.key.read_bytes()
+        files.renew()
+        files.key.write_bytes(key)
+    before = len(relay.log().splitlines())
+    relay.signal(signal.SIGHUP)
+    await until(lambda: len(relay.log().splitlines()) > before)
+    assert await certificate(relay) == old
+    await phone.send("1")
+    assert (await binary.envelope())["frame"] == 1
+    files.renew()
+    relay.signal(signal.SIGHUP)
+
+    async def renewed():
+        return await certificate(relay) != old
+
+    await until(renewed)
+
+
+async def test_who_speaks_no_tls_is_sent_away_and_nobody_else_notices(start, files):
+    relay = await start_with(start, files)
+    relay.ssl, ssl = None, relay.ssl
+    plain = await Raw.dial(relay)
+    plain.write(b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n")
+    assert b"200 OK" not in await plain.rest()
+    plain.vanish()
+    relay.ssl = ssl
+    await relay.pair()
+
+
+async def test_who_never_finishes_the_handshake_is_sent_away(start, files):
+    relay = await start_with(start, files, header_timeout="500ms")
+    relay.ssl, ssl = None, relay.ssl
+    silent = await Raw.dial(relay)
+    await silent.gone()
+    silent.vanish()
+    relay.ssl = ssl
+    await relay.pair()
+
+
+async def test_sighup_without_tls_does_no_harm(start):
+    relay = await start()
+    binary, phone = await relay.pair()
+    relay.signal(signal.SIGHUP)
+    for number in range(50):
+        await phone.send(str(number))
+        assert (await binary.envelope())["frame"] == number
+    await relay.health()

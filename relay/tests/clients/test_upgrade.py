@@ -1,0 +1,170 @@
+"""Who is let in, and in which order that is decided."""
+
+import time
+
+import pytest
+
+from harness import BINARY, PHONE, TEXT, Raw, frame_of, until
+
+ENDPOINTS = [("/v1/server", BINARY), ("/v1/client", PHONE)]
+
+
+@pytest.mark.parametrize(("path", "headers"), ENDPOINTS)
+async def test_each_required_header_must_be_there_and_not_empty(start, path, headers):
+    relay = await start()
+    assert await relay.knock(path, headers) == 101
+    for name in headers:
+        without = {it: value for it, value in headers.items() if it != name}
+        for bad in (without, headers | {name: ""}, headers | {name: "  "}):
+            raw = await Raw.upgrade(relay, path, bad)
+            assert raw.status == 400, bad
+            assert name in (await raw.reader.read(1000)).decode()
+
+
+@pytest.mark.parametrize(("path", "headers"), ENDPOINTS)
+async def test_a_server_id_is_utf8_of_at_most_256_bytes(start, path, headers):
+    relay = await start()
+    for server_id, status in [
+        (b"a" * 256, 101),
+        ("é".encode() * 128, 101),
+        (b"a" * 257, 400),
+        ("é".encode() * 128 + b"a", 400),
+        (b"\xff", 400),
+        (b"a\xc3", 400),
+    ]:
+        assert await relay.knock(path, headers | {"X-Pyrycode-Server": server_id}) == status, server_id
+
+
+async def test_a_server_id_may_contain_what_json_must_escape(start):
+    relay = await start()
+    for server_id in ['quo"te', "back\\slash", "{}", "two words", "ünïcødé", '","frame":0,"x":"']:
+        binary, phone = await relay.pair(server_id)
+        assert phone.conn_id.startswith(f"client-{server_id}-")
+        await binary.close()
+
+
+async def test_a_token_is_never_looked_at_and_a_device_name_is_welcome(start):
+    relay = await start()
+    binary = await relay.binary()
+    for token in (b"t", b"\xff\xfe", b"a b", b"x" * 4000):
+        headers = PHONE | {"X-Pyrycode-Token": token, "X-Pyrycode-Device-Name": "Jane's phone"}
+        raw = await Raw.upgrade(relay, "/v1/client", headers)
+        assert raw.status == 101
+        await raw.send(1, b"1")
+        assert (await binary.envelope())["frame"] == 1
+
+
+async def test_a_plain_request_is_refused_after_its_headers_were_checked(start):
+    relay = await start()
+    for path, headers in ENDPOINTS:
+        raw = await Raw.dial(relay)
+        await raw.request(path, {"Host": "relay"} | headers)
+        assert 400 <= raw.status < 500
+        raw.vanish()
+    assert (await relay.health())["connected_binaries"] == 0
+
+
+async def test_an_address_gets_a_burst_for_both_endpoints_and_then_429(start):
+    relay = await start(rate_burst=3, rate_interval="1h")
+    statuses = [await relay.knock(*ENDPOINTS[number % 2]) for number in range(5)]
+    assert statuses == [101, 101, 101, 429, 429]
+    refused = await Raw.upgrade(relay, "/v1/client", PHONE)
+    assert 3590 <= int(refused.headers["retry-after"]) <= 3600
+    for _ in range(30):
+        await relay.health()
+    assert await relay.knock(*ENDPOINTS[0], source="127.0.0.2") == 101
+    assert await relay.knock(*ENDPOINTS[0]) == 429
+
+
+async def test_the_burst_is_20_unless_told_otherwise(start):
+    relay = await start(rate_burst=None)
+    statuses = [await relay.knock("/v1/client", PHONE) for _ in range(20)]
+    assert statuses == [101] * 20
+    assert 429 in [await relay.knock("/v1/client", PHONE) for _ in range(5)]
+
+
+async def test_an_address_gets_one_more_each_interval(start):
+    relay = await start(rate_burst=1, rate_interval="2s")
+    began = time.monotonic()
+    assert await relay.knock("/v1/client", PHONE) == 101
+    refused = 0
+
+    async def let_in():
+        nonlocal refused
+        status = await relay.knock("/v1/client", PHONE)
+        refused += status == 429
+        return status == 101
+
+    await until(let_in)
+    assert refused > 0
+    assert time.monotonic() - began >= 2
+    assert await relay.knock("/v1/client", PHONE) == 429
+
+
+async def test_the_rate_comes_before_the_cap_and_the_cap_before_the_headers(start):
+    relay = await start(rate_burst=3, rate_interval="1h", max_connections=1)
+    await relay.raw_binary()
+    assert await relay.knock("/v1/client", PHONE) == 503
+    assert await relay.knock("/v1/client", {}) == 503
+    assert await relay.knock("/v1/client", {}) == 429
+    await relay.health()
+
+
+async def test_who_is_refused_for_his_headers_has_used_up_his_rate(start):
+    relay = await start(rate_burst=2, rate_interval="1h")
+    statuses = [await relay.knock("/v1/server", headers) for headers in ({}, {}, BINARY)]
+    assert statuses == [400, 400, 429]
+
+
+async def test_above_the_cap_nobody_is_let_in_until_somebody_leaves(start):
+    relay = await start(max_connections=3)
+    binary, phone = await relay.pair()
+    sibling = await relay.phone(binary)
+    for endpoint in ENDPOINTS * 2:
+        assert await relay.knock(*endpoint) == 503
+    await phone.send("1")
+    await binary.frame()
+    await sibling.close()
+    await binary.frame()
+
+    async def let_in():
+        return await relay.knock("/v1/client", PHONE) == 101
+
+    await until(let_in)
+    await phone.send("2")
+    while (await binary.envelope()).get("frame") != 2:
+        pass
+
+
+async def test_only_a_trusted_proxy_is_believed_whom_it_speaks_for(start):
+    settings = {"rate_burst": 1, "rate_interval": "1h"}
+    direct = await start(**settings)
+    proxied = await start(**settings, trusted_proxies="127.0.0.1")
+    for relay, second in ((direct, 429), (proxied, 101)):
+        for address, status in (("192.0.2.1", 101), ("192.0.2.2", second), ("192.0.2.1", 429)):
+            assert await relay.knock("/v1/client", PHONE | {"X-Forwarded-For": address}) == status
+
+
+async def test_frames_that_come_together_with_the_upgrade_are_not_lost(start):
+    relay = await start()
+    binary = await relay.binary()
+    phone = await Raw.dial(relay)
+    relay.clients.append(phone)
+    phone.early = frame_of(TEXT, b"1") + frame_of(TEXT, b"2")
+    await phone.ask_for_upgrade("/v1/client", PHONE)
+    assert phone.status == 101
+    assert [(await binary.envelope())["frame"] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Sec-WebSocket-Version": "8"},
+        {"Upgrade": "h2c"},
+        {"Connection": "close"},
+    ],
+)
+async def test_an_upgrade_to_something_else_is_refused(start, wrong):
+    relay = await start()
+    assert 400 <= await relay.knock("/v1/server", BINARY | wrong) < 500
+    assert (await relay.health())["connected_binaries"] == 0
