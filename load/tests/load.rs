@@ -132,6 +132,7 @@ async fn a_storm_opens_and_closes_connections() {
     let summary = measure(relay, &format!("--storm 4{SHORT}")).await;
     assert!(figure(&summary, "storm_connections_per_second") > 1.0);
     assert!(figure(&summary, "connect_p50_us") > 0.0);
+    assert_eq!(summary["errors"], Value::Object(serde_json::Map::new()));
 }
 
 #[tokio::test]
