@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cases::{ASIDES, CLOCK, Case, LATENCIES, MEMORY, PEERS, THEMES, Threads};
+use crate::relay::Relay;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Latency {
@@ -33,6 +34,7 @@ pub(crate) struct Figures {
     pub(crate) commit: String,
     pub(crate) quick: bool,
     pub(crate) count: u64,
+    pub(crate) relay: Relay,
 }
 
 type Lines = BTreeMap<(String, String), Value>;
@@ -83,6 +85,7 @@ impl Figures {
             medians,
             commit,
             quick,
+            relay: Relay::load(&directory.join("relay"))?,
         };
         let missing = figures.missing();
         if !missing.is_empty() {
@@ -200,7 +203,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
 }
 
-fn json(path: &Path) -> Result<Value> {
+pub(crate) fn json(path: &Path) -> Result<Value> {
     let text =
         fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))

@@ -1,12 +1,13 @@
 //! Makes BENCHMARKS.md, and the plots in it, of what the benches have measured.
 //!
-//! `switchboard-report DIRECTORY`, in the project's root: the directory has criterion's own in it, and the lines of the
-//! latency and memory targets. A figure that is missing is an error.
+//! `switchboard-report DIRECTORY`, in the project's root: the directory has criterion's own in it, the lines of the
+//! latency and memory targets, and in `relay` what a relay did under load. A figure that is missing is an error.
 
 mod cases;
 mod figures;
 mod machine;
 mod plots;
+mod relay;
 mod tables;
 mod template;
 mod words;

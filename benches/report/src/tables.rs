@@ -8,12 +8,12 @@ use crate::cases::{
 use crate::figures::{Figures, Latency};
 use crate::words;
 
-fn row(cells: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn row(cells: impl IntoIterator<Item = String>) -> String {
     let cells: Vec<_> = cells.into_iter().collect();
     format!("| {} |", cells.join(" | "))
 }
 
-fn head(labels: &[&str], columns: &[&str]) -> [String; 2] {
+pub(crate) fn head(labels: &[&str], columns: &[&str]) -> [String; 2] {
     let names = labels.iter().chain(columns);
     let rules = labels
         .iter()

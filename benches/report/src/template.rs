@@ -1,4 +1,5 @@
-//! The prose, and what is put in its places: `{{ratios}}`, `{{losses lookups}}`, `{{median GROUP | PEER | THREADS}}`.
+//! The prose, and what is put in its places: `{{ratios}}`, `{{losses lookups}}`, `{{median GROUP | PEER | THREADS}}`,
+//! `{{relay-figure RUN | KEY}}`.
 
 use anyhow::{Context, Result, bail};
 
@@ -35,6 +36,12 @@ fn value(place: &str, figures: &Figures) -> Result<String> {
         "median" => {
             let (group, peer, threads) = arguments(argument)?;
             Ok(words::time(figures.median(group, peer, threads)?))
+        }
+        "relay-commit" => Ok(figures.relay.commit.clone()),
+        "relay-table" => figures.relay.table(argument),
+        "relay-figure" => {
+            let (run, key) = argument.split_once('|').context("it wants run | key")?;
+            figures.relay.figure(run.trim(), key.trim())
         }
         "ratio" => {
             let (group, peer, threads) = arguments(argument)?;

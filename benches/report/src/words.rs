@@ -54,6 +54,15 @@ pub(crate) fn time(ns: f64) -> String {
     }
 }
 
+/// The size of a frame.
+pub(crate) fn bytes(bytes: f64) -> String {
+    if bytes < 1024.0 {
+        format!("{bytes:.0} B")
+    } else {
+        format!("{:.0} KiB", bytes / 1024.0)
+    }
+}
+
 /// Two digits that mean something; three around 1, where they decide.
 ///
 /// Below 1 it is cut, not rounded up to it.

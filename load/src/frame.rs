@@ -1,0 +1,90 @@
+//! The frames: JSON strings of an exact size that say for which phone they are and when they were due.
+
+use std::fmt::Write;
+
+/// Two quotes, 16 digits of time and 8 of the phone.
+pub(crate) const SMALLEST: usize = 26;
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// In nanoseconds of the run's own clock; 0 in the frame with which a phone makes itself known.
+    pub(crate) due: u64,
+    pub(crate) phone: u32,
+}
+
+/// Makes frames of one size.
+pub(crate) struct Frames {
+    size: usize,
+    /// The end of every frame.
+    rest: String,
+}
+
+impl Frames {
+    pub(crate) fn of(size: usize) -> Self {
+        Self {
+            size,
+            rest: "x".repeat(size - SMALLEST) + "\"",
+        }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(crate) fn append(&self, stamp: Stamp, text: &mut String) {
+        let Stamp { due, phone } = stamp;
+        // A string takes whatever is written.
+        let _ = write!(text, "\"{due:016x}{phone:08x}");
+        text.push_str(&self.rest);
+    }
+
+    pub(crate) fn make(&self, stamp: Stamp) -> String {
+        let mut frame = String::with_capacity(self.size);
+        self.append(stamp, &mut frame);
+        frame
+    }
+}
+
+/// What a frame of this program carries; `None` for any other.
+pub(crate) fn read(frame: &[u8]) -> Option<Stamp> {
+    let digits = str::from_utf8(frame.get(..SMALLEST - 1)?).ok()?;
+    let digits = digits.strip_prefix('"')?;
+    Some(Stamp {
+        due: u64::from_str_radix(digits.get(..16)?, 16).ok()?,
+        phone: u32::from_str_radix(digits.get(16..)?, 16).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_its_size_to_the_byte_and_is_json() {
+        for size in [SMALLEST, 27, 256, 16_384] {
+            let stamp = Stamp {
+                due: u64::MAX - 1,
+                phone: 9_999,
+            };
+            let frame = Frames::of(size).make(stamp);
+            assert_eq!(frame.len(), size);
+            assert!(serde_json::from_str::<String>(&frame).is_ok());
+            assert_eq!(read(frame.as_bytes()), Some(stamp));
+        }
+    }
+
+    #[test]
+    fn what_others_send_has_no_stamp() {
+        for frame in [
+            "",
+            "\"",
+            "{}",
+            "\"hello\"",
+            &"x".repeat(64),
+            &"é".repeat(64),
+        ] {
+            assert_eq!(read(frame.as_bytes()), None, "{frame}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Loads a running relay over its wire protocol, and measures what it does.
+//!
+//! Binaries and phones are simulated in this process; the relay runs in another one. A task for each connection
+//! ([`link`]) drives a [`phone`] or a [`binary`]; *orders* say which frame is to be sent, and since when. They come from
+//! the [`pacer`] at a fixed rate, or from the receiver of the frame before, for as many as may be in flight.
+#![forbid(unsafe_code)]
+
+mod binary;
+mod crowd;
+mod dial;
+mod endpoint;
+mod envelope;
+mod error;
+mod frame;
+mod limits;
+mod link;
+mod numbers;
+mod options;
+mod pacer;
+mod phone;
+mod program;
+mod progress;
+mod run;
+mod sources;
+mod storm;
+mod summary;
+mod table;
+mod tally;
+mod tls;
+mod traffic;
+mod usage;
+mod window;
+
+use std::process::ExitCode;
+
+use error::Error;
+use options::Options;
+use summary::Summary;
+
+fn main() -> ExitCode {
+    match Options::read().and_then(measure) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn measure(options: Options) -> Result<(), Error> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = options.threads {
+        runtime.worker_threads(usize::from(threads.get()));
+    }
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .map_err(|error| Error::runtime(&error))?;
+    let as_json = options.json;
+    let summary = runtime.block_on(run::run(options))?;
+    print(&summary, as_json)
+}
+
+fn print(summary: &Summary, as_json: bool) -> Result<(), Error> {
+    let text = if as_json {
+        serde_json::to_string_pretty(summary).map_err(|error| Error::Failed(error.to_string()))?
+    } else {
+        table::draw(summary)
+    };
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! A phone: sends what is ordered, and counts what comes.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::dial::Socket;
+use crate::frame::{self, Stamp};
+use crate::link::{self, Ended, Role};
+use crate::traffic::{Orders, Traffic};
+
+/// How long a phone that has not read waits for the end when it reads at last.
+const READING_TIME: Duration = Duration::from_secs(5);
+
+/// How long a binary has to answer a phone that makes itself known.
+const ANSWERING_TIME: Duration = Duration::from_secs(20);
+
+pub(crate) struct Phone {
+    traffic: Arc<Traffic>,
+    /// Nobody writes to them where the binaries send.
+    orders: Option<Orders>,
+}
+
+impl Phone {
+    pub(crate) fn new(traffic: Arc<Traffic>, orders: Option<Orders>) -> Self {
+        Self { traffic, orders }
+    }
+}
+
+impl Role for Phone {
+    fn wants_more(&self) -> bool {
+        true
+    }
+
+    fn received(&mut self, message: Bytes) {
+        match frame::read(&message) {
+            Some(stamp) => self.traffic.arrived(stamp),
+            None => self
+                .traffic
+                .tally
+                .error("phone got a frame that is not ours"),
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Message> {
+        let Some(orders) = &mut self.orders else {
+            return Poll::Pending;
+        };
+        match orders.poll_recv(context) {
+            Poll::Ready(Some(stamp)) => Poll::Ready(Message::text(self.traffic.frames.make(stamp))),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Makes the phone known to its binary, by way of the relay and back: then both know that it is registered.
+pub(crate) async fn introduce(
+    socket: &mut Socket,
+    phone: u32,
+    traffic: &Traffic,
+) -> Result<(), Ended> {
+    let hello = traffic.frames.make(Stamp { due: 0, phone });
+    socket.send(Message::text(hello)).await?;
+    match timeout(ANSWERING_TIME, link::next(socket)).await {
+        Ok(answer) => answer.map(|_| ()),
+        Err(_) => Err(Ended::Lost),
+    }
+}
+
+/// Reads everything that a phone has not read in time, and says how its connection ended; `None`: not at all.
+pub(crate) async fn read_at_last(mut socket: Socket) -> Option<Ended> {
+    let ended = async {
+        loop {
+            if let Err(ended) = link::next(&mut socket).await {
+                return ended;
+            }
+        }
+    };
+    timeout(READING_TIME, ended).await.ok()
+}

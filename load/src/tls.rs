@@ -1,0 +1,103 @@
+//! Whom to trust for `wss`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
+
+use crate::error::Error;
+
+/// Trusts the authorities of a file; without one, everybody.
+pub(crate) fn connector(ca: Option<&Path>) -> Result<TlsConnector, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let config = config
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Failed(format!("TLS can't be set up: {error}")))?;
+    let config = match ca {
+        Some(file) => config.with_root_certificates(authorities(file)?),
+        None => config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+    };
+    Ok(Arc::new(config.with_no_client_auth()).into())
+}
+
+fn authorities(file: &Path) -> Result<RootCertStore, Error> {
+    let unusable = |error: String| {
+        let file = file.display();
+        Error::Usage(format!("--ca {file} can't be used: {error}"))
+    };
+    let certificates =
+        CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
+    let mut store = RootCertStore::empty();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        let added = store.add(certificate);
+        added.map_err(|error| unusable(error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(unusable("it has no certificate in it".to_owned()));
+    }
+    Ok(store)
+}
+
+/// Asks nobody who they are; the signatures are checked all the same.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        tokio_rustls::rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        tokio_rustls::rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
