@@ -14,5 +14,10 @@ async def start(tmp_path):
         return await relay.listens()
 
     yield start
-    for relay in relays:
-        await relay.ends_well()
+    try:
+        for relay in relays:
+            await relay.ends_well()
+    finally:
+        for relay in relays:
+            relay.process.kill()
+            relay.process.wait()

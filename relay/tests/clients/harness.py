@@ -140,15 +140,11 @@ class Relay:
             raise AssertionError(f"left behind: {await self.health()}, {links}") from None
 
     async def ends_well(self):
-        try:
-            if self.process.poll() is None:
-                await self.settles()
-                self.signal(signal.SIGTERM)
-                assert await self.exit_code() == 0
-            assert "panicked" not in self.log()
-        finally:
-            self.process.kill()
-            self.process.wait()
+        if self.process.poll() is None:
+            await self.settles()
+            self.signal(signal.SIGTERM)
+            assert await self.exit_code() == 0
+        assert "panicked" not in self.log()
 
     # HTTP.
 
