@@ -494,6 +494,21 @@ onPage("a clock that is set back does not turn time around", async ({ page, rela
   assert.deepEqual(xs, [...xs].sort((a, b) => a - b));
 });
 
+onPage("before the first sample nothing is claimed", async ({ page, relay: start, script: play }) => {
+  const script = await play(await start());
+  await page.goto(script.url);
+  await isLive(page);
+  await page.locator("#frames > svg").hover();
+  await page.locator("#frames > svg").focus();
+  for (const key of ["ArrowLeft", "Home", "Escape"]) await page.keyboard.press(key);
+  assert.deepEqual((await tiles(page)).Binaries, ["–", "connected"]);
+  assert.ok(Object.values(await rows(page)).flat().every(Number.isNaN));
+  script.tell("sample", samples(1, Date.now())[0]);
+  await until("the first", () => tiles(page), shown => shown.Binaries[0] === "0");
+  // A rate takes two.
+  assert.equal((await tiles(page))["To phones"][0], "– frames/s");
+});
+
 onPage("a connection that is dead, or an answer that is none, is not the end", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   script.kept = samples(20, Date.now());
