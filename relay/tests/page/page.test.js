@@ -342,7 +342,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   await becomes(page, "Live");
   assert.equal(await page.locator("#old").isVisible(), false);
   assert.equal(await page.title(), "switchboard-relay");
-  await until("the counts of the new relay", () => rows(page), all => all["Bad request HTTP 400"][1] === 0);
+  await until("the counts of the new relay", () => rows(page), all => all["Bad request HTTP 400"].every(count => count === 0), 5_000);
   await until("the age of the new relay", () => page.locator("#version").textContent(), text => /up [0-5] s/.test(text));
 }, { expected: /Failed to load resource: net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING)/ });
 
@@ -532,7 +532,7 @@ onPage("a connection that is dead, or an answer that is none, is not the end", a
   assert.equal(await stateOf(page), "Reconnecting");
   script.broken = false;
   await page.clock.runFor(4_000);
-  await isLive(page);
+  await until("a relay again", () => stateOf(page), state => state === "Live", 3_000);
 }, { expected: /status of 502|ERR_INCOMPLETE_CHUNKED_ENCODING/ });
 
 onPage("the plots can be read by keyboard and by ear", async ({ page, relay: start, script: play }) => {
