@@ -386,7 +386,9 @@ function busy() {
     heartbeat_timeouts: second === 198 ? 41 : 0,
   }));
   for (const [index, sample] of all.entries()) {
-    if (index >= 60) sample.frames_to_phones -= all[59].frames_to_phones + 1;
+    if (index < 60) continue;
+    sample.frames_to_phones -= all[59].frames_to_phones + 1;
+    sample.upgrades -= all[59].upgrades;
   }
   all.splice(90, 6);
   return all;
