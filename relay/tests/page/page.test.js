@@ -218,7 +218,8 @@ onPage("the numbers are those of the metrics after all kinds of trouble", async 
 
   // One comes back in its grace, two do not.
   for (const other of others) other.close();
-  await until("a grace", () => tiles(page), shown => numberIn(shown["In grace"][0]) === 3);
+  const graces = await until("a grace", () => tiles(page), shown => numberIn(shown["In grace"][0]) === 3);
+  assert.equal(graces.Binaries[0], "1", "who is away is not connected");
   const back = await relay.binary("b");
   await until("no grace", () => tiles(page), shown => numberIn(shown["In grace"][0]) === 0);
   back.terminate();
