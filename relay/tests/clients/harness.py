@@ -99,8 +99,8 @@ class Relay:
 
     def address_in_log(self, line):
         assert self.process.poll() is None, self.log()
-        found = re.search(rf"\b{line} address=127\.0\.0\.1:(\d+)", self.log())
-        return found and ("127.0.0.1", int(found[1]))
+        found = re.search(rf"\b{line} address=([\d.]+):(\d+)", self.log())
+        return found and (found[1], int(found[2]))
 
     async def listens(self):
         self.address = await until(lambda: self.address_in_log("listening"))
