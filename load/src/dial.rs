@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::Error as TlsError;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
@@ -44,7 +45,7 @@ pub(crate) enum Side {
 pub(crate) enum DialError {
     #[error("connection failed: {}", .0.kind())]
     Connect(io::Error),
-    #[error("TLS failed: {0}")]
+    #[error("TLS failed: {0}{advice}", advice = advice_on_tls(.0))]
     Tls(io::Error),
     #[error("upgrade refused: {0}{advice}", advice = advice(*.0))]
     Refused(StatusCode),
@@ -61,6 +62,15 @@ fn advice(status: StatusCode) -> &'static str {
         }
         StatusCode::SERVICE_UNAVAILABLE => {
             " (it has all the connections that it takes: raise its --max-connections)"
+        }
+        _ => "",
+    }
+}
+
+fn advice_on_tls(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(TlsError::InvalidCertificate(_)) => {
+            " (--ca FILE says whom to trust; --insecure trusts everybody)"
         }
         _ => "",
     }

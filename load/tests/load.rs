@@ -1,5 +1,6 @@
 //! The program against a relay in this process.
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -150,6 +151,46 @@ async fn phones_that_do_not_read_are_dropped_and_the_others_are_served() {
     let summary = measure(relay, &format!("{flags} --duration 1500ms")).await;
     assert_forwarded(&summary);
     assert_eq!(summary["slow_phones_dropped"], 1, "{summary}");
+}
+
+/// Makes a certificate for 127.0.0.1, and its key, which it leaves in files.
+fn certificate(cert: &Path, key: &Path) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
+    std::fs::write(cert, made.cert.pem()).expect("a file");
+    std::fs::write(key, made.signing_key.serialize_pem()).expect("a file");
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_whom_the_flags_trust() {
+    let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [cert, key, stranger, strangers_key] =
+        ["cert", "key", "stranger", "strangers-key"].map(|name| files.join(name));
+    certificate(&cert, &key);
+    certificate(&stranger, &strangers_key);
+    let [tls_cert, tls_key] = [&cert, &key].map(|file| file.to_str().expect("UTF-8"));
+    let flags = [
+        "--rate-burst",
+        "0",
+        "--tls-cert",
+        tls_cert,
+        "--tls-key",
+        tls_key,
+    ];
+    let relay = relay(&flags).await;
+    let run = async |trust: &[&OsStr]| {
+        let flags = format!("--url wss://{relay} --servers 2 --phones 2 --json{SHORT}");
+        let output = program(&flags).args(trust).output();
+        within(output).await.expect("it runs")
+    };
+    assert_forwarded(&summary(&run(&["--insecure".as_ref()]).await));
+    let ca = OsStr::new("--ca");
+    assert_forwarded(&summary(&run(&[ca, cert.as_ref()]).await));
+    assert_one_sentence(
+        &run(&[ca, stranger.as_ref()]).await,
+        1,
+        "--insecure trusts everybody",
+    );
 }
 
 #[tokio::test]
