@@ -2,49 +2,74 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::upgrade::Upgraded;
-use switchboard::{Cause, Claim, Conn};
+use switchboard::{Cause, Claim, Conn, ServerIdConflict};
 use tracing::{debug, info};
 
 use crate::close::{self, Close};
 use crate::endpoint::Endpoint;
 use crate::envelope::{self, EnvelopeError};
-use crate::peer::{Peer, Refused};
+use crate::metrics::Dropped;
+use crate::outbox::Refused;
+use crate::peer::Peer;
 use crate::relay::Relay;
 use crate::socket::{self, Gone, Reader, Writer};
 
-pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: String, conn_id: String) {
-    let (peer, mut reader, mut writer) =
-        socket::open(relay, upgraded, Endpoint::Server, conn_id).await;
-    hold(relay, &server_id, &peer, &mut reader, &mut writer).await;
+pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
+
+/// Claims the server-id before the upgrade is answered: a binary that has its answer holds its server-id, and no phone
+/// that it tells is refused.
+pub(crate) fn claim(relay: &Relay, server_id: &str, peer: &Arc<Peer>) -> Claimed {
+    let claimed = relay.registry.claim_server(server_id, Arc::clone(peer));
+    settle(relay, claimed)
+}
+
+/// Closes whom a claim has displaced.
+fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
+    if let Ok(claim) = &mut claimed
+        && let Some(displaced) = claim.take_displaced()
+    {
+        close::displaced(&displaced);
+        match displaced.cause {
+            Cause::TakenOver => relay.metrics.takeovers.inc(),
+            _ => relay.metrics.reclaims.inc(),
+        };
+    }
+    claimed
+}
+
+/// Lets go of what was claimed for an upgrade that failed.
+pub(crate) fn abandon(relay: &Relay, claimed: Claimed) {
+    drop(claimed);
+    relay.grace_began.notify_one();
+}
+
+pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, claimed: Claimed, peer: Arc<Peer>) {
+    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Server, &peer).await;
+    hold(relay, claimed, &peer, &mut reader, &mut writer).await;
     socket::close(reader, writer).await;
 }
 
 /// Holds the server-id for as long as the binary is there. How its connection ends is said afterwards.
 async fn hold(
     relay: &Relay,
-    server_id: &str,
+    claimed: Claimed,
     peer: &Arc<Peer>,
     reader: &mut Reader<'_>,
     writer: &mut Writer<'_>,
 ) {
     // In this order: the sweeper looks for the deadline that the drop of the claim sets, by a panic too.
     let _grace_began = WakesSweeper(relay);
-    let mut claim = match claim(relay, server_id, peer, reader).await {
+    let claim = match take_over(relay, claimed, reader).await {
         Ok(claim) => claim,
-        Err(close) => return peer.end(close),
+        Err(close) => {
+            peer.end(close);
+            return;
+        }
     };
     // A shutdown may have emptied the registry just before.
     if relay.stopping.is_cancelled() {
         peer.end(Close::SHUTTING_DOWN);
-    }
-    if let Some(displaced) = claim.take_displaced() {
-        close::displaced(&displaced);
-        match displaced.cause {
-            Cause::TakenOver => relay.metrics.takeovers.inc(),
-            _ => relay.metrics.reclaims.inc(),
-        };
     }
     let epoch = claim.epoch();
     info!(conn_id = ?peer.conn_id(), %epoch, "binary connected");
@@ -66,29 +91,29 @@ impl Drop for WakesSweeper<'_> {
     }
 }
 
-/// Claims the server-id; from an incumbent only if that does not answer a ping.
-async fn claim(
+/// Takes the server-id from the incumbent if there is one and it does not answer a ping.
+async fn take_over(
     relay: &Relay,
-    server_id: &str,
-    peer: &Arc<Peer>,
+    mut claimed: Claimed,
     reader: &mut Reader<'_>,
 ) -> Result<Claim<Peer>, Close> {
     let probes = &relay.metrics.probes;
     let limit = relay.config.probe_timeout;
-    let mut claimed = relay.registry.claim_server(server_id, Arc::clone(peer));
     loop {
         let conflict = match claimed {
             Ok(claim) => return Ok(claim),
             Err(conflict) => conflict,
         };
+        let server_id = conflict.server_id();
         let incumbent = conflict.incumbent();
         let answers = tokio::select! {
             biased;
             () = relay.stopping.cancelled() => return Err(Close::SHUTTING_DOWN),
+            // Before the incumbent: a newcomer that has left takes nothing over.
+            _ = wait(relay, conflict.conn(), reader) => return Err(Close::NORMAL),
             // It goes by itself: nobody holds the server-id against the newcomer.
             _ = incumbent.ending() => None,
             answers = incumbent.pulse.answers(limit) => Some(answers),
-            _ = reader.gone() => return Err(Close::NORMAL),
         };
         let incumbent = conflict.incumbent_epoch();
         match answers {
@@ -105,7 +130,21 @@ async fn claim(
             None => debug!(?server_id, %incumbent, "incumbent is leaving"),
         }
         // Where somebody else was faster, that is the next incumbent.
-        claimed = conflict.take_over();
+        claimed = settle(relay, conflict.take_over());
+    }
+}
+
+/// Completes when a binary goes away that has no server-id yet. Its envelopes are dropped: it has no phones.
+async fn wait(relay: &Relay, binary: &Peer, reader: &mut Reader<'_>) -> Gone {
+    let dropped = &relay.metrics.dropped;
+    loop {
+        match reader.frame().await {
+            Ok(message) => match envelope::parse(&message) {
+                Ok(_) => unknown_phone(dropped, binary),
+                Err(error) => unusable(dropped, binary, &error),
+            },
+            Err(gone) => return gone,
+        }
     }
 }
 
@@ -119,31 +158,18 @@ async fn forward(relay: &Relay, reader: &mut Reader<'_>, claim: &Claim<Peer>) ->
     }
 }
 
-fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &Bytes) {
+fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
     let dropped = &relay.metrics.dropped;
-    let binary = claim.conn().conn_id();
+    let binary = claim.conn();
     let directive = match envelope::parse(message) {
         Ok(directive) => directive,
-        Err(error) => {
-            let count = match error {
-                EnvelopeError::Malformed => &dropped.malformed,
-                EnvelopeError::PushWake => &dropped.push_wake,
-                EnvelopeError::NoConnId => &dropped.no_conn_id,
-                EnvelopeError::Empty => &dropped.empty,
-            };
-            count.inc();
-            return debug!(?binary, %error, "envelope dropped");
-        }
+        Err(error) => return unusable(dropped, binary, &error),
     };
     let Some(phone) = claim.phone(&directive.conn_id) else {
-        dropped.unknown_phone.inc();
-        return debug!(
-            ?binary,
-            "envelope dropped: it names no phone of this binary"
-        );
+        return unknown_phone(dropped, binary);
     };
     if let Some(frame) = directive.frame()
-        && let Err(refused) = phone.offer(frame)
+        && let Err(refused) = phone.offer(frame.into())
     {
         let phone_id = phone.conn_id();
         match refused {
@@ -154,11 +180,33 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &Bytes) {
             Refused::Full(_) => {
                 info!(phone = ?phone_id, "phone closed: its backlog is full");
                 relay.metrics.outbox_overflows.inc();
-                phone.abort(Close::BACKLOG_FULL);
+                relay.metrics.at(Endpoint::Client).undelivered.inc();
+                phone.abort(Close::PHONE_BACKLOG_FULL);
             }
         }
     }
     if let Some(code) = directive.close_code {
         phone.end_for_binary(code.get());
     }
+}
+
+fn unknown_phone(dropped: &Dropped, binary: &Peer) {
+    dropped.unknown_phone.inc();
+    let binary = binary.conn_id();
+    debug!(
+        ?binary,
+        "envelope dropped: it names no phone of this binary"
+    );
+}
+
+fn unusable(dropped: &Dropped, binary: &Peer, error: &EnvelopeError) {
+    let count = match error {
+        EnvelopeError::Malformed => &dropped.malformed,
+        EnvelopeError::PushWake => &dropped.push_wake,
+        EnvelopeError::NoConnId => &dropped.no_conn_id,
+        EnvelopeError::Empty => &dropped.empty,
+    };
+    count.inc();
+    let binary = binary.conn_id();
+    debug!(?binary, %error, "envelope dropped");
 }

@@ -18,12 +18,15 @@ pub(crate) struct Close {
 impl Close {
     pub(crate) const NORMAL: Self = Self::of(1000, "");
     pub(crate) const NOT_JSON: Self = Self::of(1000, "");
+    pub(crate) const UNDELIVERED: Self = Self::of(1000, "");
     pub(crate) const EXPIRED: Self = Self::of(1000, "");
     pub(crate) const SHUTTING_DOWN: Self = Self::of(1001, "shutting down");
     pub(crate) const PROTOCOL_ERROR: Self = Self::of(1002, "");
-    pub(crate) const TEXT_NOT_UTF8: Self = Self::of(1007, "");
-    pub(crate) const TOO_LARGE: Self = Self::of(1009, "");
-    pub(crate) const BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
+    pub(crate) const NOT_UTF8: Self = Self::of(1007, "");
+    pub(crate) const TOO_SLOW: Self = Self::of(1008, "message too slow");
+    pub(crate) const TOO_LARGE: Self = Self::of(1009, "message too big");
+    pub(crate) const PHONE_BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
+    pub(crate) const BINARY_BACKLOG_FULL: Self = Self::of(1011, "binary backlog full");
     pub(crate) const PHONE_WRITE_FAILED: Self = Self::of(1011, "phone write failed");
     pub(crate) const BINARY_WRITE_FAILED: Self = Self::of(1011, "binary write failed");
     pub(crate) const HEARTBEAT_TIMEOUT: Self = Self::of(1011, "heartbeat timeout");
@@ -54,8 +57,17 @@ impl Close {
     }
 }
 
+impl From<CloseFrame> for Close {
+    fn from(frame: CloseFrame) -> Self {
+        Self {
+            code: frame.code.into(),
+            reason: frame.reason.to_string().into(),
+        }
+    }
+}
+
 /// RFC 6455, section 7.4: 1004 to 1006 and 1015 never appear in a frame, nor does what nobody has defined.
-fn may_be_sent(code: u16) -> bool {
+pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
@@ -67,11 +79,12 @@ pub(crate) fn displaced(displaced: &Displaced<Peer>) {
         Cause::Expired | Cause::Evicted => (Close::EXPIRED, Close::EXPIRED),
         Cause::Drained => (Close::SHUTTING_DOWN, Close::SHUTTING_DOWN),
     };
-    if let Some(peer) = &displaced.binary {
-        peer.end(binary);
-    }
+    // The phones first: once the binary is closed, a phone that sends a frame is told that nobody reads it.
     for phone in &displaced.phones {
         phone.end(phones.clone());
+    }
+    if let Some(peer) = &displaced.binary {
+        peer.end(binary);
     }
 }
 

@@ -1,11 +1,13 @@
+use std::env;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use crate::error::Error;
 use crate::forwarded::Proxies;
@@ -75,7 +77,7 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_interval: Duration,
 
-    /// How long a peer may take to answer a ping
+    /// How long a peer may neither answer a ping nor make progress
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_timeout: Duration,
@@ -90,10 +92,15 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub header_timeout: Duration,
 
-    /// How long a peer may keep a write waiting
+    /// How long a peer may take nothing of what is written to it
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub write_timeout: Duration,
+
+    /// How long a message that has begun may take to be complete
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_MESSAGE_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    pub message_timeout: Duration,
 
     /// How long a shutdown waits for the connections to end
     #[arg(long,
@@ -115,7 +122,7 @@ pub struct Config {
         help_heading = "Limits", env = "SWITCHBOARD_MAX_FRAME", value_name = "BYTES", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_frame: u32,
 
-    /// How many bytes may wait for one peer
+    /// How many bytes may wait for one peer; each phone may fill an eighth of its binary's
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_OUTBOX", value_name = "BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..=MAX_OUTBOX))]
     pub outbox: u32,
@@ -163,13 +170,29 @@ impl Config {
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
     {
-        let config = Self::try_parse_from(args)?;
+        let matches = command().try_get_matches_from(args)?;
+        let config = Self::from_arg_matches(&matches)?;
         if config.tls_cert.is_some() != config.tls_key.is_some() {
             let sentence = "--tls-cert and --tls-key belong together: give both or neither";
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
         }
         Ok(config)
     }
+}
+
+/// The flags, without the variables that are empty: those count as unset.
+fn command() -> Command {
+    Config::command().mut_args(|flag| {
+        let is_empty = flag
+            .get_env()
+            .and_then(env::var_os)
+            .is_some_and(|value| value.is_empty());
+        if is_empty {
+            flag.env(Resettable::Reset)
+        } else {
+            flag
+        }
+    })
 }
 
 /// Where metrics are served.
@@ -241,7 +264,6 @@ mod tests {
 
     #[test]
     fn the_flags_are_well_formed() {
-        use clap::CommandFactory;
         Config::command().debug_assert();
     }
 
@@ -265,6 +287,7 @@ mod tests {
         assert_eq!(config.max_frame, 256 * 1024);
         assert_eq!(config.outbox, 4 * 1024 * 1024);
         assert_eq!(config.write_timeout, Duration::from_secs(10));
+        assert_eq!(config.message_timeout, Duration::from_secs(30));
         assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
         assert_eq!(config.log, "info");
     }
@@ -279,6 +302,7 @@ mod tests {
             ("--max-frame", "0"),
             ("--outbox", "99999999999"),
             ("--write-timeout", "0s"),
+            ("--message-timeout", "0s"),
             ("--shutdown-timeout", "1 fortnight"),
             ("--log", "a=b=c"),
             ("--metrics-listen", "on"),

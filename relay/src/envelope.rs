@@ -1,4 +1,4 @@
-//! The envelopes that a binary gets and sends: pure functions over bytes.
+//! The envelopes that a binary gets and sends: pure functions over text.
 //!
 //! Towards the binary: `{"conn_id":"…","frame":…}` with what the phone sent spliced in verbatim, and
 //! `{"conn_id":"…","close_code":N}` once the phone has gone. From the binary: the same fields, each as it
@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::num::NonZeroU16;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -58,14 +57,12 @@ struct Fields<'a> {
 /// # Errors
 ///
 /// [`EnvelopeError`], which says nothing of the content.
-pub fn parse(message: &Bytes) -> Result<Directive<'_>, EnvelopeError> {
-    // All of it: serde would let fields pass that are not UTF-8 and not known.
-    let text = str::from_utf8(message).map_err(|_| EnvelopeError::Malformed)?;
+pub fn parse(message: &str) -> Result<Directive<'_>, EnvelopeError> {
     // serde would take an array for the fields in order.
-    if !text.trim_ascii_start().starts_with('{') {
+    if !message.trim_ascii_start().starts_with('{') {
         return Err(EnvelopeError::Malformed);
     }
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)?;
+    let fields: Fields<'_> = serde_json::from_str(message).map_err(|_| EnvelopeError::Malformed)?;
     let close_code = fields.close_code.and_then(NonZeroU16::new);
     if fields.conn_id.is_empty() {
         return Err(match fields.push_wake {
@@ -84,31 +81,72 @@ pub fn parse(message: &Bytes) -> Result<Directive<'_>, EnvelopeError> {
 }
 
 impl Directive<'_> {
-    /// The bytes of the frame, verbatim.
+    /// The frame, verbatim.
     ///
     /// A copy: a slice would keep the whole buffer alive into which the message was read, and perhaps the ones before it,
     /// which is more than a queue counts.
     #[must_use]
-    pub fn frame(&self) -> Option<Bytes> {
-        let frame = self.frame?.get().as_bytes();
-        Some(Bytes::copy_from_slice(frame))
+    pub fn frame(&self) -> Option<String> {
+        Some(self.frame?.get().to_owned())
     }
 }
 
-/// What a phone sent is not JSON.
+/// Why a phone's frame cannot stand in an envelope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the frame is not valid JSON")]
-pub struct NotJson;
+#[non_exhaustive]
+pub enum FrameError {
+    /// Not exactly one JSON value.
+    #[error("the frame is not valid JSON")]
+    NotJson,
+    /// Nested so deep that many parsers refuse it.
+    #[error("the frame is nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+/// How many arrays and objects may stand in one another. Many JSON parsers have a limit, and those that have none may
+/// overflow their stack.
+const MAX_DEPTH: usize = 128;
+
+/// Whether valid JSON is nested deeper than that.
+fn is_too_deep(json: &str) -> bool {
+    // Nearly all frames have no more brackets than that in all, and counting them is cheap.
+    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
+    if json.as_bytes().iter().filter(opens).count() <= MAX_DEPTH {
+        return false;
+    }
+    let mut depth = 0;
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth -= 1,
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+/// Skips what is left of a string after its opening quote.
+fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => return,
+            _ => {}
+        }
+    }
+}
 
 /// Makes the envelopes in which a binary hears of one phone.
 #[derive(Debug)]
 pub struct Wrapper {
     /// `{"conn_id":"…",`
-    prefix: Vec<u8>,
+    prefix: String,
 }
-
-const FRAME: &[u8] = b"\"frame\":";
-const END: &[u8] = b"}";
 
 impl Wrapper {
     /// For the phone with this conn-id.
@@ -117,26 +155,27 @@ impl Wrapper {
         // It contains a server-id, which may contain quotes.
         let quoted = serde_json::Value::from(conn_id);
         Self {
-            prefix: format!("{{\"conn_id\":{quoted},").into_bytes(),
+            prefix: format!("{{\"conn_id\":{quoted},"),
         }
     }
 
-    /// The envelope of a frame: what the phone sent, byte for byte. One copy.
+    /// The envelope of a frame, in which the frame stands as the phone sent it. One copy.
     ///
     /// # Errors
     ///
-    /// [`NotJson`]: spliced in, it could say anything in the phone's own words.
-    pub fn frame(&self, frame: &[u8]) -> Result<Bytes, NotJson> {
-        // `RawValue` and not `IgnoredAny`, which lets strings pass that are not UTF-8.
-        serde_json::from_slice::<&RawValue>(frame).map_err(|_| NotJson)?;
-        Ok([&self.prefix, FRAME, frame, END].concat().into())
+    /// [`FrameError`]. A frame that is not JSON could say anything in the phone's name once it is spliced in.
+    pub fn frame(&self, frame: &str) -> Result<String, FrameError> {
+        serde_json::from_str::<&RawValue>(frame).map_err(|_| FrameError::NotJson)?;
+        if is_too_deep(frame) {
+            return Err(FrameError::TooDeep);
+        }
+        Ok([&self.prefix, "\"frame\":", frame, "}"].concat())
     }
 
     /// The notice that the phone has gone.
     #[must_use]
-    pub fn closed(&self, code: u16) -> Bytes {
-        let code = format!("\"close_code\":{code}");
-        [&self.prefix, code.as_bytes(), END].concat().into()
+    pub fn closed(&self, code: u16) -> String {
+        format!("{}\"close_code\":{code}}}", self.prefix)
     }
 }
 
@@ -144,28 +183,20 @@ impl Wrapper {
 mod tests {
     use super::*;
 
-    fn message(text: impl Into<String>) -> Bytes {
-        Bytes::from(text.into())
-    }
-
     #[test]
     fn a_frame_goes_to_the_binary_byte_for_byte() {
         let wrapper = Wrapper::new("client-a-00000000");
-        let frame = b" {\"a\" : [1, 2.50, \"\\u00e9\xc3\xa9\"]}\n";
+        let frame = " {\"a\" : [1, 2.50, \"\\u00e9é\"]}\n";
         let envelope = wrapper.frame(frame).expect("valid JSON");
-        let expected = [
-            b"{\"conn_id\":\"client-a-00000000\",\"frame\":".as_slice(),
-            frame,
-            b"}",
-        ];
+        let expected = [r#"{"conn_id":"client-a-00000000","frame":"#, frame, "}"];
         assert_eq!(envelope, expected.concat());
     }
 
     #[test]
     fn a_conn_id_cannot_break_out_of_its_envelope() {
         let conn_id = "client-\",\"frame\":\"\\-00000000";
-        let envelope = Wrapper::new(conn_id).frame(b"1").expect("valid JSON");
-        let read: serde_json::Value = serde_json::from_slice(&envelope).expect("valid JSON");
+        let envelope = Wrapper::new(conn_id).frame("1").expect("valid JSON");
+        let read: serde_json::Value = serde_json::from_str(&envelope).expect("valid JSON");
         assert_eq!(read["conn_id"], conn_id);
         assert_eq!(read["frame"], 1);
         assert_eq!(
@@ -175,34 +206,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_json_value_is_refused() {
+    fn a_frame_must_be_one_json_value() {
         let wrapper = Wrapper::new("p");
-        let refused: &[&[u8]] = &[
-            b"",
-            b" ",
-            b"{",
-            b"1 2",
-            b"1},{\"conn_id\":\"q\"",
-            b"nul",
-            b"01",
-            b"\"\xff\"",
-            b"\"\n\"",
-            b"\xef\xbb\xbf1",
-            b"[1,]",
-        ];
-        for frame in refused {
-            assert_eq!(wrapper.frame(frame), Err(NotJson), "{frame:?}");
+        for frame in [
+            "",
+            " ",
+            "{",
+            "1 2",
+            "1},{\"conn_id\":\"q\"",
+            "nul",
+            "01",
+            "\"\n\"",
+            "\u{feff}1",
+            "[1,]",
+        ] {
+            assert_eq!(wrapper.frame(frame), Err(FrameError::NotJson), "{frame:?}");
         }
     }
 
     #[test]
-    fn deep_nesting_is_valid_in_both_directions() {
+    fn a_frame_may_be_nested_128_levels_deep() {
+        let wrapper = Wrapper::new("p");
+        let nested = |depth, inner: &str| "[".repeat(depth) + inner + &"]".repeat(depth);
+        let in_objects = |depth| "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
+        let brackets_in_strings = format!("[\"{}\\\"{}\"]", "[".repeat(500), "{".repeat(500));
+        for passes in [
+            nested(128, ""),
+            in_objects(128),
+            nested(127, &format!("[]{}", ",[]".repeat(500))),
+            brackets_in_strings.clone(),
+        ] {
+            let envelope = wrapper.frame(&passes).expect("valid JSON");
+            assert_eq!(parse(&envelope).expect("valid").frame(), Some(passes));
+        }
+        for refused in [
+            nested(129, ""),
+            in_objects(129),
+            nested(128, &brackets_in_strings),
+            nested(100_000, ""),
+        ] {
+            assert_eq!(wrapper.frame(&refused), Err(FrameError::TooDeep));
+        }
+    }
+
+    #[test]
+    fn a_binary_may_nest_as_deep_as_it_likes() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        let envelope = Wrapper::new("p")
-            .frame(deep.as_bytes())
-            .expect("valid JSON");
-        let directive = parse(&envelope).expect("an envelope");
-        assert_eq!(directive.frame().expect("there is one"), deep);
+        let message = format!(r#"{{"conn_id":"p","frame":{deep}}}"#);
+        assert_eq!(parse(&message).expect("valid").frame(), Some(deep));
     }
 
     #[test]
@@ -213,8 +264,8 @@ mod tests {
 
     #[test]
     fn fields_that_are_not_known_are_passed_over() {
-        let message = message(r#"{"x":{"y":[]},"conn_id":"p","frame":{"a": 1},"z":null}"#);
-        let directive = parse(&message).expect("an envelope");
+        let directive = parse(r#"{"x":{"y":[]},"conn_id":"p","frame":{"a": 1},"z":null}"#)
+            .expect("an envelope");
         assert_eq!(directive.conn_id, "p");
         assert_eq!(directive.frame().expect("there is one"), r#"{"a": 1}"#);
         assert_eq!(directive.close_code, None);
@@ -222,15 +273,14 @@ mod tests {
 
     #[test]
     fn a_push_wake_beside_a_conn_id_is_a_field_like_any() {
-        let message = message(r#"{"push_wake":1,"conn_id":"p","frame":2}"#);
-        let directive = parse(&message).expect("an envelope");
+        let directive = parse(r#"{"push_wake":1,"conn_id":"p","frame":2}"#).expect("an envelope");
         assert_eq!(directive.frame().expect("there is one"), "2");
     }
 
     #[test]
     fn an_escaped_conn_id_is_read() {
-        let message = message(r#"{"conn_id":"\u0070\"","frame":0}"#);
-        assert_eq!(parse(&message).expect("an envelope").conn_id, "p\"");
+        let message = r#"{"conn_id":"\u0070\"","frame":0}"#;
+        assert_eq!(parse(message).expect("an envelope").conn_id, "p\"");
     }
 
     #[test]
@@ -239,8 +289,7 @@ mod tests {
             r#"{"conn_id":"p","close_code":4000}"#,
             r#"{"conn_id":"p","frame":null,"close_code":4000}"#,
         ] {
-            let message = message(text);
-            let directive = parse(&message).expect("an envelope");
+            let directive = parse(text).expect("an envelope");
             assert_eq!(directive.frame(), None);
             assert_eq!(directive.close_code.map(NonZeroU16::get), Some(4000));
         }
@@ -267,27 +316,16 @@ mod tests {
             (r#"{"conn_id":"p"}"#, Empty),
             (r#"{"conn_id":"p","frame":null,"close_code":0}"#, Empty),
         ] {
-            assert_eq!(parse(&message(text)).map(drop), Err(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_field_that_is_not_utf8_is_refused_too() {
-        for text in [
-            b"{\"conn_id\":\"p\",\"frame\":1,\"\xb5\":0}".as_slice(),
-            b"{\"conn_id\":\"p\",\"frame\":1,\"x\":\"\xb5\"}",
-        ] {
-            let message = Bytes::from_static(text);
-            assert_eq!(parse(&message).map(drop), Err(EnvelopeError::Malformed));
+            assert_eq!(parse(text).map(drop), Err(error), "{text}");
         }
     }
 
     #[test]
     fn a_frame_keeps_nothing_of_its_message_alive() {
         let large = "x".repeat(100_000);
-        let message = message(format!(r#"{{"conn_id":"p","frame":"{large}"}}"#));
+        let message = format!(r#"{{"conn_id":"p","frame":"{large}"}}"#);
         let frame = parse(&message).expect("an envelope").frame();
         let frame = frame.expect("there is one");
-        assert!(!message.as_ptr_range().contains(&frame.as_ptr()));
+        assert!(!message.as_bytes().as_ptr_range().contains(&frame.as_ptr()));
     }
 }

@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -36,25 +36,24 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells the user in one sentence, and says how the process is to exit: 2 for a configuration error, 1
-    /// for anything else that fails, 0 where the user asked for the help or the version.
+    /// How the process is to exit: 2 for a configuration error, 1 for anything else that fails, 0 where the user asked for
+    /// the help or the version.
     #[must_use]
-    pub fn report(&self) -> ExitCode {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(help) if is_answer(help) => {
-                // A reader that has gone away has seen what it wanted.
-                let _ = help.print();
-                ExitCode::SUCCESS
-            }
-            Self::Config(_) | Self::Tls { .. } => {
-                eprintln!("error: {self}");
-                ExitCode::from(2)
-            }
-            Self::Listen { .. } | Self::Serve(_) | Self::Signals(_) => {
-                eprintln!("error: {self}");
-                ExitCode::FAILURE
-            }
+            Self::Config(help) if is_answer(help) => ExitCode::SUCCESS,
+            Self::Config(_) | Self::Tls { .. } => ExitCode::from(2),
+            Self::Listen { .. } | Self::Serve(_) | Self::Signals(_) => ExitCode::FAILURE,
         }
+    }
+
+    /// Tells the user: on stderr in one sentence, or on stdout what was asked for.
+    pub fn print(&self) {
+        // A reader that has gone away has seen what it wanted.
+        let _ = match self {
+            Self::Config(help) if is_answer(help) => help.print(),
+            _ => writeln!(io::stderr(), "error: {self}"),
+        };
     }
 }
 

@@ -30,8 +30,14 @@ impl FromStr for Proxies {
 }
 
 impl Proxies {
+    /// Whether an address is one of the proxies, be it or the network written as IPv4 or as IPv6 that maps it.
     fn contain(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        let mapped = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().into(),
+            v6 @ IpAddr::V6(_) => v6,
+        };
+        let contains = |network: &IpNet| network.contains(&address) || network.contains(&mapped);
+        self.0.iter().any(contains)
     }
 
     /// The address of the client: that of the connection, or where this is one of the proxies, what `X-Forwarded-For` says.
@@ -69,7 +75,11 @@ mod tests {
     use super::*;
 
     fn client_of(connection: &str, lines: &[&'static str]) -> String {
-        let proxies: Proxies = "127.0.0.1, 10.0.0.0/8".parse().expect("two networks");
+        client_behind("127.0.0.1, 10.0.0.0/8", connection, lines)
+    }
+
+    fn client_behind(proxies: &str, connection: &str, lines: &[&'static str]) -> String {
+        let proxies: Proxies = proxies.parse().expect("networks");
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(
@@ -89,6 +99,19 @@ mod tests {
             client_of("::ffff:127.0.0.1", &["2001:db8::1"]),
             "2001:db8::1"
         );
+    }
+
+    #[test]
+    fn a_network_that_maps_ipv4_is_one_of_ipv4() {
+        for proxies in ["::ffff:10.0.0.0/104", "::ffff:10.1.2.3", "::/0"] {
+            for connection in ["10.1.2.3", "::ffff:10.1.2.3"] {
+                let client = client_behind(proxies, connection, &["198.51.100.7"]);
+                assert_ne!(client, "10.1.2.3", "{proxies} {connection}");
+            }
+        }
+        let proxies = "::ffff:10.0.0.0/104";
+        let client = client_behind(proxies, "11.0.0.1", &["198.51.100.7"]);
+        assert_eq!(client, "11.0.0.1");
     }
 
     #[test]

@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::{debug, warn};
 
 use crate::conn_id;
 use crate::endpoint::Endpoint;
 use crate::headers::{self, BadHeader};
+use crate::peer::Peer;
 use crate::relay::Relay;
+use crate::upgrade::{self, BadUpgrade};
 use crate::{binary, phone};
 
 type Caller = ConnectInfo<SocketAddr>;
@@ -42,12 +42,27 @@ enum Refused {
     TooOften(Duration),
     #[error("The relay is full. Try again later.")]
     Full,
+    #[error("Only GET is allowed here.")]
+    Method,
     #[error(transparent)]
     Header(#[from] BadHeader),
-    #[error("This is not a WebSocket upgrade: {0}.")]
-    NoUpgrade(tokio_tungstenite::tungstenite::Error),
+    #[error(transparent)]
+    Upgrade(#[from] BadUpgrade),
     #[error("The relay is out of order. Try again later.")]
     NoConnId,
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Header(_) => StatusCode::BAD_REQUEST,
+            Self::Upgrade(error) => error.status(),
+            Self::NoConnId => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
 }
 
 fn answer(
@@ -63,23 +78,26 @@ fn answer(
     };
     let endpoint = endpoint.name();
     debug!(endpoint, %caller, %refused, "upgrade refused");
-    let (count, status) = match refused {
-        Refused::TooOften(_) => (&metrics.rate_limited, StatusCode::TOO_MANY_REQUESTS),
-        Refused::Full => (&metrics.over_capacity, StatusCode::SERVICE_UNAVAILABLE),
-        Refused::Header(_) | Refused::NoUpgrade(_) => {
-            (&metrics.bad_request, StatusCode::BAD_REQUEST)
-        }
-        Refused::NoConnId => (&metrics.failed, StatusCode::INTERNAL_SERVER_ERROR),
+    let count = match refused {
+        Refused::TooOften(_) => &metrics.rate_limited,
+        Refused::Full => &metrics.over_capacity,
+        Refused::Method | Refused::Header(_) | Refused::Upgrade(_) => &metrics.bad_request,
+        Refused::NoConnId => &metrics.failed,
     };
     count.inc();
-    let sentence = format!("{refused}\n");
+    let mut response = (refused.status(), format!("{refused}\n")).into_response();
+    let headers = response.headers_mut();
     match refused {
         Refused::TooOften(wait) => {
-            let wait = whole_seconds(wait).to_string();
-            (status, [(header::RETRY_AFTER, wait)], sentence).into_response()
+            headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
         }
-        _ => (status, sentence).into_response(),
+        Refused::Method => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        Refused::Upgrade(error) => error.advise(headers),
+        Refused::Full | Refused::Header(_) | Refused::NoConnId => {}
     }
+    response
 }
 
 fn whole_seconds(wait: Duration) -> u64 {
@@ -93,17 +111,30 @@ fn admit(
     caller: SocketAddr,
     mut request: Request,
 ) -> Result<Response, Refused> {
+    if request.method() != Method::GET {
+        return Err(Refused::Method);
+    }
+    if !upgrade::is_asked(&request) {
+        // It costs its address nothing: any page can make a browser send it.
+        headers::server_id(request.headers(), endpoint)?;
+        return Ok(upgrade::answer(&request)?);
+    }
     let proxies = &relay.config.trusted_proxies;
     let client = proxies.client(caller.ip(), request.headers());
     relay.rate.take(client).map_err(Refused::TooOften)?;
     let place = Arc::clone(&relay.places).try_acquire_owned();
     let place = place.map_err(|_| Refused::Full)?;
     let server_id = headers::server_id(request.headers(), endpoint)?;
-    let response = create_response_with_body(&request, Body::empty).map_err(Refused::NoUpgrade)?;
+    let response = upgrade::answer(&request)?;
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
         warn!(%error, "no random conn-id to be had");
         Refused::NoConnId
     })?;
+    let peer = Peer::new(conn_id, relay.config.outbox as usize);
+    let claimed = match endpoint {
+        Endpoint::Server => Some(binary::claim(relay, &server_id, &peer)),
+        Endpoint::Client => None,
+    };
     let upgrade = hyper::upgrade::on(&mut request);
     let connection = {
         let relay = Arc::clone(relay);
@@ -112,18 +143,17 @@ fn admit(
             match upgrade.await {
                 Ok(upgraded) => {
                     metrics.accepted.inc();
-                    match endpoint {
-                        Endpoint::Server => {
-                            binary::serve(&relay, upgraded, server_id, conn_id).await;
-                        }
-                        Endpoint::Client => {
-                            phone::serve(&relay, upgraded, server_id, conn_id).await;
-                        }
+                    match claimed {
+                        Some(claimed) => binary::serve(&relay, upgraded, claimed, peer).await,
+                        None => phone::serve(&relay, upgraded, &server_id, peer).await,
                     }
                 }
                 Err(error) => {
                     metrics.failed.inc();
                     debug!(%error, "upgrade failed");
+                    if let Some(claimed) = claimed {
+                        binary::abandon(&relay, claimed);
+                    }
                 }
             }
             drop(place);

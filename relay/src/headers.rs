@@ -12,6 +12,8 @@ const MAX_SERVER_ID: usize = 256;
 pub(crate) enum BadHeader {
     #[error("Header {0} is missing or empty.")]
     Missing(&'static str),
+    #[error("Header {0} is there more than once.")]
+    Repeated(&'static str),
     #[error("Header {0} is not valid UTF-8.")]
     NotUtf8(&'static str),
     #[error("Header {0} is longer than {MAX_SERVER_ID} bytes.")]
@@ -21,6 +23,10 @@ pub(crate) enum BadHeader {
 /// The server-id, if all headers are there.
 pub(crate) fn server_id(headers: &HeaderMap, endpoint: Endpoint) -> Result<String, BadHeader> {
     let server_id = value(headers, SERVER_ID)?;
+    // Whatever is in front of the relay may look at another one than the relay.
+    if headers.get_all(SERVER_ID).iter().count() > 1 {
+        return Err(BadHeader::Repeated(SERVER_ID));
+    }
     let server_id = str::from_utf8(server_id).map_err(|_| BadHeader::NotUtf8(SERVER_ID))?;
     if server_id.len() > MAX_SERVER_ID {
         return Err(BadHeader::TooLong(SERVER_ID));
@@ -85,6 +91,16 @@ mod tests {
                 super::server_id(&phone(server_id), Endpoint::Client),
                 Err(error)
             );
+        }
+    }
+
+    #[test]
+    fn a_second_server_id_is_refused_even_if_it_is_the_same() {
+        for second in ["a", "b", ""] {
+            let mut headers = phone(b"a");
+            headers.append(SERVER_ID, HeaderValue::from_static(second));
+            let taken = server_id(&headers, Endpoint::Client);
+            assert_eq!(taken, Err(BadHeader::Repeated(SERVER_ID)), "{second:?}");
         }
     }
 

@@ -11,13 +11,16 @@
 //! | --- | --- |
 //! | flags, logs, signals, open files | [`Config`], [`logging`], [`signals`], [`files`] |
 //! | listeners, TLS, routes, shutdown; what all connections share | `server`, `tls`, `relay` |
-//! | rate, place, required headers, upgrade, conn-id | `gate`, `rate`, `forwarded`, `headers`, `conn_id` |
+//! | sockets that send without delay and queue little | `prompt` |
+//! | rate, place, required headers, upgrade, conn-id | `gate`, `rate`, `forwarded`, `headers`, `upgrade`, `conn_id` |
 //! | claim, if need be from a silent incumbent; forward to phones, leave in grace | `binary` |
 //! | register, forward to the binary, leave with a notice | `phone` |
 //! | what is said on leaving: codes and reasons | `close` |
-//! | bounded queue towards a peer; how its connection is to end | `peer` |
-//! | pings and pongs | `pulse` |
+//! | what waits for a peer, and how its connection is to end | `peer` |
+//! | the bounded queue, which its senders share | `outbox` |
+//! | whether a peer is alive: pings, pongs, progress | `pulse` |
 //! | reading, writing in batches, closing handshake | `socket` |
+//! | bytes below WebSocket: progress, messages that have begun | `wire` |
 //! | end of graces | `sweeper` |
 //! | counters; the listener and the page that show them | `metrics`, `monitor` |
 //!
@@ -40,8 +43,10 @@ mod health;
 pub mod logging;
 mod metrics;
 mod monitor;
+mod outbox;
 mod peer;
 mod phone;
+mod prompt;
 mod pulse;
 mod rate;
 mod relay;
@@ -50,6 +55,8 @@ pub mod signals;
 mod socket;
 mod sweeper;
 mod tls;
+mod upgrade;
+mod wire;
 
 pub use config::{Config, MetricsListen};
 pub use error::Error;

@@ -8,13 +8,23 @@ use switchboard_relay::{Config, Server, files, logging, signals};
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
         Ok(config) => config,
-        Err(error) => return error.report(),
+        Err(error) => {
+            error.print();
+            return error.exit_code();
+        }
     };
-    logging::start(&config);
+    let logs = logging::start(&config);
     files::raise_limit(&config);
     match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Ok(()) => {
+            logs.end(|| ());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = error.exit_code();
+            logs.end(move || error.print());
+            code
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::counter::{Atomic, Counter};
+use prometheus_client::metrics::counter::{Atomic, ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::endpoint::Endpoint;
+use crate::logging;
 use crate::peer::Peer;
 
 /// How many stripes a counter of frames has.
@@ -67,8 +68,10 @@ pub(crate) struct Sample {
     outbox_overflows: u64,
     heartbeat_timeouts: u64,
     write_failures: u64,
+    frames_undelivered: u64,
     envelopes_dropped: u64,
     messages_rejected: u64,
+    log_lines_dropped: u64,
 }
 
 /// What is counted for binaries and for phones apart.
@@ -81,6 +84,8 @@ pub(crate) struct AtEndpoint {
     pub(crate) failed: Counter,
     /// What went out to them: handed to the system in full.
     pub(crate) forwarded: Forwarded,
+    /// Frames for them that were accepted from their sender and not written.
+    pub(crate) undelivered: Counter,
     pub(crate) heartbeat_timeouts: Counter,
     pub(crate) write_failures: Counter,
 }
@@ -116,6 +121,7 @@ pub(crate) struct Dropped {
 #[derive(Debug)]
 pub(crate) struct Rejected {
     pub(crate) too_large: Counter,
+    pub(crate) too_slow: Counter,
     pub(crate) not_json: Counter,
     pub(crate) not_utf8: Counter,
     pub(crate) protocol_error: Counter,
@@ -132,6 +138,7 @@ impl Metrics {
     pub(crate) fn new(connected: Connected) -> Self {
         let mut series = Registry::with_prefix("switchboard");
         series.register_collector(Box::new(connected.clone()));
+        series.register_collector(Box::new(LogLines));
         series.register(
             "build",
             "The version that runs",
@@ -164,7 +171,7 @@ impl Metrics {
             outbox_overflows: one(
                 &mut series,
                 "outbox_overflows",
-                "Phones closed because their outbox was full",
+                "Peers closed because their outbox was full",
             ),
             accept_errors: one(
                 &mut series,
@@ -216,8 +223,10 @@ impl Metrics {
             outbox_overflows: self.outbox_overflows.get(),
             heartbeat_timeouts: both(|at| &at.heartbeat_timeouts),
             write_failures: both(|at| &at.write_failures),
+            frames_undelivered: both(|at| &at.undelivered),
             envelopes_dropped: dropped.sum(),
             messages_rejected: rejected.sum(),
+            log_lines_dropped: logging::dropped_lines(),
         }
     }
 
@@ -288,15 +297,22 @@ impl Dropped {
 
 impl Rejected {
     fn register(series: &mut Registry) -> Self {
-        let [too_large, not_json, not_utf8, protocol_error] = by(
+        let [too_large, too_slow, not_json, not_utf8, protocol_error] = by(
             series,
             "messages_rejected",
             "Messages for which their sender was closed, by reason",
             "reason",
-            ["too_large", "not_json", "not_utf8", "protocol_error"],
+            [
+                "too_large",
+                "too_slow",
+                "not_json",
+                "not_utf8",
+                "protocol_error",
+            ],
         );
         Self {
             too_large,
+            too_slow,
             not_json,
             not_utf8,
             protocol_error,
@@ -340,6 +356,13 @@ impl AtEndpoint {
             "direction",
             directions,
         );
+        let undelivered: [Counter; 2] = by(
+            series,
+            "frames_undelivered",
+            "Frames that could not be delivered to their receiver, by direction",
+            "direction",
+            directions,
+        );
         let endpoints = [Endpoint::Server, Endpoint::Client];
         let names = endpoints.map(Endpoint::name);
         let timeouts: [Counter; 2] = by(
@@ -372,6 +395,7 @@ impl AtEndpoint {
                     frames: frames[which].clone(),
                     bytes: bytes[which].clone(),
                 },
+                undelivered: undelivered[which].clone(),
                 heartbeat_timeouts: timeouts[which].clone(),
                 write_failures: failures[which].clone(),
             }
@@ -406,11 +430,12 @@ impl Rejected {
     fn sum(&self) -> u64 {
         let Self {
             too_large,
+            too_slow,
             not_json,
             not_utf8,
             protocol_error,
         } = self;
-        let all = [too_large, not_json, not_utf8, protocol_error];
+        let all = [too_large, too_slow, not_json, not_utf8, protocol_error];
         all.into_iter().map(Counter::get).sum()
     }
 }
@@ -479,6 +504,19 @@ impl Atomic<u64> for Stripes {
 
     fn get(&self) -> u64 {
         self.0.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The lines that the log has lost, asked when somebody wants to know.
+#[derive(Debug)]
+struct LogLines;
+
+impl Collector for LogLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Lines of the log that were dropped because stderr did not take them";
+        let counter =
+            encoder.encode_descriptor("log_lines_dropped", help, None, MetricType::Counter)?;
+        ConstCounter::new(logging::dropped_lines()).encode(counter)
     }
 }
 

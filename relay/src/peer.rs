@@ -1,39 +1,31 @@
-//! One connection as the rest of the relay sees it: a bounded queue of frames, and how it is to end.
+//! One connection as the rest of the relay sees it: the frames that wait for it, and how it is to end.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use switchboard::{Conn, SendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce, TryAcquireError, mpsc};
+use tokio::sync::SetOnce;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::close::Close;
+use crate::outbox::{Lane, Outbox, Queued, Refused};
 use crate::pulse::Pulse;
 
-/// What a queued frame costs beside its bytes.
-const OVERHEAD: usize = 64;
+/// The part of a binary's outbox that each of its phones may fill.
+const SHARE: usize = 8;
 
-/// A binary or a phone. The task of its connection owns the socket and the other end of the queue.
+/// Who waits for a frame to be delivered: a phone, or nobody in particular.
+pub(crate) type Sender = Option<Arc<Peer>>;
+
+/// A binary or a phone. The task of its connection owns the socket, and writes the frames to it.
 pub(crate) struct Peer {
     conn_id: String,
-    queue: mpsc::UnboundedSender<Queued>,
-    /// The bytes that may still be queued. Closed with the connection, so that nobody waits for it.
-    room: Arc<Semaphore>,
-    capacity: u32,
+    outbox: Outbox<Sender>,
+    /// For frames of no phone.
+    lane: Arc<Lane<Sender>>,
     ending: SetOnce<Ending>,
     pub(crate) pulse: Pulse,
 }
-
-/// A frame on its way to the peer.
-pub(crate) struct Queued {
-    pub(crate) frame: Bytes,
-    /// Whether it comes from another peer, and not from the relay itself.
-    pub(crate) is_forwarded: bool,
-    /// What the frame takes of the queue, until this is dropped.
-    pub(crate) room: OwnedSemaphorePermit,
-}
-
-/// The other end of the queue.
-pub(crate) type Backlog = mpsc::UnboundedReceiver<Queued>;
 
 /// How a connection is to end.
 #[derive(Debug)]
@@ -52,79 +44,77 @@ pub(crate) enum Manner {
     AtOnce,
 }
 
-/// A frame that was not queued.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// No room; here is the frame again.
-    Full(Bytes),
-    Closed,
-}
-
 impl Peer {
-    /// A peer for whom `capacity` bytes may be queued.
-    pub(crate) fn new(conn_id: String, capacity: u32) -> (Arc<Self>, Backlog) {
-        let (queue, backlog) = mpsc::unbounded_channel();
-        let peer = Self {
+    /// A peer for whom `outbox` bytes may be queued.
+    pub(crate) fn new(conn_id: String, outbox: usize) -> Arc<Self> {
+        Arc::new(Self {
             conn_id,
-            queue,
-            room: Arc::new(Semaphore::new(capacity as usize)),
-            capacity,
+            outbox: Outbox::new(outbox),
+            lane: Lane::new(None, outbox),
             ending: SetOnce::new(),
             pulse: Pulse::default(),
-        };
-        (Arc::new(peer), backlog)
+        })
     }
 
-    /// Queues a frame, if there is room for it.
-    pub(crate) fn offer(&self, frame: Bytes) -> Result<(), Refused> {
-        match Arc::clone(&self.room).try_acquire_many_owned(self.cost(&frame)) {
-            Ok(room) => self.push(frame, room, true),
-            Err(TryAcquireError::NoPermits) => Err(Refused::Full(frame)),
-            Err(TryAcquireError::Closed) => Err(Refused::Closed),
-        }
+    /// The lane of this phone in the outbox of its binary, for which `outbox` bytes may be queued.
+    pub(crate) fn uplink(self: &Arc<Self>, outbox: usize) -> Arc<Lane<Sender>> {
+        Lane::new(Some(Arc::clone(self)), outbox / SHARE)
     }
 
-    /// Queues a frame, waiting for room. Those who wait get it in the order in which they came.
-    pub(crate) async fn deliver(&self, frame: Bytes) -> Result<(), Refused> {
-        self.wait_for_room(frame, true).await
+    /// Queues a frame if there is room for it.
+    pub(crate) fn offer(&self, frame: Utf8Bytes) -> Result<(), Refused> {
+        self.outbox.push(&self.lane, frame)
     }
 
-    /// The same for a notice of the relay's own.
-    pub(crate) async fn notify(&self, notice: Bytes) -> Result<(), Refused> {
-        self.wait_for_room(notice, false).await
-    }
-
-    async fn wait_for_room(&self, frame: Bytes, is_forwarded: bool) -> Result<(), Refused> {
-        let room = Arc::clone(&self.room);
-        match room.acquire_many_owned(self.cost(&frame)).await {
-            Ok(room) => self.push(frame, room, is_forwarded),
-            Err(_) => Err(Refused::Closed),
-        }
-    }
-
-    fn push(
+    /// Queues a frame of a phone if its lane has room for it.
+    pub(crate) fn offer_from(
         &self,
-        frame: Bytes,
-        room: OwnedSemaphorePermit,
-        is_forwarded: bool,
+        phone: &Arc<Lane<Sender>>,
+        frame: Utf8Bytes,
     ) -> Result<(), Refused> {
-        let queued = Queued {
-            frame,
-            is_forwarded,
-            room,
-        };
-        self.queue.send(queued).map_err(|_| Refused::Closed)
+        self.outbox.push(phone, frame)
     }
 
-    /// A frame that is larger than the whole queue passes when the queue is empty.
-    fn cost(&self, frame: &Bytes) -> u32 {
-        let bytes = frame.len().saturating_add(OVERHEAD);
-        u32::try_from(bytes).map_or(self.capacity, |bytes| bytes.min(self.capacity))
+    /// Queues a frame of a phone once its lane has room for it.
+    ///
+    /// # Errors
+    ///
+    /// The connection is about to end, and the frame is not delivered.
+    pub(crate) async fn deliver_from(
+        &self,
+        phone: &Arc<Lane<Sender>>,
+        mut frame: Utf8Bytes,
+    ) -> Result<(), Refused> {
+        loop {
+            frame = match self.offer_from(phone, frame) {
+                Err(Refused::Full(frame)) => frame,
+                done => return done,
+            };
+            tokio::select! {
+                () = phone.has_room(&frame) => {}
+                _ = self.ending() => return Err(Refused::Closed),
+            }
+        }
     }
 
-    /// Ends the connection once what is queued has been delivered. The first ending stands.
-    pub(crate) fn end(&self, close: Close) {
-        self.set(close, Manner::AfterBacklog);
+    /// Queues a notice of the relay's own about a phone, behind the frames of the phone.
+    pub(crate) fn notify(&self, phone: &Lane<Sender>, notice: Utf8Bytes) -> Result<(), Refused> {
+        self.outbox.notify(phone, notice)
+    }
+
+    /// The next frame to be written. Only the task of the connection waits for it.
+    pub(crate) async fn pop(&self) -> Queued<Sender> {
+        self.outbox.pop().await
+    }
+
+    /// The next frame to be written, if there is one.
+    pub(crate) fn try_pop(&self) -> Option<Queued<Sender>> {
+        self.outbox.try_pop()
+    }
+
+    /// Ends the connection once what is queued has been delivered. The first ending stands; returns whether this is it.
+    pub(crate) fn end(&self, close: Close) -> bool {
+        self.set(close, Manner::AfterBacklog)
     }
 
     /// The same, at the wish of the binary.
@@ -132,15 +122,17 @@ impl Peer {
         self.set(Close::with_code(code), Manner::AskedByBinary);
     }
 
-    /// Ends the connection, and drops what is queued.
-    pub(crate) fn abort(&self, close: Close) {
-        self.set(close, Manner::AtOnce);
+    /// Ends the connection, and drops what is queued. Returns whether this is the first ending.
+    pub(crate) fn abort(&self, close: Close) -> bool {
+        self.set(close, Manner::AtOnce)
     }
 
-    fn set(&self, close: Close, manner: Manner) {
-        if self.ending.set(Ending { close, manner }).is_ok() {
-            self.room.close();
+    fn set(&self, close: Close, manner: Manner) -> bool {
+        let is_first = self.ending.set(Ending { close, manner }).is_ok();
+        if is_first {
+            self.outbox.close();
         }
+        is_first
     }
 
     /// How the connection is to end, as soon as somebody has said so.
@@ -160,6 +152,7 @@ impl Conn for Peer {
     }
 
     fn send(&self, frame: Bytes) -> Result<(), SendError> {
+        let frame = Utf8Bytes::try_from(frame).map_err(|error| SendError::Other(error.into()))?;
         self.offer(frame).map_err(|refused| match refused {
             Refused::Full(_) => SendError::Full,
             Refused::Closed => SendError::Closed,
@@ -182,56 +175,63 @@ impl Conn for Peer {
 mod tests {
     use super::*;
 
-    fn frame(len: usize) -> Bytes {
-        vec![b'x'; len].into()
-    }
-
-    #[test]
-    fn frames_are_counted_with_their_overhead_until_they_are_taken() {
-        let (peer, mut backlog) = Peer::new("p".into(), 200);
-        peer.send(frame(36)).expect("100 of 200 bytes");
-        peer.send(frame(36)).expect("200 of 200 bytes");
-        assert!(matches!(peer.send(frame(0)), Err(SendError::Full)));
-        drop(backlog.try_recv().expect("two are queued"));
-        peer.send(frame(36)).expect("the first is gone");
-    }
-
-    #[test]
-    fn a_frame_larger_than_the_queue_passes_when_the_queue_is_empty() {
-        let (peer, mut backlog) = Peer::new("p".into(), 100);
-        peer.send(frame(1000)).expect("nothing else is queued");
-        assert!(matches!(peer.send(frame(0)), Err(SendError::Full)));
-        assert_eq!(backlog.try_recv().expect("it is queued").frame.len(), 1000);
+    fn frame(len: usize) -> Utf8Bytes {
+        "x".repeat(len).into()
     }
 
     #[test]
     fn the_first_ending_stands_and_nothing_is_queued_after_it() {
-        let (peer, _backlog) = Peer::new("p".into(), 1000);
+        let peer = Peer::new("p".into(), 1000);
         peer.end_for_binary(4000);
         peer.close_with(4001, "late");
         peer.close();
         let ending = peer.ending.get().expect("it was set");
         assert_eq!(ending.close, Close::with_code(4000));
         assert!(peer.asked_by_binary());
-        assert!(matches!(peer.send(frame(1)), Err(SendError::Closed)));
+        let refused = peer.send(Bytes::from_static(b"1"));
+        assert!(matches!(refused, Err(SendError::Closed)));
+    }
+
+    #[test]
+    fn only_text_can_be_sent() {
+        let peer = Peer::new("p".into(), 1000);
+        peer.send("é".into()).expect("UTF-8");
+        let refused = peer.send(Bytes::from_static(b"\xff"));
+        assert!(matches!(refused, Err(SendError::Other(_))));
+    }
+
+    #[test]
+    fn a_phone_may_fill_an_eighth_of_its_binarys_outbox() {
+        let binary = Peer::new("b".into(), 1600);
+        let phones = [1, 2].map(|_| Peer::new("p".into(), 1600).uplink(1600));
+        for phone in &phones {
+            binary.offer_from(phone, frame(36)).expect("100 of 200");
+            binary.offer_from(phone, frame(36)).expect("200 of 200");
+            let refused = binary.offer_from(phone, frame(0));
+            assert!(matches!(refused, Err(Refused::Full(_))));
+        }
     }
 
     #[tokio::test]
     async fn whoever_waits_for_room_is_let_go_when_the_connection_ends() {
-        let (peer, _backlog) = Peer::new("p".into(), 100);
-        peer.send(frame(100)).expect("nothing else is queued");
-        let (refused, ()) = tokio::join!(peer.deliver(frame(1)), async { peer.close() });
+        let binary = Peer::new("b".into(), 800);
+        let phone = Peer::new("p".into(), 800).uplink(800);
+        binary.offer_from(&phone, frame(100)).expect("it is empty");
+        let waiting = binary.deliver_from(&phone, frame(1));
+        let (refused, ()) = tokio::join!(waiting, async { binary.close() });
         assert!(matches!(refused, Err(Refused::Closed)));
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_room_gets_it_when_a_frame_is_taken() {
-        let (peer, mut backlog) = Peer::new("p".into(), 100);
-        peer.send(frame(100)).expect("nothing else is queued");
-        let (delivered, ()) = tokio::join!(peer.deliver(frame(1)), async {
-            drop(backlog.try_recv().expect("one is queued"));
+    async fn whoever_waits_for_room_gets_it_when_a_frame_is_written() {
+        let binary = Peer::new("b".into(), 800);
+        let phone = Peer::new("p".into(), 800).uplink(800);
+        binary.offer_from(&phone, frame(100)).expect("it is empty");
+        let waiting = binary.deliver_from(&phone, frame(1));
+        let (delivered, ()) = tokio::join!(waiting, async {
+            drop(binary.try_pop().expect("one is queued"));
         });
         delivered.expect("there was room");
-        assert_eq!(backlog.try_recv().expect("it came in").frame.len(), 1);
+        assert_eq!(binary.try_pop().expect("it came in").frame.len(), 1);
     }
 }

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::close::Close;
 use crate::endpoint::Endpoint;
 use crate::envelope::Wrapper;
 use crate::metrics::Refusals;
-use crate::peer::{Peer, Refused};
+use crate::outbox::{Lane, Refused};
+use crate::peer::{Peer, Sender};
 use crate::relay::Relay;
 use crate::socket::{self, Gone, Reader};
 
-pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: String, conn_id: String) {
-    let (peer, mut reader, mut writer) =
-        socket::open(relay, upgraded, Endpoint::Client, conn_id).await;
-    let registered = relay.registry.register_phone(&server_id, Arc::clone(&peer));
+pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, peer: Arc<Peer>) {
+    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer).await;
+    let registered = relay.registry.register_phone(server_id, Arc::clone(&peer));
     // A shutdown may have emptied the registry just before.
     if relay.stopping.is_cancelled() {
         peer.end(Close::SHUTTING_DOWN);
@@ -31,17 +31,23 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: String, 
         }
     };
     debug!(conn_id = ?peer.conn_id(), "phone connected");
-    let wrapper = Wrapper::new(peer.conn_id());
+    let phone = Phone {
+        relay,
+        membership: &membership,
+        wrapper: Wrapper::new(peer.conn_id()),
+        uplink: peer.uplink(relay.config.outbox as usize),
+    };
     let gone = tokio::select! {
-        gone = forward(relay, &mut reader, &membership, &wrapper) => gone,
+        gone = phone.forward(&mut reader) => gone,
         gone = writer.run() => gone,
     };
     debug!(conn_id = ?peer.conn_id(), code = gone.code, "phone gone");
     peer.abort(Close::NORMAL);
-    tokio::join!(
-        leave(membership, &wrapper, &gone),
-        socket::close(reader, writer),
-    );
+    let Phone {
+        wrapper, uplink, ..
+    } = phone;
+    leave(relay, membership, &uplink, &wrapper.closed(gone.code));
+    socket::close(reader, writer).await;
 }
 
 fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
@@ -55,41 +61,67 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
     close
 }
 
-/// Forwards what the phone sends. Where the binary's queue is full it waits, and reads nothing meanwhile: so a
-/// slow binary slows its phones down.
-async fn forward(
-    relay: &Relay,
-    reader: &mut Reader<'_>,
-    membership: &Membership<Peer>,
-    wrapper: &Wrapper,
-) -> Gone {
-    loop {
-        let frame = match reader.frame().await {
-            Ok(frame) => frame,
-            Err(gone) => return gone,
-        };
-        let Ok(envelope) = wrapper.frame(&frame) else {
-            debug!(conn_id = ?membership.conn_id(), "phone closed: its frame is not JSON");
-            relay.metrics.rejected.not_json.inc();
-            membership.conn().end(Close::NOT_JSON);
-            return Gone::WITHOUT_CODE;
-        };
-        // No `Route`: while the phone is silent, for hours perhaps, it would keep the binary and all phones of the last frame
-        // alive. `None`: displaced, which the writer is told by the phone's ending.
-        let Some(binary) = membership.binary() else {
-            continue;
-        };
-        if let Err(Refused::Full(envelope)) = binary.offer(envelope) {
-            let binary = ConnRef::into_arc(binary);
-            // Closed: the binary went away, and nobody is there to read the frame.
-            let delivered = binary.deliver(envelope);
-            let _ = membership.conn().pulse.without_reading(delivered).await;
+/// A phone that is registered.
+struct Phone<'a> {
+    relay: &'a Relay,
+    membership: &'a Membership<Peer>,
+    wrapper: Wrapper,
+    /// Its part of the binary's outbox.
+    uplink: Arc<Lane<Sender>>,
+}
+
+impl Phone<'_> {
+    /// Forwards what the phone sends. Where its part of the binary's outbox is full it waits, and reads nothing meanwhile:
+    /// so a slow binary slows its phones down.
+    async fn forward(&self, reader: &mut Reader<'_>) -> Gone {
+        let peer = self.membership.conn();
+        loop {
+            let frame = match reader.frame().await {
+                Ok(frame) => frame,
+                Err(gone) => return gone,
+            };
+            let envelope = match self.wrapper.frame(&frame) {
+                Ok(envelope) => envelope.into(),
+                Err(error) => {
+                    debug!(conn_id = ?peer.conn_id(), %error, "phone closed");
+                    self.relay.metrics.rejected.not_json.inc();
+                    peer.end(Close::NOT_JSON);
+                    return Gone::WITHOUT_CODE;
+                }
+            };
+            drop(frame);
+            // No `Route`: while the phone is silent, for hours perhaps, it would keep the binary and all phones of the last
+            // frame alive.
+            let Some(binary) = self.membership.binary() else {
+                // Displaced: somebody is about to say with which code the phone is closed.
+                self.undelivered();
+                continue;
+            };
+            let delivered = match binary.offer_from(&self.uplink, envelope) {
+                Err(Refused::Full(envelope)) => {
+                    let binary = ConnRef::into_arc(binary);
+                    let delivered = binary.deliver_from(&self.uplink, envelope);
+                    peer.pulse.without_reading(delivered).await
+                }
+                done => done,
+            };
+            if delivered.is_err() {
+                self.undelivered();
+                if peer.end(Close::UNDELIVERED) {
+                    info!(conn_id = ?peer.conn_id(), "phone closed: nobody reads its frame");
+                }
+                return Gone::WITHOUT_CODE;
+            }
         }
+    }
+
+    fn undelivered(&self) {
+        self.relay.metrics.at(Endpoint::Server).undelivered.inc();
     }
 }
 
 /// Unregisters the phone, and tells its binary, unless that asked for it or another one came in between.
-async fn leave(membership: Membership<Peer>, wrapper: &Wrapper, gone: &Gone) {
+fn leave(relay: &Relay, membership: Membership<Peer>, uplink: &Lane<Sender>, notice: &str) {
     let asked = membership.conn().asked_by_binary();
     // Asked before the phone is out: afterwards it has no binary.
     let binary = membership.binary().map(ConnRef::into_arc);
@@ -97,8 +129,11 @@ async fn leave(membership: Membership<Peer>, wrapper: &Wrapper, gone: &Gone) {
     if let Some(binary) = binary
         && registered
         && !asked
+        // Closed: the binary has gone, and nobody is there to be told.
+        && let Err(Refused::Full(_)) = binary.notify(uplink, notice.into())
+        && binary.abort(Close::BINARY_BACKLOG_FULL)
     {
-        // Closed: the binary went away, and nobody is there to be told.
-        let _ = binary.notify(wrapper.closed(gone.code)).await;
+        info!(conn_id = ?binary.conn_id(), "binary closed: it does not read that its phones have gone");
+        relay.metrics.outbox_overflows.inc();
     }
 }

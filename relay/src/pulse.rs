@@ -1,73 +1,139 @@
-//! Pings and pongs of one connection: is its peer alive?
+//! Whether the peer of a connection is alive.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-/// The pings that were sent to a peer, numbered, and the last one that it answered.
+use crate::wire::Seen;
+
+/// How many unanswered pings are remembered. A pong may answer any of them.
+const REMEMBERED: usize = 32;
+
+/// How many times a peer may exceed a limit as long as it makes any progress at all.
+const PATIENCE: u32 = 10;
+
+/// The progress that excuses it after that: so many bytes within each limit.
+const TRICKLE: u64 = 16 * 1024;
+
+/// The pings of a connection, and what its peer does.
 ///
-/// The task of the connection sends, hears and watches; other tasks only ask.
+/// The task of the connection sends, hears and watches. Other tasks only [probe](Self::answers).
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    /// Somebody wants a ping now.
-    asked: Notify,
-    sent: AtomicU64,
-    answered: AtomicU64,
-    /// A ping was sent, or answered.
+    pub(crate) seen: Arc<Seen>,
+    pings: Mutex<Pings>,
+    /// A ping must be sent now.
+    is_due: AtomicBool,
+    due: Notify,
+    /// A ping was sent or answered.
     changed: Notify,
-    /// The connection waits for something else, and pongs may lie unread.
-    deaf: AtomicBool,
-    /// There was a reason for a pong not to come.
-    excused: AtomicBool,
+    /// How often the connection began or ended to wait for something else than its peer. While it is odd, pongs may lie
+    /// unread.
+    deaf: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Pings {
+    sent: u64,
+    /// The last ping that was answered.
+    answered: u64,
+    /// The payloads of those sent last, the newest at the end.
+    payloads: VecDeque<Bytes>,
 }
 
 impl Pulse {
-    /// Until somebody wants a ping before its time.
-    pub(crate) async fn asked(&self) {
-        self.asked.notified().await;
+    /// Until a ping must be sent.
+    pub(crate) async fn due(&self) {
+        self.due.notified().await;
     }
 
-    /// The payload of the next ping, which must be sent now.
-    pub(crate) fn ping(&self) -> Bytes {
-        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+    /// The payload of the ping that must be sent now, if one must: random, so that only a peer that reads can answer.
+    pub(crate) fn ping(&self) -> Option<Bytes> {
+        if !self.is_due.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.is_due.store(false, Ordering::Relaxed);
+        // Without random numbers the ping is sent later: no connection ends for want of them.
+        let payload = getrandom::u64().ok()?.to_be_bytes();
+        let payload = Bytes::copy_from_slice(&payload);
+        let mut pings = self.pings();
+        pings.sent += 1;
+        if pings.payloads.len() == REMEMBERED {
+            pings.payloads.pop_front();
+        }
+        pings.payloads.push_back(payload.clone());
+        drop(pings);
         self.changed.notify_waiters();
-        Bytes::copy_from_slice(&number.to_be_bytes())
+        Some(payload)
     }
 
-    /// The peer sent a pong. One that answers no ping of ours, or an older one, is none.
+    /// The peer sent a pong. One that answers no ping of this connection is ignored.
     pub(crate) fn pong(&self, payload: &[u8]) {
-        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else {
+        let mut pings = self.pings();
+        let Some(at) = pings.payloads.iter().position(|sent| sent == payload) else {
             return;
         };
-        if number <= self.sent.load(Ordering::Relaxed) {
-            self.answered.fetch_max(number, Ordering::Relaxed);
-            self.changed.notify_waiters();
+        pings.payloads.drain(..=at);
+        pings.answered = pings.sent - pings.payloads.len() as u64;
+        drop(pings);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether the peer shows within `limit` that it is alive: it answers a ping that is sent after this call, sends
+    /// something, or takes what it kept waiting. A pong that is on its way already is no answer.
+    pub(crate) async fn answers(&self, limit: Duration) -> bool {
+        let before = self.pings().sent;
+        let progress = self.seen.progress();
+        self.demand();
+        let answered = timeout(limit, self.until(|pings| pings.answered > before)).await;
+        answered.is_ok() || self.seen.progress() > progress
+    }
+
+    /// Demands a ping at every interval. Completes when the peer is dead: a ping was not answered within `limit`, and the
+    /// peer made no progress either, or trickled for too long.
+    pub(crate) async fn lost(&self, interval: Duration, limit: Duration) {
+        tokio::select! {
+            () = self.beat(interval) => {}
+            () = self.watch(limit) => {}
         }
     }
 
-    /// Whether the peer answers, within `limit`, a ping that is sent after this call. A pong on its way already is no answer.
-    pub(crate) async fn answers(&self, limit: Duration) -> bool {
-        let before = self.sent.load(Ordering::Relaxed);
-        self.asked.notify_one();
-        let answered = self.until(|| self.answered.load(Ordering::Relaxed) > before);
-        timeout(limit, answered).await.is_ok()
+    async fn beat(&self, interval: Duration) {
+        let mut heartbeat = interval_at(Instant::now() + interval, interval);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            heartbeat.tick().await;
+            self.demand();
+        }
     }
 
-    /// Completes when a ping has found no answer within `limit`, and there was no excuse for that.
-    pub(crate) async fn lost(&self, limit: Duration) {
+    async fn watch(&self, limit: Duration) {
         loop {
-            self.until(|| {
-                self.sent.load(Ordering::Relaxed) > self.answered.load(Ordering::Relaxed)
-            })
-            .await;
-            // What excused an earlier ping does not excuse this one.
-            self.excused.store(false, Ordering::Relaxed);
-            let awaited = self.sent.load(Ordering::Relaxed);
-            let answered = self.until(|| self.answered.load(Ordering::Relaxed) >= awaited);
-            if timeout(limit, answered).await.is_err() && !self.is_excused() {
+            self.until(|pings| pings.sent > pings.answered).await;
+            let awaited = self.pings().sent;
+            let answered = self.until(|pings| pings.answered >= awaited);
+            tokio::select! {
+                () = answered => {}
+                () = self.silent(limit) => return,
+            }
+        }
+    }
+
+    /// Completes when the peer has made no progress, or too little, while it was read from.
+    async fn silent(&self, limit: Duration) {
+        let mut patience = Patience::new(self.seen.progress());
+        loop {
+            let deaf = self.deaf.load(Ordering::Relaxed);
+            tokio::time::sleep(limit).await;
+            let progress = self.seen.progress();
+            if deaf % 2 == 1 || deaf != self.deaf.load(Ordering::Relaxed) {
+                patience = Patience::new(progress);
+            } else if !patience.lasts(progress) {
                 return;
             }
         }
@@ -75,27 +141,43 @@ impl Pulse {
 
     /// Waits for something else than what the peer sends: pongs may lie unread meanwhile.
     pub(crate) async fn without_reading<T>(&self, other: impl Future<Output = T>) -> T {
-        self.deaf.store(true, Ordering::Relaxed);
+        self.deaf.fetch_add(1, Ordering::Relaxed);
         let done = other.await;
-        self.deaf.store(false, Ordering::Relaxed);
-        self.excuse();
+        self.deaf.fetch_add(1, Ordering::Relaxed);
         done
     }
 
-    /// The peer took what it had kept waiting: it is alive, and the ping is behind that.
-    pub(crate) fn excuse(&self) {
-        self.excused.store(true, Ordering::Relaxed);
+    /// Waits for a write, `None` if the peer takes nothing for longer than `limit`, or trickles for too long.
+    pub(crate) async fn write<T>(
+        &self,
+        limit: Duration,
+        write: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut write = std::pin::pin!(write);
+        let mut patience = Patience::new(self.seen.taken());
+        loop {
+            if let Ok(written) = timeout(limit, write.as_mut()).await {
+                return Some(written);
+            }
+            if !patience.lasts(self.seen.taken()) {
+                return None;
+            }
+        }
     }
 
-    /// Whether there was an excuse since this was last asked.
-    fn is_excused(&self) -> bool {
-        self.excused.swap(false, Ordering::Relaxed) || self.deaf.load(Ordering::Relaxed)
+    fn demand(&self) {
+        self.is_due.store(true, Ordering::Relaxed);
+        self.due.notify_one();
     }
 
-    async fn until(&self, condition: impl Fn() -> bool) {
+    fn pings(&self) -> MutexGuard<'_, Pings> {
+        self.pings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn until(&self, condition: impl Fn(&Pings) -> bool) {
         loop {
             let changed = self.changed.notified();
-            if condition() {
+            if condition(&self.pings()) {
                 return;
             }
             changed.await;
@@ -103,107 +185,25 @@ impl Pulse {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
+/// For how long a peer may be slow.
+struct Patience {
+    progress: u64,
+    limits: u32,
+}
 
-    use futures_util::FutureExt;
-    use tokio::time::advance;
-
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(30);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_ping_without_an_answer_is_lost_after_the_limit() {
-        let pulse = Pulse::default();
-        let mut lost = pin!(pulse.lost(LIMIT));
-        assert!(lost.as_mut().now_or_never().is_none());
-        advance(LIMIT * 2).await;
-        assert!(lost.as_mut().now_or_never().is_none(), "nothing was asked");
-        pulse.ping();
-        assert!(lost.as_mut().now_or_never().is_none());
-        advance(LIMIT * 9 / 10).await;
-        assert!(lost.as_mut().now_or_never().is_none());
-        advance(LIMIT / 10).await;
-        assert!(lost.as_mut().now_or_never().is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_a_pong_to_a_ping_of_ours_is_an_answer() {
-        let pulse = Pulse::default();
-        let mut lost = pin!(pulse.lost(LIMIT));
-        let ping = pulse.ping();
-        assert!(lost.as_mut().now_or_never().is_none());
-        for payload in [b"".as_slice(), b"hello", &2_u64.to_be_bytes()] {
-            pulse.pong(payload);
+impl Patience {
+    fn new(progress: u64) -> Self {
+        Self {
+            progress,
+            limits: 0,
         }
-        advance(LIMIT).await;
-        assert!(lost.as_mut().now_or_never().is_some());
-
-        let mut lost = pin!(pulse.lost(LIMIT));
-        pulse.pong(&ping);
-        advance(LIMIT).await;
-        assert!(lost.as_mut().now_or_never().is_none());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_pong_to_an_earlier_ping_is_no_answer_to_a_probe() {
-        let pulse = Pulse::default();
-        let earlier = pulse.ping();
-        let mut answers = pin!(pulse.answers(LIMIT));
-        assert!(answers.as_mut().now_or_never().is_none());
-        pulse.asked().await;
-        pulse.pong(&earlier);
-        assert!(answers.as_mut().now_or_never().is_none());
-        let ping = pulse.ping();
-        pulse.pong(&ping);
-        assert_eq!(answers.now_or_never(), Some(true));
-        assert!(!pulse.answers(LIMIT).await, "nobody is there any more");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_excuse_is_good_for_the_ping_that_it_held_up_only() {
-        let pulse = Pulse::default();
-        let mut lost = pin!(pulse.lost(LIMIT));
-        pulse.excuse();
-        pulse.pong(&pulse.ping());
-        assert!(lost.as_mut().now_or_never().is_none());
-        pulse.ping();
-        assert!(lost.as_mut().now_or_never().is_none());
-        pulse.excuse();
-        advance(LIMIT).await;
-        assert!(lost.as_mut().now_or_never().is_none(), "it was held up");
-        advance(LIMIT).await;
-        assert!(lost.as_mut().now_or_never().is_some());
-
-        let mut lost = pin!(pulse.lost(LIMIT));
-        pulse.excuse();
-        assert!(lost.as_mut().now_or_never().is_none());
-        advance(LIMIT).await;
-        assert!(lost.as_mut().now_or_never().is_some(), "excused too early");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_could_not_be_read_is_not_lost() {
-        let pulse = Pulse::default();
-        let mut lost = pin!(pulse.lost(LIMIT));
-        pulse.ping();
-        assert!(lost.as_mut().now_or_never().is_none());
-        let busy = pulse.without_reading(tokio::time::sleep(LIMIT * 3));
-        let mut busy = pin!(busy);
-        assert!(busy.as_mut().now_or_never().is_none());
-        for _ in 0..3 {
-            advance(LIMIT).await;
-            assert!(lost.as_mut().now_or_never().is_none());
-        }
-        busy.await;
-        advance(LIMIT).await;
-        assert!(
-            lost.as_mut().now_or_never().is_none(),
-            "the pong may come now"
-        );
-        advance(LIMIT).await;
-        assert!(lost.as_mut().now_or_never().is_some());
+    /// Whether what the peer did within another limit is enough.
+    fn lasts(&mut self, progress: u64) -> bool {
+        let bytes = progress - self.progress;
+        self.progress = progress;
+        self.limits += 1;
+        bytes >= TRICKLE || (bytes > 0 && self.limits < PATIENCE)
     }
 }

@@ -7,22 +7,27 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Router, middleware};
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
 use governor::{Quota, RateLimiter};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::{Config, MetricsListen};
 use crate::error::Error;
+use crate::prompt::Prompt;
 use crate::relay::Relay;
 use crate::signals::{self, Hangups};
 use crate::tls::Tls;
 use crate::{close, gate, health, monitor, sweeper};
+
+/// How long a shutdown waits for requests that are being answered. All answers are short.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// A relay that listens.
 pub struct Server {
@@ -137,8 +142,8 @@ async fn listen(
 
 fn router(relay: &Arc<Relay>) -> Router {
     Router::new()
-        .route("/v1/server", get(gate::server))
-        .route("/v1/client", get(gate::client))
+        .route("/v1/server", any(gate::server))
+        .route("/v1/client", any(gate::client))
         .route("/healthz", get(health::healthz))
         .with_state(Arc::clone(relay))
 }
@@ -157,25 +162,26 @@ fn serve(
         .handle(handle.clone())
         .first_request_timeout(limit)
         .accept_error_handler(accept_failed(relay));
-    let mut http = server.http_builder().http1();
-    http.header_read_timeout(limit);
-    // No HTTP/2, which has no time-out for connections that idle: without a stream no first request ever comes.
-    http.http2().max_concurrent_streams(0);
+    // No HTTP/2: WebSocket over it is another protocol.
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit);
+    *server.http_builder() = http;
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
         stopping.cancelled().await;
-        handle.graceful_shutdown(None);
+        // Those that have not sent a whole request yet are cut off.
+        handle.graceful_shutdown(Some(LAST_ANSWERS));
     });
     let router = router.layer(middleware::map_response(only_request));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     Ok(async move {
-        // Frames are batched here already. With Nagle's algorithm they only come a little later.
-        let tcp = NoDelayAcceptor::new();
         let outcome = match tls {
-            None => server.acceptor(tcp).serve(service).await,
+            None => server.acceptor(Prompt).serve(service).await,
             Some(tls) => {
                 let tls = RustlsAcceptor::new(tls.rustls()).handshake_timeout(limit);
-                server.acceptor(tls.acceptor(tcp)).serve(service).await
+                server.acceptor(tls.acceptor(Prompt)).serve(service).await
             }
         };
         outcome.map_err(Error::Serve)
@@ -186,7 +192,7 @@ fn serve(
 async fn only_request(mut response: Response) -> Response {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
+        response.headers_mut().append(header::CONNECTION, close);
     }
     response
 }

@@ -1,28 +1,32 @@
 //! A WebSocket in two halves, and how it is closed.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::mem;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use switchboard::Conn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tracing::{debug, info};
 
 use crate::close::Close;
 use crate::endpoint::Endpoint;
-use crate::peer::{Backlog, Manner, Peer, Queued};
+use crate::outbox::{Charge, Queued};
+use crate::peer::{Manner, Peer, Sender};
 use crate::relay::Relay;
+use crate::wire::Wire;
 
 /// The buffer that every connection reads into. The default of the library is 128 KiB, nearly all of what an idle
 /// connection costs.
@@ -41,7 +45,7 @@ const BATCH: usize = 64;
 /// How long the peer has to answer a close frame.
 const CLOSING_TIME: Duration = Duration::from_secs(3);
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
 
 /// The connection is over: its peer closed or left it, or the relay gave it up.
 #[derive(Debug)]
@@ -58,8 +62,10 @@ impl Gone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// A close frame.
+    /// A close frame, which the library answers.
     Closed,
+    /// A close frame that was kept from the library, and that the relay answers. Nothing is read after it.
+    ClosedUnseen,
     /// What cannot be read as WebSocket, and so nothing after it.
     Garbled,
 }
@@ -69,28 +75,35 @@ pub(crate) struct Reader<'a> {
     stream: SplitStream<Socket>,
     peer: Arc<Peer>,
     relay: &'a Relay,
-    /// What came while the relay waited for something else.
-    ahead: Option<Bytes>,
     state: State,
+    unfinished: Unfinished,
+}
+
+/// The message that has begun and is not complete.
+#[derive(Default)]
+struct Unfinished {
+    number: u64,
+    since: Option<Instant>,
+    /// Fires when it has taken too long, or earlier.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What goes to the peer.
 pub(crate) struct Writer<'a> {
     sink: SplitSink<Socket, Message>,
     peer: Arc<Peer>,
-    backlog: Backlog,
     batch: Batch,
     relay: &'a Relay,
     endpoint: Endpoint,
 }
 
-/// The peer of an upgraded connection, and both halves of its socket.
-pub(crate) async fn open(
-    relay: &Relay,
+/// Both halves of the socket of an upgraded connection.
+pub(crate) async fn open<'a>(
+    relay: &'a Relay,
     upgraded: Upgraded,
     endpoint: Endpoint,
-    conn_id: String,
-) -> (Arc<Peer>, Reader<'_>, Writer<'_>) {
+    peer: &Arc<Peer>,
+) -> (Reader<'a>, Writer<'a>) {
     let max_frame = relay.config.max_frame as usize;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -98,65 +111,103 @@ pub(crate) async fn open(
         .max_write_buffer_size(WRITE_BUFFER + 2 * (max_frame + ENVELOPE))
         .max_frame_size(Some(max_frame))
         .max_message_size(Some(max_frame));
-    let io = TokioIo::new(upgraded);
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let wire = Wire::new(TokioIo::new(upgraded), Arc::clone(&peer.pulse.seen));
+    let socket = WebSocketStream::from_raw_socket(wire, Role::Server, Some(config)).await;
     let (sink, stream) = socket.split();
-    let (peer, backlog) = Peer::new(conn_id, relay.config.outbox);
     let reader = Reader {
         stream,
-        peer: Arc::clone(&peer),
+        peer: Arc::clone(peer),
         relay,
-        ahead: None,
         state: State::Open,
+        unfinished: Unfinished::default(),
     };
     let writer = Writer {
         sink,
-        peer: Arc::clone(&peer),
-        backlog,
+        peer: Arc::clone(peer),
         batch: Batch::default(),
         relay,
         endpoint,
     };
-    (peer, reader, writer)
+    (reader, writer)
+}
+
+/// What happened next at the peer's end.
+enum Event {
+    Message(Message),
+    Failed(Error),
+    ClosedUnseen(Close),
+    TooSlow,
+    Gone,
 }
 
 impl Reader<'_> {
     /// The next frame of the peer. Pings are answered below.
-    pub(crate) async fn frame(&mut self) -> Result<Bytes, Gone> {
-        if let Some(frame) = self.ahead.take() {
-            return Ok(frame);
-        }
+    pub(crate) async fn frame(&mut self) -> Result<Utf8Bytes, Gone> {
+        let rejected = &self.relay.metrics.rejected;
         loop {
-            match self.stream.next().await {
-                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                    return Ok(message.into_data());
+            match poll_fn(|context| self.poll(context)).await {
+                Event::Message(Message::Text(frame)) => return Ok(frame),
+                Event::Message(Message::Binary(frame)) => {
+                    // All that is forwarded goes out as text.
+                    return Utf8Bytes::try_from(frame).map_err(|_| {
+                        rejected.not_utf8.inc();
+                        self.peer.end(Close::NOT_UTF8);
+                        Gone::WITHOUT_CODE
+                    });
                 }
-                Some(Ok(Message::Pong(payload))) => self.peer.pulse.pong(&payload),
-                Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(frame))) => {
+                Event::Message(Message::Pong(payload)) => self.peer.pulse.pong(&payload),
+                Event::Message(Message::Ping(_) | Message::Frame(_)) => {}
+                Event::Message(Message::Close(frame)) => {
                     self.state = State::Closed;
                     let code = frame.map(|frame| frame.code.into());
                     return Err(code.map_or(Gone::WITHOUT_CODE, |code| Gone { code }));
                 }
-                Some(Err(error)) => {
+                Event::ClosedUnseen(close) => {
+                    self.state = State::ClosedUnseen;
+                    let code = close.code;
+                    self.peer.abort(close);
+                    return Err(Gone { code });
+                }
+                Event::TooSlow => {
+                    rejected.too_slow.inc();
+                    self.peer.end(Close::TOO_SLOW);
+                    return Err(Gone::WITHOUT_CODE);
+                }
+                Event::Failed(error) => {
                     if let Some(close) = self.judge(&error) {
                         self.state = State::Garbled;
                         self.peer.end(close);
                     }
                     return Err(Gone::WITHOUT_CODE);
                 }
-                None => return Err(Gone::WITHOUT_CODE),
+                Event::Gone => return Err(Gone::WITHOUT_CODE),
             }
         }
     }
 
-    /// Completes when the peer goes away. A frame that comes first is kept, and nothing is read behind it.
-    pub(crate) async fn gone(&mut self) -> Gone {
-        match self.frame().await {
-            Ok(frame) => self.ahead = Some(frame),
-            Err(gone) => return gone,
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(event) = self.poll_stream(context) {
+            return Poll::Ready(event);
         }
-        pending().await
+        let limit = self.relay.config.message_timeout;
+        match self.peer.pulse.seen.unfinished() {
+            Some(number) => self.unfinished.poll(number, limit, context),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(next) = self.stream.poll_next_unpin(context) {
+            return Poll::Ready(match next {
+                Some(Ok(message)) => Event::Message(message),
+                Some(Err(error)) => Event::Failed(error),
+                None => Event::Gone,
+            });
+        }
+        match self.peer.pulse.seen.close() {
+            Some(close) => Poll::Ready(Event::ClosedUnseen(close.clone().into())),
+            None => Poll::Pending,
+        }
     }
 
     /// What the peer is told about what it sent; `None` where it is gone.
@@ -164,7 +215,7 @@ impl Reader<'_> {
         let rejected = &self.relay.metrics.rejected;
         let (count, close) = match error {
             Error::Capacity(_) => (&rejected.too_large, Close::TOO_LARGE),
-            Error::Utf8(_) => (&rejected.not_utf8, Close::TEXT_NOT_UTF8),
+            Error::Utf8(_) => (&rejected.not_utf8, Close::NOT_UTF8),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
             Error::Protocol(_) => (&rejected.protocol_error, Close::PROTOCOL_ERROR),
             _ => return None,
@@ -174,13 +225,40 @@ impl Reader<'_> {
     }
 }
 
+impl Unfinished {
+    /// Ready when the message of that number has not been complete for longer than `limit`.
+    ///
+    /// Messages come in parts all the time. So the timer is not set anew for each of them: it fires at most once in a
+    /// limit, and then looks whether the message is still the same.
+    fn poll(&mut self, number: u64, limit: Duration, context: &mut Context<'_>) -> Poll<Event> {
+        if self.number != number {
+            *self = Self {
+                number,
+                since: Some(Instant::now()),
+                timer: self.timer.take(),
+            };
+        }
+        let deadline = self.since.unwrap_or_else(Instant::now) + limit;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        while timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(Event::TooSlow);
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
 /// What was written since the last flush.
 #[derive(Default)]
 struct Batch {
     frames: u64,
     bytes: u64,
-    /// Given back for all of them together, since that takes a lock.
-    room: Option<OwnedSemaphorePermit>,
+    /// The room of the frames in their lanes, until they are flushed.
+    charges: Vec<Charge<Sender>>,
 }
 
 /// The peer did not take what was written, or is gone.
@@ -194,6 +272,7 @@ impl Writer<'_> {
         let peer = Arc::clone(&self.peer);
         let relay = self.relay;
         let metrics = relay.metrics.at(self.endpoint);
+        let interval = relay.config.heartbeat_interval;
         let limit = relay.config.heartbeat_timeout;
         let write_failed = match self.endpoint {
             Endpoint::Server => Close::BINARY_WRITE_FAILED,
@@ -206,7 +285,7 @@ impl Writer<'_> {
                 metrics.write_failures.inc();
                 peer.abort(write_failed);
             }
-            () = peer.pulse.lost(limit) => {
+            () = peer.pulse.lost(interval, limit) => {
                 metrics.heartbeat_timeouts.inc();
                 peer.abort(Close::HEARTBEAT_TIMEOUT);
             }
@@ -217,32 +296,30 @@ impl Writer<'_> {
     /// A frame leaves the queue only when it can be written at once, so none is lost if this is dropped.
     async fn pump(&mut self) -> Result<Infallible, WriteFailed> {
         let peer = Arc::clone(&self.peer);
-        let every = self.relay.config.heartbeat_interval;
-        let mut heartbeat = interval_at(Instant::now() + every, every);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.ready().await?;
             let next = tokio::select! {
                 biased;
-                _ = heartbeat.tick() => None,
-                () = peer.pulse.asked() => None,
-                next = self.backlog.recv() => Some(next.ok_or(WriteFailed)?),
+                () = peer.pulse.due() => None,
+                next = peer.pop() => Some(next),
             };
             if let Some(first) = next {
                 self.batch(first).await?;
             } else {
-                self.write(Message::Ping(peer.pulse.ping()))?;
+                self.ping()?;
                 self.flush().await?;
             }
         }
     }
 
-    /// Writes a frame, for which there must be room, and those that wait behind it, and flushes them all at once.
-    async fn batch(&mut self, first: Queued) -> Result<(), WriteFailed> {
+    /// Writes a frame, for which there must be room, and those that wait behind it, and flushes them all at once. A ping
+    /// that is due goes between two of them.
+    async fn batch(&mut self, first: Queued<Sender>) -> Result<(), WriteFailed> {
         self.put(first)?;
         for _ in 1..BATCH {
             self.ready().await?;
-            let Ok(next) = self.backlog.try_recv() else {
+            self.ping()?;
+            let Some(next) = self.peer.try_pop() else {
                 break;
             };
             self.put(next)?;
@@ -250,16 +327,24 @@ impl Writer<'_> {
         self.flush().await
     }
 
-    fn put(&mut self, queued: Queued) -> Result<(), WriteFailed> {
-        if queued.is_forwarded {
+    fn put(&mut self, queued: Queued<Sender>) -> Result<(), WriteFailed> {
+        if let Some(mut charge) = queued.charge {
             self.batch.frames += 1;
             self.batch.bytes += queued.frame.len() as u64;
+            let last = self.batch.charges.last_mut();
+            if !last.is_some_and(|last| last.absorb(&mut charge)) {
+                self.batch.charges.push(charge);
+            }
         }
-        match &mut self.batch.room {
-            Some(room) => room.merge(queued.room),
-            None => self.batch.room = Some(queued.room),
+        self.write(Message::Text(queued.frame))
+    }
+
+    /// Writes a ping if one is due.
+    fn ping(&mut self) -> Result<(), WriteFailed> {
+        match self.peer.pulse.ping() {
+            Some(payload) => self.write(Message::Ping(payload)),
+            None => Ok(()),
         }
-        self.write(Message::Binary(queued.frame))
     }
 
     async fn ready(&mut self) -> Result<(), WriteFailed> {
@@ -274,14 +359,16 @@ impl Writer<'_> {
     async fn flush(&mut self) -> Result<(), WriteFailed> {
         let flush = self.sink.flush();
         timely(self.relay.config.write_timeout, &self.peer, flush).await?;
-        let Batch { frames, bytes, .. } = mem::take(&mut self.batch);
         let metrics = self.relay.metrics.at(self.endpoint);
+        let frames = mem::take(&mut self.batch.frames);
+        let bytes = mem::take(&mut self.batch.bytes);
         metrics.forwarded.add(frames, bytes);
+        self.batch.charges.clear();
         Ok(())
     }
 
-    /// What is still to be delivered, and the close frame; to a peer that closed first, the answer, which the library has
-    /// ready.
+    /// Writes what is still to be delivered, and the close frame; to a peer that closed first, the answer, which the library
+    /// has ready.
     async fn say_goodbye(&mut self, peer_closed: bool) -> Result<(), WriteFailed> {
         if !peer_closed {
             let peer = Arc::clone(&self.peer);
@@ -289,7 +376,7 @@ impl Writer<'_> {
             if ending.manner != Manner::AtOnce {
                 // First of all for what is under way already, which must not be lost.
                 self.ready().await?;
-                while let Ok(next) = self.backlog.try_recv() {
+                while let Some(next) = self.peer.try_pop() {
                     self.batch(next).await?;
                 }
             }
@@ -297,6 +384,43 @@ impl Writer<'_> {
             self.write(ending.close.message())?;
         }
         self.flush().await
+    }
+
+    /// Counts the frames that are queued and not delivered. The phones among their senders are closed.
+    fn give_up_queue(&mut self) {
+        let mut frames = 0;
+        while let Some(queued) = self.peer.try_pop() {
+            if let Some(charge) = queued.charge {
+                frames += 1;
+                close_sender(charge.sender());
+            }
+        }
+        self.undelivered(frames);
+    }
+
+    /// The same for those that were written and not flushed.
+    fn give_up_batch(&mut self) {
+        for charge in self.batch.charges.drain(..) {
+            close_sender(charge.sender());
+        }
+        let frames = mem::take(&mut self.batch.frames);
+        self.undelivered(frames);
+    }
+
+    fn undelivered(&self, frames: u64) {
+        if frames > 0 {
+            let metrics = self.relay.metrics.at(self.endpoint);
+            metrics.undelivered.inc_by(frames);
+            debug!(conn_id = ?self.peer.conn_id(), frames, "frames not delivered");
+        }
+    }
+}
+
+fn close_sender(sender: &Sender) {
+    if let Some(phone) = sender
+        && phone.end(Close::UNDELIVERED)
+    {
+        info!(conn_id = ?phone.conn_id(), "phone closed: its binary has gone, and a frame was not delivered");
     }
 }
 
@@ -307,12 +431,9 @@ async fn timely(
 ) -> Result<(), WriteFailed> {
     let mut write = pin!(write);
     // Most writes need no timer.
-    let done = if let Some(done) = write.as_mut().now_or_never() {
-        done
-    } else {
-        let done = timeout(limit, write).await.map_err(|_| WriteFailed)?;
-        peer.pulse.excuse();
-        done
+    let done = match write.as_mut().now_or_never() {
+        Some(done) => done,
+        None => peer.pulse.write(limit, write).await.ok_or(WriteFailed)?,
     };
     done.map_err(|_| WriteFailed)
 }
@@ -321,7 +442,14 @@ async fn timely(
 /// answer. A peer that closed it gets the answer that it waits for instead.
 pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
     let peer_closed = reader.state == State::Closed;
-    if let Ok(()) = writer.say_goodbye(peer_closed).await {
+    let manner = writer.peer.ending().await.manner;
+    if peer_closed || manner == Manner::AtOnce {
+        writer.give_up_queue();
+    }
+    let said = writer.say_goodbye(peer_closed).await;
+    writer.give_up_queue();
+    writer.give_up_batch();
+    if said.is_ok() {
         // A peer that does not answer has had its time.
         let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
     }
@@ -330,8 +458,11 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
 /// Reads until the peer has answered the close frame and everything before that is read. Closed with unread bytes in
 /// it, the connection would be reset, and the peer might never see the close frame.
 async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
+    if reader.state == State::ClosedUnseen {
+        return;
+    }
     if reader.state != State::Garbled {
-        while let Some(Ok(_)) = reader.stream.next().await {}
+        while let Event::Message(_) = poll_fn(|context| reader.poll_stream(context)).await {}
         return;
     }
     let Ok(mut socket) = reader.stream.reunite(writer.sink) else {

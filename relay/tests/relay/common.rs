@@ -2,7 +2,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::Value;
 use switchboard_relay::{Config, Error, Server};
@@ -13,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// More than any test needs, and less than anybody wants to wait.
@@ -211,21 +210,21 @@ impl Client {
         }
     }
 
-    /// The next frame. The relay sends binary messages only.
-    pub(crate) async fn frame(&mut self) -> Bytes {
+    /// The next frame. The relay sends text messages only.
+    pub(crate) async fn frame(&mut self) -> Utf8Bytes {
         match self.next().await {
-            Some(Ok(Message::Binary(frame))) => frame,
+            Some(Ok(Message::Text(frame))) => frame,
             other => panic!("a frame was expected, and {other:?} came"),
         }
     }
 
     /// The next frame, if it is there already.
-    pub(crate) fn frame_now(&mut self) -> Option<Bytes> {
+    pub(crate) fn frame_now(&mut self) -> Option<Utf8Bytes> {
         self.frame().now_or_never()
     }
 
     pub(crate) async fn envelope(&mut self) -> Value {
-        serde_json::from_slice(&self.frame().await).expect("JSON")
+        serde_json::from_str(&self.frame().await).expect("JSON")
     }
 
     /// Code and reason of the close frame, which is the next thing to come.

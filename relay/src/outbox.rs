@@ -1,0 +1,439 @@
+//! The frames that wait to be written to one peer, and how its senders share the queue.
+
+use std::cmp::Ordering as Order;
+use std::collections::BinaryHeap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use futures_util::task::AtomicWaker;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// What a queued frame costs beside its bytes.
+const OVERHEAD: usize = 64;
+
+/// The capacity that an empty queue keeps.
+const SPARE: usize = 32;
+
+/// A queue of frames for one peer. Each sender pushes through a [`Lane`] of its own; the task of the peer's
+/// connection pops.
+///
+/// Lanes take turns by bytes, as in start-time fair queueing (Goyal, Vin and Cheng, 1996). The clock of the queue counts
+/// bytes of a single lane, as if all lanes were served at once: a frame starts when the frame before it in its lane
+/// ends, or now, and the frame that starts first is popped first. So senders with much to send get equal shares, a
+/// sender with little passes them all, and the frames of one lane keep their order.
+pub(crate) struct Outbox<S> {
+    queue: Mutex<Queue<S>>,
+    /// How many bytes of notices may be queued.
+    notices: usize,
+}
+
+struct Queue<S> {
+    frames: BinaryHeap<Queued<S>>,
+    /// The start of the frame that was popped last.
+    clock: u64,
+    pushed: u64,
+    /// Bytes of the notices in the queue.
+    notices: usize,
+    /// Waits for a frame.
+    popper: Option<Waker>,
+    is_closed: bool,
+}
+
+/// One sender's part of a queue.
+pub(crate) struct Lane<S> {
+    pub(crate) sender: S,
+    /// How many bytes the sender may have queued. A larger frame is accepted when the lane is empty.
+    share: usize,
+    queued: AtomicUsize,
+    /// The end of the frame that was pushed last. Changes under the lock of the queue only.
+    end: AtomicU64,
+    /// The sender, if it waits for room.
+    waiting: AtomicWaker,
+}
+
+/// A frame on its way to the peer.
+pub(crate) struct Queued<S> {
+    start: u64,
+    end: u64,
+    number: u64,
+    pub(crate) frame: Utf8Bytes,
+    /// `None` for a notice of the relay's own.
+    pub(crate) charge: Option<Charge<S>>,
+}
+
+/// The room that frames take in their lane, until this is dropped.
+pub(crate) struct Charge<S> {
+    lane: Arc<Lane<S>>,
+    bytes: usize,
+}
+
+/// Why a frame was not queued.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no room. The frame is returned.
+    Full(Utf8Bytes),
+    /// The connection is about to end.
+    Closed,
+}
+
+impl<S> Outbox<S> {
+    /// An empty queue, in which notices may take that many bytes.
+    pub(crate) fn new(notices: usize) -> Self {
+        let queue = Queue {
+            frames: BinaryHeap::new(),
+            clock: 0,
+            pushed: 0,
+            notices: 0,
+            popper: None,
+            is_closed: false,
+        };
+        Self {
+            queue: Mutex::new(queue),
+            notices,
+        }
+    }
+
+    /// Queues a frame if its lane has room.
+    pub(crate) fn push(&self, lane: &Arc<Lane<S>>, frame: Utf8Bytes) -> Result<(), Refused> {
+        let Some(charge) = Lane::charge(lane, cost(&frame)) else {
+            return Err(Refused::Full(frame));
+        };
+        Self::insert(self.lock(), lane, frame, Some(charge))
+    }
+
+    /// Queues a notice behind the frames of the lane, whatever room that has.
+    pub(crate) fn notify(&self, lane: &Lane<S>, notice: Utf8Bytes) -> Result<(), Refused> {
+        let mut queue = self.lock();
+        let notices = queue.notices + cost(&notice);
+        if notices > self.notices && !queue.is_closed {
+            return Err(Refused::Full(notice));
+        }
+        queue.notices = notices;
+        Self::insert(queue, lane, notice, None)
+    }
+
+    fn insert(
+        mut queue: MutexGuard<'_, Queue<S>>,
+        lane: &Lane<S>,
+        frame: Utf8Bytes,
+        charge: Option<Charge<S>>,
+    ) -> Result<(), Refused> {
+        if queue.is_closed {
+            return Err(Refused::Closed);
+        }
+        let start = lane.end.load(Ordering::Relaxed).max(queue.clock);
+        let end = start + cost(&frame) as u64;
+        lane.end.store(end, Ordering::Relaxed);
+        queue.pushed += 1;
+        let number = queue.pushed;
+        queue.frames.push(Queued {
+            start,
+            end,
+            number,
+            frame,
+            charge,
+        });
+        let popper = queue.popper.take();
+        drop(queue);
+        if let Some(popper) = popper {
+            popper.wake();
+        }
+        Ok(())
+    }
+
+    /// The next frame. Only one task may wait for it.
+    pub(crate) async fn pop(&self) -> Queued<S> {
+        poll_fn(|context| {
+            let mut queue = self.lock();
+            if let Some(next) = queue.pop() {
+                return Poll::Ready(next);
+            }
+            queue.popper = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next frame, if there is one.
+    pub(crate) fn try_pop(&self) -> Option<Queued<S>> {
+        self.lock().pop()
+    }
+
+    /// Refuses frames from now on. Those that are queued can still be popped.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<S>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Queue<S> {
+    fn pop(&mut self) -> Option<Queued<S>> {
+        let next = self.frames.pop()?;
+        self.clock = next.start;
+        if next.charge.is_none() {
+            self.notices -= cost(&next.frame);
+        }
+        if self.frames.is_empty() {
+            self.frames.shrink_to(SPARE);
+        }
+        Some(next)
+    }
+}
+
+impl<S> Lane<S> {
+    /// A lane in which the sender may have that many bytes queued.
+    pub(crate) fn new(sender: S, share: usize) -> Arc<Self> {
+        Arc::new(Self {
+            sender,
+            share,
+            queued: AtomicUsize::new(0),
+            end: AtomicU64::new(0),
+            waiting: AtomicWaker::new(),
+        })
+    }
+
+    /// Completes when there is room for the frame. Only one task may wait for it.
+    pub(crate) async fn has_room(&self, frame: &Utf8Bytes) {
+        poll_fn(|context| {
+            // Before the look, so that a charge that is dropped after it wakes this task.
+            self.waiting.register(context.waker());
+            let queued = self.queued.load(Ordering::Acquire);
+            match self.with(queued, cost(frame)) {
+                Some(_) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn charge(lane: &Arc<Self>, bytes: usize) -> Option<Charge<S>> {
+        let with = |queued| lane.with(queued, bytes);
+        let charged = lane
+            .queued
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, with);
+        charged.is_ok().then(|| Charge {
+            lane: Arc::clone(lane),
+            bytes,
+        })
+    }
+
+    /// What is queued once a frame of that cost is, if it may be.
+    fn with(&self, queued: usize, bytes: usize) -> Option<usize> {
+        let sum = queued.saturating_add(bytes);
+        (queued == 0 || sum <= self.share).then_some(sum)
+    }
+}
+
+impl<S> Charge<S> {
+    pub(crate) fn sender(&self) -> &S {
+        &self.lane.sender
+    }
+
+    /// Takes over the other charge if it is for the same lane.
+    pub(crate) fn absorb(&mut self, other: &mut Self) -> bool {
+        let is_same = Arc::ptr_eq(&self.lane, &other.lane);
+        if is_same {
+            self.bytes += std::mem::take(&mut other.bytes);
+        }
+        is_same
+    }
+}
+
+impl<S> Drop for Charge<S> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.lane.queued.fetch_sub(self.bytes, Ordering::AcqRel);
+            self.lane.waiting.wake();
+        }
+    }
+}
+
+fn cost(frame: &Utf8Bytes) -> usize {
+    frame.len().saturating_add(OVERHEAD)
+}
+
+/// The heap has its greatest element on top: the earliest start, and of equal ones the smallest frame.
+impl<S> Ord for Queued<S> {
+    fn cmp(&self, other: &Self) -> Order {
+        let key = |queued: &Self| (queued.start, queued.end, queued.number);
+        key(other).cmp(&key(self))
+    }
+}
+
+impl<S> PartialOrd for Queued<S> {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<S> PartialEq for Queued<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<S> Eq for Queued<S> {}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn frame(bytes: usize) -> Utf8Bytes {
+        "x".repeat(bytes).into()
+    }
+
+    /// Whose frames are popped, in this order.
+    fn order(outbox: &Outbox<char>) -> String {
+        let popped = std::iter::from_fn(|| outbox.try_pop());
+        popped
+            .map(|next| next.charge.map_or('!', |charge| *charge.sender()))
+            .collect()
+    }
+
+    #[test]
+    fn frames_are_counted_with_their_overhead_until_their_charge_is_dropped() {
+        let outbox = Outbox::new(0);
+        let lane = Lane::new('a', 200);
+        outbox.push(&lane, frame(36)).expect("100 of 200 bytes");
+        outbox.push(&lane, frame(36)).expect("200 of 200 bytes");
+        assert!(matches!(
+            outbox.push(&lane, frame(0)),
+            Err(Refused::Full(_))
+        ));
+        let first = outbox.try_pop().expect("two are queued");
+        assert!(outbox.push(&lane, frame(36)).is_err(), "it is not written");
+        drop(first);
+        outbox.push(&lane, frame(36)).expect("the first is written");
+    }
+
+    #[test]
+    fn a_frame_larger_than_its_share_passes_when_the_lane_is_empty() {
+        let outbox = Outbox::new(0);
+        let lane = Lane::new('a', 100);
+        outbox.push(&lane, frame(1000)).expect("the lane is empty");
+        assert!(outbox.push(&lane, frame(0)).is_err());
+        let other = Lane::new('b', 100);
+        outbox.push(&other, frame(1000)).expect("it is empty too");
+    }
+
+    #[test]
+    fn lanes_take_turns_by_bytes() {
+        let outbox = Outbox::new(0);
+        let [large, small] = ['L', 's'].map(|name| Lane::new(name, usize::MAX));
+        for _ in 0..3 {
+            outbox.push(&large, frame(1000 - OVERHEAD)).expect("room");
+        }
+        for _ in 0..20 {
+            outbox.push(&small, frame(100 - OVERHEAD)).expect("room");
+        }
+        assert_eq!(order(&outbox), "sLssssssssssLsssssssssL");
+    }
+
+    #[test]
+    fn a_small_frame_passes_the_large_ones_that_others_have_queued() {
+        let outbox = Outbox::new(0);
+        let greedy = ['A', 'B', 'C', 'D'].map(|name| Lane::new(name, usize::MAX));
+        for lane in &greedy {
+            for _ in 0..8 {
+                outbox.push(lane, frame(1000)).expect("room");
+            }
+        }
+        for _ in 0..13 {
+            outbox.try_pop().expect("32 are queued");
+        }
+        let honest = Lane::new('h', usize::MAX);
+        outbox.push(&honest, frame(1)).expect("room");
+        assert!(order(&outbox).starts_with('h'));
+    }
+
+    #[test]
+    fn a_lane_that_was_idle_gets_no_more_than_its_turn() {
+        let outbox = Outbox::new(0);
+        let [busy, idle] = ['b', 'i'].map(|name| Lane::new(name, usize::MAX));
+        for _ in 0..50 {
+            outbox.push(&busy, frame(100)).expect("room");
+            outbox.try_pop().expect("one is queued");
+        }
+        for lane in [&busy, &busy, &idle, &idle] {
+            outbox.push(lane, frame(100)).expect("room");
+        }
+        assert_eq!(order(&outbox), "ibib");
+    }
+
+    #[test]
+    fn a_notice_needs_no_room_and_comes_behind_the_frames_of_its_lane() {
+        let outbox = Outbox::new(200);
+        let lane = Lane::new('a', 100);
+        outbox.push(&lane, frame(1000)).expect("the lane is empty");
+        outbox.notify(&lane, frame(36)).expect("100 of 200 bytes");
+        outbox.notify(&lane, frame(36)).expect("200 of 200 bytes");
+        assert!(matches!(
+            outbox.notify(&lane, frame(0)),
+            Err(Refused::Full(_))
+        ));
+        assert_eq!(order(&outbox), "a!!");
+        outbox.notify(&lane, frame(36)).expect("all are popped");
+    }
+
+    #[test]
+    fn a_closed_queue_refuses_frames_and_keeps_what_it_has() {
+        let outbox = Outbox::new(1000);
+        let lane = Lane::new('a', 1000);
+        outbox.push(&lane, frame(1)).expect("room");
+        outbox.close();
+        assert!(matches!(outbox.push(&lane, frame(1)), Err(Refused::Closed)));
+        assert!(matches!(
+            outbox.notify(&lane, frame(1)),
+            Err(Refused::Closed)
+        ));
+        assert_eq!(order(&outbox), "a");
+        assert_eq!(lane.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn whoever_waits_is_woken() {
+        let outbox = Outbox::new(0);
+        let lane = Lane::new('a', 100);
+        let mut popped = pin!(outbox.pop());
+        assert!(popped.as_mut().now_or_never().is_none());
+        outbox.push(&lane, frame(1000)).expect("the lane is empty");
+        let next = popped.now_or_never().expect("a frame is there");
+
+        let waiting = frame(1);
+        let mut room = pin!(lane.has_room(&waiting));
+        assert!(room.as_mut().now_or_never().is_none());
+        drop(next);
+        assert!(room.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_frame_wakes_the_task_that_pops_and_its_end_the_one_that_pushes() {
+        let outbox = Arc::new(Outbox::new(0));
+        let popping = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move {
+                for bytes in 0..100 {
+                    assert_eq!(outbox.pop().await.frame.len(), bytes);
+                }
+            }
+        });
+        let lane = Lane::new('a', 100);
+        for bytes in 0..100 {
+            let mut next = frame(bytes);
+            while let Err(Refused::Full(again)) = outbox.push(&lane, next) {
+                next = again;
+                lane.has_room(&next).await;
+            }
+        }
+        popping.await.expect("all came in their order");
+    }
+}

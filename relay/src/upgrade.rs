@@ -1,0 +1,272 @@
+//! The opening handshake of RFC 6455, section 4.2: which requests are upgrades, and how they are answered.
+
+use axum::body::Body;
+use axum::http::header::{self, HeaderName};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
+use axum::response::Response;
+use data_encoding::BASE64;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// The only version of the protocol that there is.
+const VERSION: &str = "13";
+
+/// How long a key is before it is encoded.
+const KEY: usize = 16;
+
+/// Why a request is not a WebSocket upgrade.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum BadUpgrade {
+    #[error("WebSocket needs HTTP/1.1.")]
+    NotHttp11,
+    #[error("This is no WebSocket upgrade: header {0} must contain {1}.")]
+    NotAsked(HeaderName, &'static str),
+    #[error(
+        "The version of WebSocket must be {VERSION}: send header Sec-WebSocket-Version once, with that value."
+    )]
+    Version,
+    #[error("Header Sec-WebSocket-Key must be there once, with {KEY} bytes in base64.")]
+    Key,
+    #[error("Header Host must be there once, with a host and perhaps a port.")]
+    Host,
+    #[error("An upgrade has no body: send neither Transfer-Encoding nor a Content-Length above 0.")]
+    Body,
+}
+
+impl BadUpgrade {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotHttp11 | Self::NotAsked(..) | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Key | Self::Host | Self::Body => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Says in the answer what would be understood.
+    pub(crate) fn advise(&self, headers: &mut HeaderMap) {
+        if self.status() == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        if *self == Self::Version {
+            let version = HeaderValue::from_static(VERSION);
+            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        }
+    }
+}
+
+/// Whether the request asks for WebSocket, be it in the right way or not.
+pub(crate) fn is_asked<B>(request: &Request<B>) -> bool {
+    asked(request).is_ok()
+}
+
+fn asked<B>(request: &Request<B>) -> Result<(), BadUpgrade> {
+    if request.version() != Version::HTTP_11 {
+        return Err(BadUpgrade::NotHttp11);
+    }
+    for (name, token) in [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+    ] {
+        if !has_token(request.headers(), &name, token) {
+            return Err(BadUpgrade::NotAsked(name, token));
+        }
+    }
+    Ok(())
+}
+
+/// The answer to an upgrade.
+pub(crate) fn answer<B>(request: &Request<B>) -> Result<Response, BadUpgrade> {
+    asked(request)?;
+    let headers = request.headers();
+    if only(headers, &header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+        return Err(BadUpgrade::Version);
+    }
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY).ok_or(BadUpgrade::Key)?;
+    let decoded = BASE64.decode(key.as_bytes()).ok();
+    if decoded.is_none_or(|key| key.len() != KEY) {
+        return Err(BadUpgrade::Key);
+    }
+    let host = only(headers, &header::HOST).ok_or(BadUpgrade::Host)?;
+    if !is_host(host) {
+        return Err(BadUpgrade::Host);
+    }
+    if has_body(headers) {
+        return Err(BadUpgrade::Body);
+    }
+    let accept = derive_accept_key(key.as_bytes());
+    let accept = HeaderValue::try_from(accept).map_err(|_| BadUpgrade::Key)?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// Whether a token stands in a list, which may be spread over several lines.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The value of a header that is there exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => str::from_utf8(line.as_bytes().trim_ascii()).ok(),
+        _ => None,
+    }
+}
+
+/// A host and perhaps a port, without the user that an authority may name.
+fn is_host(text: &str) -> bool {
+    let authority = text.parse::<Authority>();
+    authority.is_ok_and(|authority| !authority.host().is_empty() && !text.contains('@'))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || lengths
+            .into_iter()
+            .any(|length| length.as_bytes().trim_ascii() != b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    /// An upgrade that is right but for these lines, which replace those of the same name; an empty name removes nothing.
+    fn request(lines: &[(&'static str, &[&str])]) -> Request<()> {
+        let right: [(&str, &[&str]); 5] = [
+            ("host", &["relay"]),
+            ("connection", &["Upgrade"]),
+            ("upgrade", &["websocket"]),
+            ("sec-websocket-version", &["13"]),
+            ("sec-websocket-key", &[KEY]),
+        ];
+        let replaced = |name: &str| lines.iter().any(|(other, _)| *other == name);
+        let kept = right.iter().filter(|(name, _)| !replaced(name));
+        let mut request = Request::new(());
+        for (name, values) in kept.chain(lines) {
+            for value in *values {
+                let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header value");
+                request.headers_mut().append(*name, value);
+            }
+        }
+        request
+    }
+
+    fn refusal(lines: &[(&'static str, &[&str])]) -> Option<BadUpgrade> {
+        answer(&request(lines)).err()
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_gets_the_answer_of_the_rfc() {
+        let response = answer(&request(&[])).expect("an upgrade");
+        assert_eq!(response.status(), 101);
+        let accept = &response.headers()["sec-websocket-accept"];
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn tokens_may_be_spread_over_lines_and_stand_beside_others() {
+        for (name, values) in [
+            ("connection", &["keep-alive", "Upgrade"] as &[&str]),
+            ("connection", &["keep-alive, upgrade"]),
+            ("connection", &["keep-alive,\tUPGRADE\t,x"]),
+            ("upgrade", &["websocket", "websocket"]),
+            ("upgrade", &["websocket, h2c"]),
+            ("upgrade", &["h2c,WebSocket"]),
+            ("upgrade", &["\twebsocket"]),
+            ("sec-websocket-version", &[" 13\t"]),
+            ("host", &["relay:8080"]),
+            ("host", &["[::1]:8080"]),
+            ("host", &["127.0.0.1"]),
+            ("content-length", &["0"]),
+        ] {
+            assert_eq!(refusal(&[(name, values)]), None, "{name} {values:?}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_no_websocket_is_told_to_upgrade() {
+        for (name, values) in [
+            ("connection", &[] as &[&str]),
+            ("connection", &["keep-alive"]),
+            ("connection", &["upgrades"]),
+            ("upgrade", &[]),
+            ("upgrade", &["h2c"]),
+            ("upgrade", &["web socket"]),
+        ] {
+            let request = request(&[(name, values)]);
+            assert!(!is_asked(&request), "{name} {values:?}");
+            let refusal = answer(&request).expect_err("no upgrade");
+            assert_eq!(refusal.status(), 426, "{name} {values:?}");
+            let mut advice = HeaderMap::new();
+            refusal.advise(&mut advice);
+            assert_eq!(advice["upgrade"], "websocket");
+            assert!(!advice.contains_key("sec-websocket-version"));
+        }
+        let mut old = request(&[]);
+        *old.version_mut() = Version::HTTP_10;
+        assert!(!is_asked(&old));
+        assert_eq!(answer(&old).err(), Some(BadUpgrade::NotHttp11));
+    }
+
+    #[test]
+    fn another_version_is_told_which_one_there_is() {
+        for values in [
+            &["7"] as &[&str],
+            &["8", "13"],
+            &["13", "13"],
+            &["13, 8"],
+            &[""],
+            &["013"],
+            &[],
+        ] {
+            let refusal = refusal(&[("sec-websocket-version", values)]);
+            let refusal = refusal.expect("the wrong version");
+            assert_eq!(refusal, BadUpgrade::Version, "{values:?}");
+            assert_eq!(refusal.status(), 426);
+            let mut advice = HeaderMap::new();
+            refusal.advise(&mut advice);
+            assert_eq!(advice["upgrade"], "websocket");
+            assert_eq!(advice["sec-websocket-version"], "13");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_an_upgrade_is_a_bad_request() {
+        use BadUpgrade::{Body, Host, Key as BadKey};
+        for (name, values, error) in [
+            ("sec-websocket-key", &[] as &[&str], BadKey),
+            ("sec-websocket-key", &[""], BadKey),
+            ("sec-websocket-key", &["c2hvcnQ="], BadKey),
+            ("sec-websocket-key", &["dGhlIHNhbXBsZSBub25jZQ"], BadKey),
+            ("sec-websocket-key", &["dGhlIHNhbXBsZSBub25jZSE="], BadKey),
+            ("sec-websocket-key", &["dGhlIHNhbXBsZSBub25jZ==="], BadKey),
+            ("sec-websocket-key", &["????????????????????????"], BadKey),
+            ("sec-websocket-key", &[KEY, KEY], BadKey),
+            ("host", &[], Host),
+            ("host", &[""], Host),
+            ("host", &["relay", "relay"], Host),
+            ("host", &["a b@/"], Host),
+            ("host", &["user@relay"], Host),
+            ("host", &["relay/path"], Host),
+            ("host", &[":8080"], Host),
+            ("content-length", &["5"], Body),
+            ("content-length", &["00"], Body),
+            ("transfer-encoding", &["chunked"], Body),
+        ] {
+            let refusal = refusal(&[(name, values)]).expect("a bad request");
+            assert_eq!(refusal, error, "{name} {values:?}");
+            assert_eq!(refusal.status(), 400);
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! The bytes of a connection as they pass below the WebSocket library.
+//!
+//! The library returns whole messages. It does not tell whether a message has begun, nor whether a peer that is slow
+//! makes progress, and it does not accept every close code that may be sent. [`Wire`] finds that out from the bytes.
+
+use std::io::{self, Cursor};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::error::Result;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
+
+use crate::close;
+
+/// The first byte of a close frame, which is never fragmented.
+const CLOSE: u8 = 0x88;
+
+/// The longest header of a frame.
+const MAX_HEADER: usize = 14;
+
+/// The longest payload of a control frame.
+const MAX_CONTROL: u64 = 125;
+
+/// What the bytes of a connection say of its peer.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Bytes received, except those of pongs: a peer that is stuck may send pongs that nobody asked for.
+    received: AtomicU64,
+    /// Bytes written after a write had to wait. The system had no room for them until the peer's system took others.
+    taken: AtomicU64,
+    /// The number of the message that has begun and is not complete; 0 if there is none.
+    unfinished: AtomicU64,
+    /// The peer's close frame, if the library would have altered it.
+    close: OnceLock<CloseFrame>,
+}
+
+impl Seen {
+    /// A number that grows whenever the peer shows that it is alive without answering a ping.
+    pub(crate) fn progress(&self) -> u64 {
+        self.received.load(Ordering::Relaxed) + self.taken()
+    }
+
+    /// A number that grows whenever the peer takes what it kept waiting.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// The number of the message that has begun and is not complete.
+    pub(crate) fn unfinished(&self) -> Option<u64> {
+        let number = self.unfinished.load(Ordering::Relaxed);
+        (number > 0).then_some(number)
+    }
+
+    /// A close frame that was kept from the library, which would have answered 1002 to it.
+    pub(crate) fn close(&self) -> Option<&CloseFrame> {
+        self.close.get()
+    }
+}
+
+/// A byte stream from and to a peer that speaks WebSocket.
+pub(crate) struct Wire<Io> {
+    io: Io,
+    seen: Arc<Seen>,
+    frames: Frames,
+    closing: Closing,
+    /// A write or flush had to wait.
+    is_blocked: bool,
+}
+
+/// How far the peer's close frame has come. It is held back until it is complete.
+enum Closing {
+    Not,
+    /// These bytes of it have come.
+    Begun(Vec<u8>),
+    /// The library gets these bytes, and all that follow.
+    Released(Vec<u8>),
+    /// The library never gets it, and nothing after it.
+    Kept,
+}
+
+impl<Io> Wire<Io> {
+    pub(crate) fn new(io: Io, seen: Arc<Seen>) -> Self {
+        Self {
+            io,
+            seen,
+            frames: Frames::default(),
+            closing: Closing::Not,
+            is_blocked: false,
+        }
+    }
+
+    /// Follows the bytes that were read, and returns how many of them the library may see now.
+    fn inspect(&mut self, bytes: &[u8]) -> usize {
+        let visible = if let Closing::Begun(held) = &mut self.closing {
+            held.extend_from_slice(bytes);
+            0
+        } else {
+            let before_close = self.frames.follow(bytes, &self.seen);
+            if before_close < bytes.len() {
+                self.closing = Closing::Begun(bytes[before_close..].to_vec());
+            }
+            before_close
+        };
+        let mut unfinished = self.frames.unfinished();
+        if let Closing::Begun(held) = &mut self.closing {
+            match read_close(held) {
+                Read::Incomplete => unfinished = self.frames.number + 1,
+                Read::Alike => self.closing = Closing::Released(std::mem::take(held)),
+                Read::Altered(close) => {
+                    // Set once: nothing is read after it.
+                    let _ = self.seen.close.set(close);
+                    self.closing = Closing::Kept;
+                }
+            }
+        }
+        self.seen.unfinished.store(unfinished, Ordering::Relaxed);
+        visible
+    }
+
+    /// The peer took something, if it had kept it waiting.
+    fn relieved(&mut self, bytes: usize) {
+        if self.is_blocked {
+            self.is_blocked = false;
+            let bytes = bytes as u64;
+            self.seen.taken.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+enum Read {
+    Incomplete,
+    /// The library passes it on as it is, or refuses it as it must.
+    Alike,
+    /// The library would pass it on as another one.
+    Altered(CloseFrame),
+}
+
+fn read_close(bytes: &[u8]) -> Read {
+    let Ok(parsed) = parse(bytes) else {
+        return Read::Alike;
+    };
+    let Some((header, length, size)) = parsed else {
+        return Read::Incomplete;
+    };
+    let (Some(mask), 2..=MAX_CONTROL) = (header.mask, length) else {
+        return Read::Alike;
+    };
+    let payload = &bytes[size..];
+    let Some(payload) = usize::try_from(length)
+        .ok()
+        .and_then(|length| payload.get(..length))
+    else {
+        return Read::Incomplete;
+    };
+    let masked = payload.iter().zip(mask.iter().cycle());
+    let payload: Vec<u8> = masked.map(|(byte, mask)| byte ^ mask).collect();
+    let code = u16::from_be_bytes([payload[0], payload[1]]);
+    match str::from_utf8(&payload[2..]) {
+        Ok(reason) if close::may_be_sent(code) && !CloseCode::from(code).is_allowed() => {
+            Read::Altered(CloseFrame {
+                code: code.into(),
+                reason: reason.into(),
+            })
+        }
+        _ => Read::Alike,
+    }
+}
+
+/// Finds the boundaries of frames and messages in the bytes of a peer.
+#[derive(Default)]
+struct Frames {
+    /// The bytes of a header that is not complete.
+    header: Vec<u8>,
+    /// The bytes of the payload that are still to come.
+    left: u64,
+    /// Whether the payload is that of a pong.
+    is_pong: bool,
+    /// A fragment has come, and not the last one.
+    is_fragmented: bool,
+    /// How many messages, and control frames between them, were complete.
+    number: u64,
+    /// The library refuses what came, and reads no further.
+    is_broken: bool,
+}
+
+impl Frames {
+    /// Returns how many bytes come before a close frame: all of them if there is none.
+    fn follow(&mut self, bytes: &[u8], seen: &Seen) -> usize {
+        let mut at = 0;
+        let mut received = 0;
+        while at < bytes.len() && !self.is_broken {
+            let rest = &bytes[at..];
+            if self.left > 0 {
+                let part = self.left.min(rest.len() as u64);
+                self.left -= part;
+                if !self.is_pong {
+                    received += part;
+                }
+                at += usize::try_from(part).unwrap_or(rest.len());
+                if self.left == 0 {
+                    self.end_frame();
+                }
+            } else if self.header.is_empty() && rest[0] == CLOSE {
+                break;
+            } else {
+                at += self.begin_frame(rest);
+            }
+        }
+        if self.is_broken {
+            // The library reads no further than to the invalid header.
+            at = bytes.len();
+        }
+        if received > 0 {
+            seen.received.fetch_add(received, Ordering::Relaxed);
+        }
+        at
+    }
+
+    /// Reads a header, and returns how many of the bytes belong to it.
+    fn begin_frame(&mut self, bytes: &[u8]) -> usize {
+        let before = self.header.len();
+        let parsed = if before == 0 {
+            parse(bytes)
+        } else {
+            let most = bytes.len().min(MAX_HEADER);
+            self.header.extend_from_slice(&bytes[..most]);
+            parse(&self.header)
+        };
+        match parsed {
+            Ok(Some((header, length, size))) => {
+                self.header.clear();
+                self.left = length;
+                self.is_pong = header.opcode == OpCode::Control(Control::Pong);
+                if let OpCode::Data(_) = header.opcode {
+                    self.is_fragmented = !header.is_final;
+                }
+                if length == 0 {
+                    self.end_frame();
+                }
+                size - before
+            }
+            Ok(None) => {
+                if before == 0 {
+                    self.header.extend_from_slice(bytes);
+                }
+                bytes.len()
+            }
+            Err(_) => {
+                self.is_broken = true;
+                bytes.len()
+            }
+        }
+    }
+
+    fn end_frame(&mut self) {
+        if !self.is_fragmented {
+            self.number += 1;
+        }
+    }
+
+    /// The number of the message that has begun and is not complete, or 0.
+    fn unfinished(&self) -> u64 {
+        let has_begun = !self.header.is_empty() || self.left > 0 || self.is_fragmented;
+        if has_begun { self.number + 1 } else { 0 }
+    }
+}
+
+/// A header if it is complete, the length of the payload, and the size of the header.
+fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>> {
+    let mut cursor = Cursor::new(bytes);
+    let parsed = FrameHeader::parse(&mut cursor)?;
+    let size = usize::try_from(cursor.position()).unwrap_or(bytes.len());
+    Ok(parsed.map(|(header, length)| (header, length, size)))
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Wire<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.closing {
+                Closing::Kept => return Poll::Pending,
+                Closing::Released(held) if !held.is_empty() => {
+                    let part = held.len().min(buffer.remaining());
+                    buffer.put_slice(&held[..part]);
+                    held.drain(..part);
+                    return Poll::Ready(Ok(()));
+                }
+                Closing::Released(_) => return Pin::new(&mut self.io).poll_read(context, buffer),
+                Closing::Not | Closing::Begun(_) => {}
+            }
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+            let read = &buffer.filled()[before..];
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let visible = before + self.inspect(read);
+            buffer.set_filled(visible);
+            if visible > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Wire<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.relieved(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.is_blocked = true,
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        match &flushed {
+            Poll::Ready(Ok(())) => self.relieved(1),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.is_blocked = true,
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    /// A frame as a client sends it: the first byte of its header, and its payload.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("a short frame");
+        let masked = payload.iter().zip(MASK.iter().cycle());
+        let masked = masked.map(|(byte, mask)| byte ^ mask);
+        let head = [first, 0x80 | length].into_iter().chain(MASK);
+        head.chain(masked).collect()
+    }
+
+    fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
+        frame(CLOSE, &[&code.to_be_bytes(), reason].concat())
+    }
+
+    struct Pair {
+        peer: DuplexStream,
+        wire: Wire<DuplexStream>,
+        seen: Arc<Seen>,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let (peer, io) = duplex(1 << 16);
+            let seen = Arc::<Seen>::default();
+            Self {
+                peer,
+                wire: Wire::new(io, Arc::clone(&seen)),
+                seen,
+            }
+        }
+
+        /// What the library gets of these bytes.
+        async fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+            self.peer.write_all(bytes).await.expect("room");
+            let mut read = Vec::new();
+            loop {
+                let mut buffer = [0; 64];
+                tokio::select! {
+                    biased;
+                    count = self.wire.read(&mut buffer) => match count.expect("no error") {
+                        0 => return read,
+                        count => read.extend_from_slice(&buffer[..count]),
+                    },
+                    () = std::future::ready(()) => return read,
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_unfinished_from_its_first_byte_to_its_last() {
+        let bytes = [
+            frame(0x81, b"whole"),
+            frame(0x01, b"in "),
+            frame(0x89, b"ping"),
+            frame(0x00, b""),
+            frame(0x80, b"fragments"),
+            frame(0x8a, b""),
+            frame(0x82, b""),
+        ];
+        let numbers = [1, 2, 2, 2, 2, 3, 4];
+        let mut pair = Pair::new();
+        for (frame, number) in bytes.iter().zip(numbers) {
+            for (at, byte) in frame.iter().enumerate() {
+                assert_eq!(pair.pass(&[*byte]).await, [*byte]);
+                let is_last = at + 1 == frame.len() && !matches!(frame[0], 0x01 | 0x89 | 0x00);
+                let expected = (!is_last).then_some(number);
+                assert_eq!(pair.seen.unfinished(), expected, "{frame:x?} at {at}");
+            }
+        }
+        let all = bytes.concat();
+        assert_eq!(pair.pass(&all).await, all);
+        assert_eq!(pair.seen.unfinished(), None);
+    }
+
+    #[tokio::test]
+    async fn bytes_of_messages_and_pings_are_progress_and_those_of_pongs_are_not() {
+        let mut pair = Pair::new();
+        for (first, progress) in [(0x81, 5), (0x89, 10), (0x8a, 10), (0x02, 15), (0x80, 20)] {
+            pair.pass(&frame(first, b"bytes")).await;
+            assert_eq!(pair.seen.progress(), progress);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_close_code_that_the_library_would_alter_is_kept_from_it() {
+        for split in 0..20 {
+            let mut pair = Pair::new();
+            let close = close_frame(1014, b"bad gateway");
+            let mut bytes = frame(0x81, b"before");
+            let before = bytes.len();
+            bytes.extend(close);
+            let (one, two) = bytes.split_at(before + split);
+            let passed = [pair.pass(one).await, pair.pass(two).await].concat();
+            assert_eq!(passed, bytes[..before]);
+            let kept = pair.seen.close().expect("it is complete");
+            assert_eq!(u16::from(kept.code), 1014);
+            assert_eq!(kept.reason.as_str(), "bad gateway");
+            assert!(pair.pass(b"more").await.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn any_other_close_frame_passes_as_it_is() {
+        let long = close_frame(1014, &[b'x'; 124]);
+        let mut unmasked = close_frame(1014, b"");
+        unmasked[1] &= 0x7f;
+        for close in [
+            close_frame(1000, b"bye"),
+            close_frame(4999, b""),
+            close_frame(1005, b""),
+            close_frame(1014, b"\xff"),
+            frame(CLOSE, b""),
+            frame(CLOSE, b"\x03"),
+            long,
+            unmasked,
+        ] {
+            let mut pair = Pair::new();
+            let (last, begin) = close.split_last().expect("not empty");
+            let mut passed = Vec::new();
+            for byte in begin {
+                passed.extend(pair.pass(&[*byte]).await);
+            }
+            passed.extend(pair.pass(&[*last, 1, 2, 3]).await);
+            assert_eq!(passed, [&close[..], &[1, 2, 3]].concat());
+            assert!(pair.seen.close().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_write_that_had_to_wait_is_progress() {
+        let mut pair = Pair::new();
+        let bytes = vec![0; 1 << 16];
+        pair.wire.write_all(&bytes).await.expect("room");
+        pair.wire.flush().await.expect("nothing to wait for");
+        assert_eq!(pair.seen.taken(), 0);
+        let mut read = vec![0; 1000];
+        let (written, ()) = tokio::join!(pair.wire.write_all(&bytes[..1000]), async {
+            pair.peer.read_exact(&mut read).await.expect("it is there");
+        });
+        written.expect("room");
+        assert_eq!(pair.seen.taken(), 1000);
+        assert_eq!(pair.seen.progress(), 1000);
+    }
+}
