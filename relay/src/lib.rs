@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | flags, logs, signals, open files | [`Config`], [`logging`], [`signals`], [`files`] |
 //! | listeners, TLS, routes, shutdown; what all connections share | `server`, `tls`, `relay` |
-//! | sockets that send without delay and queue little | `prompt` |
+//! | sockets that send without delay and queue little; no HTTP/2 | `prompt`, `http1` |
 //! | rate, place, required headers, upgrade, conn-id | `gate`, `rate`, `forwarded`, `headers`, `upgrade`, `conn_id` |
 //! | claim, if need be from a silent incumbent; forward to phones, leave in grace | `binary` |
 //! | register, forward to the binary, leave with a notice | `phone` |
@@ -40,6 +40,7 @@ mod forwarded;
 mod gate;
 mod headers;
 mod health;
+mod http1;
 pub mod logging;
 mod metrics;
 mod monitor;

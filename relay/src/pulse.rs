@@ -207,3 +207,267 @@ impl Patience {
         bytes >= TRICKLE || (bytes > 0 && self.limits < PATIENCE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::wire::Wire;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A peer, and the bytes of it that a pulse sees.
+    struct Connection {
+        peer: DuplexStream,
+        wire: Wire<DuplexStream>,
+    }
+
+    impl Connection {
+        fn of(pulse: &Pulse) -> Self {
+            let (peer, io) = duplex(1 << 16);
+            let wire = Wire::new(io, Arc::clone(&pulse.seen));
+            Self { peer, wire }
+        }
+
+        /// The peer sends a frame with that first byte and so many bytes.
+        async fn receive(&mut self, first: u8, bytes: u16) {
+            let [high, low] = bytes.to_be_bytes();
+            let mut frame = vec![first, 0xfe, high, low, 0, 0, 0, 0];
+            frame.resize(frame.len() + usize::from(bytes), 0);
+            self.peer.write_all(&frame).await.expect("room");
+            self.wire.read_exact(&mut frame).await.expect("it is there");
+        }
+
+        /// Writes until the next write has to wait.
+        async fn fill(&mut self) {
+            let bytes = vec![0; 1 << 16];
+            self.wire.write_all(&bytes).await.expect("room");
+        }
+
+        /// The peer takes so many bytes, and lets in as many.
+        async fn take(&mut self, bytes: usize) {
+            let mut taken = vec![0; bytes];
+            let written = vec![0; bytes];
+            let write = self.wire.write_all(&written);
+            let (written, read) = tokio::join!(write, self.peer.read_exact(&mut taken));
+            assert!(written.is_ok() && read.is_ok());
+        }
+    }
+
+    fn ping(pulse: &Pulse) -> Bytes {
+        pulse.demand();
+        pulse.ping().expect("it is due")
+    }
+
+    fn is_done(future: &mut std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.as_mut().now_or_never().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_is_due_at_every_interval_and_is_sent_once() {
+        let pulse = Pulse::default();
+        let mut lost = pin!(pulse.lost(LIMIT, LIMIT));
+        assert!(!is_done(&mut lost));
+        for _ in 0..3 {
+            assert_eq!(pulse.ping(), None);
+            advance(LIMIT).await;
+            assert!(!is_done(&mut lost));
+            assert!(pulse.due().now_or_never().is_some());
+            let payload = pulse.ping().expect("it is due");
+            pulse.pong(&payload);
+            assert!(!is_done(&mut lost));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_nothing_is_lost_after_the_limit() {
+        let pulse = Pulse::default();
+        let mut lost = pin!(pulse.watch(LIMIT));
+        assert!(!is_done(&mut lost));
+        advance(LIMIT * 2).await;
+        assert!(!is_done(&mut lost), "it was asked nothing");
+        ping(&pulse);
+        assert!(!is_done(&mut lost));
+        advance(LIMIT * 9 / 10).await;
+        assert!(!is_done(&mut lost));
+        advance(LIMIT / 10).await;
+        assert!(is_done(&mut lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_payload_of_a_ping_is_an_answer_and_only_once() {
+        let pulse = Pulse::default();
+        let mut lost = pin!(pulse.watch(LIMIT));
+        let first = ping(&pulse);
+        pulse.pong(&first);
+        let second = ping(&pulse);
+        assert_ne!(first, second);
+        assert!(!is_done(&mut lost));
+        let guesses = [1_u64, 2, 3].map(|number| number.to_be_bytes().to_vec());
+        for payload in [vec![], b"hello".to_vec(), first.to_vec()]
+            .iter()
+            .chain(&guesses)
+        {
+            pulse.pong(payload);
+        }
+        advance(LIMIT).await;
+        assert!(is_done(&mut lost));
+
+        let mut lost = pin!(pulse.watch(LIMIT));
+        pulse.pong(&second);
+        advance(LIMIT).await;
+        assert!(!is_done(&mut lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pong_may_answer_any_of_the_last_pings() {
+        let pulse = Pulse::default();
+        let pings: Vec<Bytes> = (0..REMEMBERED + 8).map(|_| ping(&pulse)).collect();
+        for (forgotten, payload) in pings.iter().enumerate() {
+            pulse.pong(payload);
+            let expected = if forgotten < 8 {
+                0
+            } else {
+                forgotten as u64 + 1
+            };
+            assert_eq!(pulse.pings().answered, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_or_takes_is_not_lost() {
+        let pulse = Pulse::default();
+        let mut connection = Connection::of(&pulse);
+        let mut lost = pin!(pulse.watch(LIMIT));
+        ping(&pulse);
+        for _ in 0..30 {
+            assert!(!is_done(&mut lost));
+            connection.receive(0x82, 32 * 1024).await;
+            advance(LIMIT).await;
+        }
+        connection.fill().await;
+        for _ in 0..30 {
+            assert!(!is_done(&mut lost));
+            connection.take(32 * 1024).await;
+            advance(LIMIT).await;
+        }
+        assert!(!is_done(&mut lost));
+        advance(LIMIT).await;
+        assert!(is_done(&mut lost), "it does nothing any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pongs_that_nobody_asked_for_are_no_progress() {
+        let pulse = Pulse::default();
+        let mut connection = Connection::of(&pulse);
+        let mut lost = pin!(pulse.watch(LIMIT));
+        ping(&pulse);
+        assert!(!is_done(&mut lost));
+        connection.receive(0x8a, 1000).await;
+        advance(LIMIT).await;
+        assert!(is_done(&mut lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_only_trickles_is_lost_in_the_end() {
+        let pulse = Pulse::default();
+        let mut connection = Connection::of(&pulse);
+        let mut lost = pin!(pulse.watch(LIMIT));
+        ping(&pulse);
+        for _ in 0..PATIENCE {
+            assert!(!is_done(&mut lost));
+            connection.receive(0x82, 1).await;
+            advance(LIMIT).await;
+        }
+        assert!(is_done(&mut lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_not_read_from_is_not_lost() {
+        let pulse = Pulse::default();
+        let mut lost = pin!(pulse.watch(LIMIT));
+        ping(&pulse);
+        assert!(!is_done(&mut lost));
+        let mut busy = pin!(pulse.without_reading(tokio::time::sleep(LIMIT * 30)));
+        assert!(!is_done(&mut busy));
+        for _ in 0..30 {
+            advance(LIMIT).await;
+            assert!(!is_done(&mut lost));
+        }
+        busy.await;
+        advance(LIMIT).await;
+        assert!(!is_done(&mut lost), "the pong may come now");
+        advance(LIMIT).await;
+        assert!(is_done(&mut lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_is_answered_by_a_new_pong_or_by_progress() {
+        let pulse = Pulse::default();
+        let mut connection = Connection::of(&pulse);
+        let earlier = ping(&pulse);
+        let mut answers = pin!(pulse.answers(LIMIT));
+        assert_eq!(answers.as_mut().now_or_never(), None);
+        pulse.pong(&earlier);
+        assert_eq!(answers.as_mut().now_or_never(), None);
+        pulse.pong(&pulse.ping().expect("it is due"));
+        assert_eq!(answers.now_or_never(), Some(true));
+
+        assert!(!pulse.answers(LIMIT).await, "nobody is there any more");
+        connection.receive(0x8a, 1).await;
+        let (answers, ()) = tokio::join!(pulse.answers(LIMIT), connection.receive(0x8a, 1));
+        assert!(!answers, "a pong that nobody asked for");
+        let (answers, ()) = tokio::join!(pulse.answers(LIMIT), connection.receive(0x82, 1));
+        assert!(answers);
+        connection.fill().await;
+        let (answers, ()) = tokio::join!(pulse.answers(LIMIT), connection.take(1));
+        assert!(answers);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_may_take_as_long_as_it_makes_progress() {
+        let pulse = Pulse::default();
+        let mut connection = Connection::of(&pulse);
+        connection.fill().await;
+        for (bytes, times) in [(32 * 1024, 30), (1, PATIENCE - 1)] {
+            let Connection { peer, wire } = &mut connection;
+            let all = vec![0; bytes * times as usize];
+            let write = pulse.write(LIMIT, wire.write_all(&all));
+            let (written, ()) = tokio::join!(write, async {
+                let mut taken = vec![0; bytes];
+                for _ in 0..times {
+                    tokio::time::sleep(LIMIT * 9 / 10).await;
+                    peer.read_exact(&mut taken).await.expect("it is there");
+                }
+            });
+            assert!(written.is_some(), "{bytes} bytes each time");
+        }
+        let stuck = pulse.write(LIMIT, connection.wire.write_all(b"1"));
+        assert!(stuck.await.is_none(), "nothing is taken any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_only_trickles_fails_in_the_end() {
+        let pulse = Pulse::default();
+        let mut connection = Connection::of(&pulse);
+        connection.fill().await;
+        let Connection { peer, wire } = &mut connection;
+        let began = Instant::now();
+        let written = tokio::select! {
+            written = pulse.write(LIMIT, wire.write_all(&[0; 1000])) => written,
+            () = async {
+                loop {
+                    tokio::time::sleep(LIMIT * 9 / 10).await;
+                    peer.read_u8().await.expect("it is there");
+                }
+            } => unreachable!("it takes all there is"),
+        };
+        assert!(written.is_none());
+        assert_eq!(began.elapsed(), LIMIT * PATIENCE);
+    }
+}

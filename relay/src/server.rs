@@ -12,14 +12,13 @@ use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
 use governor::{Quota, RateLimiter};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::{Config, MetricsListen};
 use crate::error::Error;
+use crate::http1::Http1Acceptor;
 use crate::prompt::Prompt;
 use crate::relay::Relay;
 use crate::signals::{self, Hangups};
@@ -162,12 +161,8 @@ fn serve(
         .handle(handle.clone())
         .first_request_timeout(limit)
         .accept_error_handler(accept_failed(relay));
-    // No HTTP/2: WebSocket over it is another protocol.
-    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limit);
-    *server.http_builder() = http;
+    let mut http = server.http_builder().http1();
+    http.header_read_timeout(limit);
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
         stopping.cancelled().await;
@@ -178,10 +173,11 @@ fn serve(
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     Ok(async move {
         let outcome = match tls {
-            None => server.acceptor(Prompt).serve(service).await,
+            None => server.acceptor(Http1Acceptor(Prompt)).serve(service).await,
             Some(tls) => {
                 let tls = RustlsAcceptor::new(tls.rustls()).handshake_timeout(limit);
-                server.acceptor(tls.acceptor(Prompt)).serve(service).await
+                let tls = Http1Acceptor(tls.acceptor(Prompt));
+                server.acceptor(tls).serve(service).await
             }
         };
         outcome.map_err(Error::Serve)

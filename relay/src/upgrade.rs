@@ -20,7 +20,7 @@ pub(crate) enum BadUpgrade {
     #[error("WebSocket needs HTTP/1.1.")]
     NotHttp11,
     #[error("This is no WebSocket upgrade: header {0} must contain {1}.")]
-    NotAsked(HeaderName, &'static str),
+    NotAsked(&'static str, &'static str),
     #[error(
         "The version of WebSocket must be {VERSION}: send header Sec-WebSocket-Version once, with that value."
     )]
@@ -63,11 +63,8 @@ fn asked<B>(request: &Request<B>) -> Result<(), BadUpgrade> {
     if request.version() != Version::HTTP_11 {
         return Err(BadUpgrade::NotHttp11);
     }
-    for (name, token) in [
-        (header::CONNECTION, "upgrade"),
-        (header::UPGRADE, "websocket"),
-    ] {
-        if !has_token(request.headers(), &name, token) {
+    for (name, token) in [("Connection", "upgrade"), ("Upgrade", "websocket")] {
+        if !has_token(request.headers(), name, token) {
             return Err(BadUpgrade::NotAsked(name, token));
         }
     }
@@ -105,7 +102,7 @@ pub(crate) fn answer<B>(request: &Request<B>) -> Result<Response, BadUpgrade> {
 }
 
 /// Whether a token stands in a list, which may be spread over several lines.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     let lines = headers.get_all(name).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))

@@ -1,5 +1,6 @@
 use crate::common::{Client, Relay, http, within};
 
+/// Headers that are required here or there.
 const UPGRADE: &str =
     "X-Pyrycode-Server: a\r\nX-Pyrycode-Version: 1\r\nX-Pyrycode-Token: t\r\nUser-Agent: test\r\n";
 
@@ -39,6 +40,43 @@ async fn a_missing_or_empty_header_is_named_whether_or_not_the_request_is_an_upg
             }
             let answer = http(relay.address, &request, UPGRADE.as_bytes()).await;
             assert!(answer.status().starts_with('4'), "not an upgrade");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_is_told_what_would_be_one() {
+    within(async {
+        let relay = Relay::start().await;
+        let plain = http(relay.address, "GET /v1/client HTTP/1.1", UPGRADE.as_bytes()).await;
+        assert_eq!(plain.status(), "426");
+        assert!(plain.has_header("upgrade: websocket"));
+        assert!(plain.has_header("connection: upgrade, close"));
+        let version = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 7\r\n";
+        let headers = format!("{UPGRADE}{version}");
+        let request = "GET /v1/server HTTP/1.1";
+        let other = http(relay.address, request, headers.as_bytes()).await;
+        assert_eq!(other.status(), "426");
+        assert!(other.has_header("sec-websocket-version: 13"));
+        for method in ["HEAD", "POST", "OPTIONS"] {
+            let request = format!("{method} /v1/client HTTP/1.1");
+            let answer = http(relay.address, &request, UPGRADE.as_bytes()).await;
+            assert_eq!(answer.status(), "405");
+            assert!(answer.has_header("allow: GET"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_binary_holds_its_server_id_as_soon_as_it_has_its_answer() {
+    within(async {
+        let relay = Relay::start().await;
+        for number in 0..200 {
+            let server_id = number.to_string();
+            let mut binary = Client::binary(relay.address, &server_id).await;
+            relay.phone(&server_id, &mut binary).await;
         }
     })
     .await;

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -132,6 +133,25 @@ async fn a_shutdown_closes_everybody_with_1001() {
         TcpStream::connect(address)
             .await
             .expect_err("nobody listens");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_nobody_who_has_not_asked_for_anything() {
+    within(async {
+        let relay = Relay::with(&["--header-timeout", "1h", "--shutdown-timeout", "1h"]).await;
+        let begun = "GET /v1/client HTTP/1.1\r\nHost: rel";
+        for (address, sent) in [
+            (relay.address, ""),
+            (relay.address, begun),
+            (relay.metrics, begun),
+        ] {
+            let mut socket = TcpStream::connect(address).await.expect("it listens");
+            socket.write_all(sent.as_bytes()).await.expect("it reads");
+            std::mem::forget(socket.into_std().expect("a socket"));
+        }
+        relay.stop().await.expect("no panic").expect("a clean end");
     })
     .await;
 }

@@ -147,6 +147,9 @@ impl Answer {
     }
 }
 
+/// The headers of a request that asks for WebSocket.
+pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
 /// A plain HTTP request with these header lines.
 pub(crate) async fn http(address: SocketAddr, request: &str, headers: &[u8]) -> Answer {
     let mut socket = TcpStream::connect(address).await.expect("it listens");
@@ -279,6 +282,23 @@ impl Client {
             socket.write_all(&[0; 4096]).await.expect("it reads on");
         }
         self.closed().await
+    }
+
+    /// Sends a message byte by byte, without end, and reads meanwhile, which answers pings. Gives code and reason of the
+    /// close frame.
+    pub(crate) async fn trickle(mut self) -> (u16, String) {
+        // Text; masked, with a length of 64 bits; a mask of zeros.
+        let head = [0x81, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
+        self.0.get_mut().write_all(&head).await.expect("it reads");
+        loop {
+            match timeout(Duration::from_millis(10), self.next()).await {
+                Ok(Some(Ok(Message::Close(Some(frame))))) => {
+                    return (frame.code.into(), frame.reason.to_string());
+                }
+                Ok(other) => panic!("a close frame was expected, and {other:?} came"),
+                Err(_) => self.0.get_mut().write_all(b"1").await.expect("it reads"),
+            }
+        }
     }
 
     /// Sends a close frame.

@@ -74,6 +74,21 @@ async fn text_and_binary_messages_pass_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_binary_whose_message_is_not_utf8_is_closed_with_1007() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut binary = relay.binary("a").await;
+        binary
+            .message(Message::binary(b"{\"\xff\":1}".as_slice()))
+            .await;
+        assert_eq!(binary.closed().await, (1007, String::new()));
+        let rejected = r#"switchboard_messages_rejected_total{reason="not_utf8"}"#;
+        assert_eq!(relay.metric(rejected).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_frames_arrive_in_order_both_ways() {
     within(async {
         let relay = Relay::start().await;
@@ -97,16 +112,19 @@ async fn a_frame_that_is_not_json_closes_its_phone_and_no_other() {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;
         let (mut sibling, sibling_id) = relay.phone("a", &mut binary).await;
+        let deep = "[".repeat(129) + &"]".repeat(129);
         for bad in [
             b"".as_slice(),
             b"{",
             b"1},{\"conn_id\":\"x\"",
-            b"\"\xff\"",
             b"no",
+            deep.as_bytes(),
+            b"\"\xff\"",
         ] {
             let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
-            phone.message(Message::binary(bad)).await;
-            assert_eq!(phone.closed().await, (1000, String::new()));
+            phone.message(Message::binary(bad.to_vec())).await;
+            let code = if bad.is_ascii() { 1000 } else { 1007 };
+            assert_eq!(phone.closed().await, (code, String::new()));
             let notice = format!(r#"{{"conn_id":{conn_id:?},"close_code":1001}}"#);
             assert_eq!(binary.frame().await, notice);
         }
@@ -154,13 +172,13 @@ async fn the_largest_message_passes_and_a_larger_one_closes_with_1009() {
         phone.send(&largest).await;
         assert_eq!(binary.frame().await, to(&conn_id, &largest));
         phone.send(&json_of(256 * 1024 + 1)).await;
-        assert_eq!(phone.closed().await, (1009, String::new()));
+        assert_eq!(phone.closed().await, (1009, "message too big".into()));
         assert_eq!(binary.envelope().await["close_code"], 1001);
         sibling.send("1").await;
         assert_eq!(binary.frame().await, to(&sibling_id, "1"));
 
         binary.send(&json_of(300 * 1024)).await;
-        assert_eq!(binary.closed().await, (1009, String::new()));
+        assert_eq!(binary.closed().await, (1009, "message too big".into()));
     })
     .await;
 }
@@ -172,7 +190,7 @@ async fn a_phone_far_over_the_limit_still_learns_why_it_is_closed() {
         let _binary = relay.binary("a").await;
         let mut phone = Client::phone(relay.address, "a").await;
         phone.send(&json_of(64 * 1024)).await;
-        assert_eq!(phone.closed().await, (1009, String::new()));
+        assert_eq!(phone.closed().await, (1009, "message too big".into()));
     })
     .await;
 }
@@ -212,7 +230,7 @@ async fn a_message_in_fragments_is_measured_as_a_whole() {
         for frame in fragments(128 * 1024 + 1) {
             phone.message(Message::Frame(frame)).await;
         }
-        assert_eq!(phone.closed().await, (1009, String::new()));
+        assert_eq!(phone.closed().await, (1009, "message too big".into()));
     })
     .await;
 }

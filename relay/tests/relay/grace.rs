@@ -40,16 +40,20 @@ async fn a_binary_that_vanishes_leaves_a_grace_too() {
 }
 
 #[tokio::test]
-async fn a_phone_may_register_during_grace_and_goes_when_the_binary_comes_back() {
+async fn a_phone_may_register_during_grace_and_is_closed_when_it_sends_or_the_binary_comes_back() {
     within(async {
         let relay = Relay::start().await;
         relay.binary("a").await.close(1000).await;
         relay.until(|health| health.binaries == 0).await;
-        let mut phone = Client::phone(relay.address, "a").await;
-        relay.until(|health| health.phones == 1).await;
-        phone.send("\"nobody reads this\"").await;
+        let mut talks = Client::phone(relay.address, "a").await;
+        let mut waits = Client::phone(relay.address, "a").await;
+        relay.until(|health| health.phones == 2).await;
+        talks.send("\"nobody reads this\"").await;
+        assert_eq!(talks.closed().await, (1000, String::new()));
+        let undelivered = r#"switchboard_frames_undelivered_total{direction="to_binary"}"#;
+        assert_eq!(relay.metric(undelivered).await, 1);
         let mut binary = relay.binary("a").await;
-        assert_eq!(phone.closed().await, reclaimed());
+        assert_eq!(waits.closed().await, reclaimed());
         relay.phone("a", &mut binary).await;
     })
     .await;

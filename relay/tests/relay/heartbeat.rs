@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::common::{Client, Relay, json_of, within};
+use crate::common::{Client, Relay, json_of, to, within};
 
 const QUICK: [&str; 4] = [
     "--heartbeat-interval",
@@ -145,6 +145,50 @@ async fn whoever_leaves_while_the_incumbent_is_asked_changes_nothing() {
         relay.metric_until("switchboard_connections", 1).await;
         relay.phone("a", &mut silent).await;
         assert_eq!(relay.metric("switchboard_takeovers_total").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_sends_a_frame_and_leaves_while_the_incumbent_is_asked_takes_nothing_over() {
+    within(async {
+        let relay = Relay::with(&["--probe-timeout", "1s"]).await;
+        let mut silent = relay.binary("a").await;
+        for close in [true, false] {
+            let mut second = Client::binary(relay.address, "a").await;
+            second.send(r#"{"conn_id":"nobody","frame":1}"#).await;
+            relay.metric_until("switchboard_connections", 2).await;
+            if close {
+                second.close(1000).await;
+            } else {
+                drop(second);
+            }
+            relay.metric_until("switchboard_connections", 1).await;
+        }
+        relay.phone("a", &mut silent).await;
+        assert_eq!(relay.metric("switchboard_takeovers_total").await, 0);
+    })
+    .await;
+}
+
+/// A ping waits behind what lies in the buffers of the system, and the pong comes after the timeout.
+#[tokio::test]
+async fn a_phone_that_reads_slowly_is_not_taken_for_dead() {
+    within(async {
+        let slow = ["--heartbeat-timeout", "600ms", "--outbox", "33554432"];
+        let relay = Relay::with(&[QUICK, slow].concat()).await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
+        let frames = 150;
+        for _ in 0..frames {
+            binary.send(&to(&conn_id, &json_of(128 * 1024))).await;
+        }
+        let answering = tokio::spawn(async move { binary.pings(40).await });
+        for _ in 0..frames {
+            sleep(Duration::from_millis(15)).await;
+            phone.frame().await;
+        }
+        assert!(answering.await.is_ok(), "nothing but pings came");
     })
     .await;
 }

@@ -1,7 +1,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::common::{Client, Relay, http, within};
+use crate::common::{Client, Relay, UPGRADE, http, json_of, within};
 
 #[tokio::test]
 async fn an_address_that_asks_too_often_gets_429_before_anything_else_is_looked_at() {
@@ -16,14 +16,15 @@ async fn an_address_that_asks_too_often_gets_429_before_anything_else_is_looked_
         ];
         let relay = Relay::with(&flags).await;
         let _binary = relay.binary("a").await;
-        let full = http(relay.address, "GET /v1/client HTTP/1.1", b"").await;
+        let upgrade = UPGRADE.as_bytes();
+        let full = http(relay.address, "GET /v1/client HTTP/1.1", upgrade).await;
         assert_eq!(
             full.status(),
             "503",
             "the second of two, on the other endpoint"
         );
         for path in ["/v1/client", "/v1/server"] {
-            let answer = http(relay.address, &format!("GET {path} HTTP/1.1"), b"").await;
+            let answer = http(relay.address, &format!("GET {path} HTTP/1.1"), upgrade).await;
             assert_eq!(answer.status(), "429");
             assert!(answer.has_header("retry-after: 3600"));
             let limited = format!(
@@ -34,6 +35,24 @@ async fn an_address_that_asks_too_often_gets_429_before_anything_else_is_looked_
         }
         let health = http(relay.address, "GET /healthz HTTP/1.1", b"").await;
         assert_eq!(health.status(), "200");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_costs_its_address_nothing() {
+    within(async {
+        let flags = ["--rate-burst", "1", "--rate-interval", "1h"];
+        let relay = Relay::with(&flags).await;
+        let headers = "X-Pyrycode-Server: a\r\nX-Pyrycode-Token: t\r\nUser-Agent: test\r\n";
+        for (headers, status) in [("", "400"), (headers, "426")] {
+            for _ in 0..5 {
+                let request = "GET /v1/client HTTP/1.1";
+                let answer = http(relay.address, request, headers.as_bytes()).await;
+                assert_eq!(answer.status(), status);
+            }
+        }
+        relay.binary("a").await;
     })
     .await;
 }
@@ -55,7 +74,7 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_burst() {
             ("198.51.100.2", "400"),
             ("198.51.100.1", "429"),
         ] {
-            let header = format!("X-Forwarded-For: 203.0.113.9, {client}\r\n");
+            let header = format!("{UPGRADE}X-Forwarded-For: 203.0.113.9, {client}\r\n");
             let request = "GET /v1/client HTTP/1.1";
             let answer = http(relay.address, request, header.as_bytes()).await;
             assert_eq!(answer.status(), status, "{client}");
@@ -70,7 +89,8 @@ async fn a_connection_above_the_cap_gets_503_until_another_one_ends() {
         let relay = Relay::with(&["--max-connections", "2"]).await;
         let mut binary = relay.binary("a").await;
         let (phone, _) = relay.phone("a", &mut binary).await;
-        let full = http(relay.address, "GET /v1/client HTTP/1.1", b"").await;
+        let request = "GET /v1/client HTTP/1.1";
+        let full = http(relay.address, request, UPGRADE.as_bytes()).await;
         assert_eq!(full.status(), "503", "before the headers are looked at");
         phone.close(1000).await;
         assert_eq!(binary.envelope().await["close_code"], 1000);
@@ -101,13 +121,85 @@ async fn whoever_is_slow_with_headers_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_message_that_never_ends_is_1008_though_its_sender_is_alive() {
+    within(async {
+        let flags = ["--message-timeout", "300ms", "--heartbeat-interval", "50ms"];
+        let relay = Relay::with(&flags).await;
+        let mut binary = relay.binary("a").await;
+        let (phone, conn_id) = relay.phone("a", &mut binary).await;
+        let closed = phone.trickle().await;
+        assert_eq!(closed, (1008, "message too slow".into()));
+        assert_eq!(binary.envelope().await["conn_id"], conn_id);
+        let rejected = r#"switchboard_messages_rejected_total{reason="too_slow"}"#;
+        assert_eq!(relay.metric(rejected).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_that_waits_for_a_slow_binary_is_not_blamed_for_its_message() {
+    within(async {
+        let flags = ["--message-timeout", "300ms", "--outbox", "65536"];
+        let relay = Relay::with(&flags).await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, _) = relay.phone("a", &mut binary).await;
+        let frames = 60;
+        let sending = tokio::spawn(async move {
+            for _ in 0..frames {
+                phone.send(&json_of(200_000)).await;
+            }
+            phone
+        });
+        for _ in 0..frames {
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            binary.envelope().await;
+        }
+        let mut phone = sending.await.expect("all was sent");
+        phone.send("\"still here\"").await;
+        assert_eq!(binary.envelope().await["frame"], "still here");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_has_left_holds_no_place_while_its_binary_does_not_read() {
+    within(async {
+        let relay = Relay::with(&["--max-connections", "3"]).await;
+        let mut binary = relay.binary("a").await;
+        for number in 0..30 {
+            let mut phone = Client::phone(relay.address, "a").await;
+            // Fills what the system buffers of the binary, and its outbox.
+            phone
+                .send(&format!("[{number},{}]", json_of(250_000)))
+                .await;
+            phone.close(1000).await;
+            relay.metric_until("switchboard_connections", 1).await;
+        }
+        let mut there = std::collections::HashSet::new();
+        let mut frames = 0;
+        while frames < 30 || !there.is_empty() {
+            let envelope = binary.envelope().await;
+            let conn_id = envelope["conn_id"].to_string();
+            if envelope["frame"].is_array() {
+                frames += 1;
+                assert!(there.insert(conn_id));
+            } else {
+                assert_eq!(envelope["close_code"], 1000);
+                assert!(there.remove(&conn_id), "a notice before its frame");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn whoever_sends_on_and_on_after_a_message_that_is_too_large_reads_1009() {
     within(async {
         let relay = Relay::with(&["--max-frame", "1024"]).await;
         let mut binary = relay.binary("a").await;
         let (phone, conn_id) = relay.phone("a", &mut binary).await;
         let closed = phone.upload(32 * 1024 * 1024).await;
-        assert_eq!(closed, (1009, String::new()));
+        assert_eq!(closed, (1009, "message too big".into()));
         let notice = binary.envelope().await;
         assert_eq!(notice["conn_id"], conn_id);
         assert_eq!(notice["close_code"], 1001);

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 43] = [
+const SERIES: [&str; 47] = [
     "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
@@ -25,13 +25,17 @@ const SERIES: [&str; 43] = [
     "envelopes_dropped_total{reason=\"unknown_phone\"}",
     "frames_forwarded_total{direction=\"to_binary\"}",
     "frames_forwarded_total{direction=\"to_phone\"}",
+    "frames_undelivered_total{direction=\"to_binary\"}",
+    "frames_undelivered_total{direction=\"to_phone\"}",
     "grace_expiries_total",
     "heartbeat_timeouts_total{endpoint=\"client\"}",
     "heartbeat_timeouts_total{endpoint=\"server\"}",
+    "log_lines_dropped_total",
     "messages_rejected_total{reason=\"not_json\"}",
     "messages_rejected_total{reason=\"not_utf8\"}",
     "messages_rejected_total{reason=\"protocol_error\"}",
     "messages_rejected_total{reason=\"too_large\"}",
+    "messages_rejected_total{reason=\"too_slow\"}",
     "outbox_overflows_total",
     "probes_total{outcome=\"answered\"}",
     "probes_total{outcome=\"silent\"}",

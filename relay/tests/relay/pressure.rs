@@ -88,23 +88,26 @@ async fn a_slow_binary_slows_its_phones_down_and_nobody_else_and_loses_nothing()
 }
 
 #[tokio::test]
-async fn a_binary_that_never_reads_is_given_up_and_its_phones_stay_for_the_grace() {
+async fn a_binary_that_never_reads_is_given_up_and_whose_frames_it_missed_is_told() {
     within(async {
         let flags = ["--write-timeout", "100ms", "--outbox", "1048576"];
         let relay = Relay::with(&flags).await;
         let mut stuck = relay.binary("a").await;
-        let (mut phone, _) = relay.phone("a", &mut stuck).await;
-        let frame = json_of(FRAME);
-        // Blocks in the middle, until the relay has given the binary up and drops what comes.
+        let (mut talks, _) = relay.phone("a", &mut stuck).await;
+        let (mut waits, _) = relay.phone("a", &mut stuck).await;
+        // Blocks in the middle, until the relay has given the binary up, and reads and drops what comes.
         for _ in 0..FRAMES {
-            phone.send(&frame).await;
+            talks.send(&json_of(FRAME)).await;
         }
+        assert_eq!(talks.closed().await, (1000, String::new()));
         relay
             .until(|health| health.binaries == 0 && health.phones == 1)
             .await;
+        let undelivered = r#"switchboard_frames_undelivered_total{direction="to_binary"}"#;
+        assert!(relay.metric(undelivered).await > 0);
         let _binary = relay.binary("a").await;
         let reclaimed = (4404, "binary reclaimed server-id".into());
-        assert_eq!(phone.closed().await, reclaimed);
+        assert_eq!(waits.closed().await, reclaimed);
         stuck.gone().await;
     })
     .await;

@@ -4,6 +4,9 @@ use std::process::{Output, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
+use clap::CommandFactory;
+use switchboard_relay::Config;
+
 use crate::common::{Client, http, within};
 
 fn program() -> Command {
@@ -145,6 +148,57 @@ async fn a_log_that_nobody_reads_takes_nobody_down() {
         assert_eq!(phone.closed().await, (1001, "shutting down".into()));
         let status = relay.wait().await.expect("it ends");
         assert_eq!(status.code(), Some(0));
+    })
+    .await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_that_nobody_reads_and_that_is_full_stops_nothing() {
+    within(async {
+        let flags = [
+            "--log",
+            "trace",
+            "--rate-burst",
+            "0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+        ];
+        let (mut relay, lines, address) = start(&flags).await;
+        for _ in 0..300 {
+            http(address, "POST /v1/client HTTP/1.1", b"").await;
+        }
+        let mut binary = Client::binary(address, "a").await;
+        let mut phone = Client::phone(address, "a").await;
+        // Each is a line of some hundred bytes, and a pipe holds 64 KiB.
+        for _ in 0..2000 {
+            binary.send("no envelope").await;
+        }
+        phone.send("1").await;
+        assert_eq!(binary.envelope().await["frame"], 1);
+        signal(&relay, "-TERM").await;
+        assert_eq!(phone.closed().await, (1001, "shutting down".into()));
+        let status = relay.wait().await.expect("it ends");
+        assert_eq!(status.code(), Some(0));
+        drop(lines);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_unset() {
+    within(async {
+        let mut program = program();
+        for flag in Config::command().get_arguments() {
+            if let Some(variable) = flag.get_env() {
+                program.env(variable, "");
+            }
+        }
+        // The address is one of another machine.
+        let output = program.args(["--listen", "192.0.2.1:1"]).output().await;
+        let sentence =
+            "cannot listen on 192.0.2.1:1: this machine does not have that address; choose another --listen";
+        assert_one_sentence(&output.expect("it runs"), 1, sentence);
     })
     .await;
 }
