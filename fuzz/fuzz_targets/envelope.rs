@@ -1,4 +1,4 @@
-//! The relay's envelopes: arbitrary bytes, from a phone and from a binary.
+//! The relay's envelopes: arbitrary text, from a phone and from a binary.
 //!
 //! The first line of an input is the conn-id of a phone, the rest what came over the wire.
 //!
@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 
@@ -17,31 +16,59 @@ use serde_json::value::RawValue;
 #[allow(dead_code)]
 mod envelope;
 
-use envelope::{EnvelopeError, Wrapper, parse};
+use envelope::{EnvelopeError, FrameError, Wrapper, parse};
 
 /// Another reading of the same bytes: all fields, each as it was written. Of a field that stands there twice the
 /// last one, which `parse` refuses.
-fn fields(message: &[u8]) -> Option<BTreeMap<String, &RawValue>> {
-    serde_json::from_slice(message).ok()
+fn fields(message: &str) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(message).ok()
 }
 
 fn is_null(value: &&RawValue) -> bool {
     value.get() == "null"
 }
 
-fn from_a_phone(conn_id: &str, frame: &[u8]) {
+/// How deep arrays and objects stand in one another, by another way than the relay's.
+fn depth(json: &serde_json::Value) -> usize {
+    use serde_json::Value::{Array, Object};
+    match json {
+        Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Without a limit of depth, which is the relay's to set.
+fn value(frame: &str) -> Option<serde_json::Value> {
+    let mut reader = serde_json::Deserializer::from_str(frame);
+    reader.disable_recursion_limit();
+    let value = serde::Deserialize::deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(value)
+}
+
+fn from_a_phone(conn_id: &str, frame: &str) {
     let wrapper = Wrapper::new(conn_id);
-    let Ok(envelope) = wrapper.frame(frame) else {
-        let valid = serde_json::from_slice::<serde_json::Value>(frame).is_ok();
-        assert!(!valid, "a valid frame was refused");
-        return;
+    // An input is a few KiB long at most, and so no deeper than the stack.
+    let value = value(frame);
+    let envelope = match wrapper.frame(frame) {
+        Ok(envelope) => envelope,
+        Err(FrameError::TooDeep) => {
+            assert!(value.is_none_or(|value| depth(&value) > 128), "not deep");
+            return;
+        }
+        Err(FrameError::NotJson) => {
+            assert!(value.is_none(), "a valid frame was refused");
+            return;
+        }
     };
+    assert!(value.is_none_or(|value| depth(&value) <= 128), "too deep");
     let fields = fields(&envelope).expect("what is spliced is valid JSON");
     let names: Vec<_> = fields.keys().collect();
     assert_eq!(names, ["conn_id", "frame"], "a frame that says more");
     let named: String = serde_json::from_str(fields["conn_id"].get()).expect("a string");
     assert_eq!(named, conn_id, "in another phone's name");
-    assert_eq!(fields["frame"].get().as_bytes(), trimmed(frame));
+    assert_eq!(fields["frame"].get(), trimmed(frame));
 
     // And back.
     match parse(&envelope) {
@@ -56,25 +83,14 @@ fn from_a_phone(conn_id: &str, frame: &[u8]) {
     }
 }
 
-/// JSON's white space, not Rust's.
-fn trimmed(mut text: &[u8]) -> &[u8] {
-    let is_space = |byte: &u8| b" \t\r\n".contains(byte);
-    while let [first, rest @ ..] = text
-        && is_space(first)
-    {
-        text = rest;
-    }
-    while let [rest @ .., last] = text
-        && is_space(last)
-    {
-        text = rest;
-    }
-    text
+/// Without JSON's white space, which is not Rust's.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\r', '\n'])
 }
 
-fn from_a_binary(message: &[u8]) {
+fn from_a_binary(message: &str) {
     let Some(fields) = fields(message) else {
-        let error = parse(&Bytes::copy_from_slice(message)).map(drop);
+        let error = parse(message).map(drop);
         assert_eq!(error, Err(EnvelopeError::Malformed));
         return;
     };
@@ -86,7 +102,7 @@ fn from_a_binary(message: &[u8]) {
         Some(format!("\"{name}\": {value}"))
     });
     let plain = format!("{{{}}}", known.collect::<Vec<_>>().join(", "));
-    let was_understood = compare(plain.as_bytes(), &fields);
+    let was_understood = compare(&plain, &fields);
     assert!(was_understood || !is_well_typed(&fields), "{plain}");
 }
 
@@ -106,16 +122,15 @@ fn is_well_typed(fields: &BTreeMap<String, &RawValue>) -> bool {
 }
 
 /// What a message asks for is what its fields say. Whether it was understood.
-fn compare(message: &[u8], fields: &BTreeMap<String, &RawValue>) -> bool {
+fn compare(message: &str, fields: &BTreeMap<String, &RawValue>) -> bool {
     let conn_id = conn_id(fields).unwrap_or_default();
     let frame = fields.get("frame").filter(|raw| !is_null(raw));
     let close_code = close_code(fields).unwrap_or(0);
-    let message = Bytes::copy_from_slice(message);
-    match parse(&message) {
+    match parse(message) {
         Ok(directive) => {
             assert_eq!(directive.conn_id, conn_id, "a wrong phone");
             let sent = directive.frame();
-            assert_eq!(sent.as_deref(), frame.map(|raw| raw.get().as_bytes()));
+            assert_eq!(sent.as_deref(), frame.map(|raw| raw.get()));
             let code = directive.close_code.map_or(0, NonZeroU16::get);
             assert_eq!(code, close_code);
             assert!(!conn_id.is_empty() && (sent.is_some() || code > 0));
@@ -132,10 +147,12 @@ fn compare(message: &[u8], fields: &BTreeMap<String, &RawValue>) -> bool {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let mut parts = input.splitn(2, |byte| *byte == b'\n');
-    let conn_id = String::from_utf8_lossy(parts.next().unwrap_or_default());
-    let bytes = parts.next().unwrap_or_default();
-    from_a_phone(&conn_id, bytes);
-    from_a_binary(bytes);
+    // The socket closes whoever sends anything else.
+    let Ok(input) = str::from_utf8(input) else {
+        return;
+    };
+    let (conn_id, message) = input.split_once('\n').unwrap_or((input, ""));
+    from_a_phone(conn_id, message);
+    from_a_binary(message);
     from_a_binary(input);
 });

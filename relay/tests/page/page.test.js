@@ -146,7 +146,7 @@ const GAUGES = {
 const COUNTERS = {
   "Rate limited HTTP 429": ["upgrades_total", 'outcome="rate_limited"'],
   "Relay full HTTP 503": ["upgrades_total", 'outcome="over_capacity"'],
-  "Bad request HTTP 400": ["upgrades_total", 'outcome="bad_request"'],
+  "Bad request HTTP 400, 405, 426": ["upgrades_total", 'outcome="bad_request"'],
   "Server-id claimed close 4409": ["refusals_total", 'kind="server_id_claimed"'],
   "No such server close 4404": ["refusals_total", 'kind="no_server"'],
   "Too many phones close 4429": ["refusals_total", 'kind="too_many_phones"'],
@@ -154,10 +154,12 @@ const COUNTERS = {
   "Grace expiries not back": ["grace_expiries_total"],
   "Take-overs from silent binaries": ["takeovers_total"],
   "Heartbeat time-outs": ["heartbeat_timeouts_total"],
-  "Outbox overflows slow phones": ["outbox_overflows_total"],
+  "Outbox overflows slow peers": ["outbox_overflows_total"],
   "Write failures": ["write_failures_total"],
+  "Frames undelivered their receiver gone": ["frames_undelivered_total"],
   "Envelopes dropped from binaries": ["envelopes_dropped_total"],
   "Messages rejected their sender closed": ["messages_rejected_total"],
+  "Log lines dropped stderr full": ["log_lines_dropped_total"],
 };
 
 /** The page shows what /metrics says, all of it. */
@@ -325,7 +327,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   for (let refused = 0; refused < 5; refused += 1) await first.refused();
   await page.goto(first.url);
   await isLive(page);
-  await until("refusals", () => rows(page), all => all["Bad request HTTP 400"][1] === 5);
+  await until("refusals", () => rows(page), all => all["Bad request HTTP 400, 405, 426"][1] === 5);
   assert.equal(await page.locator("#old").isVisible(), false);
 
   await first.stop();
@@ -334,7 +336,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   assert.match(await page.locator("#old").textContent(), /^The connection to the relay is lost\. Nothing was heard of it for \d+ s\. What is shown is of \d\d:\d\d:\d\d UTC\.$/);
   assert.equal(await page.locator("#old").isVisible(), true);
   assert.equal(await page.title(), "Reconnecting – switchboard-relay");
-  assert.equal((await rows(page))["Bad request HTTP 400"][1], 5, "the last that was known stays");
+  assert.equal((await rows(page))["Bad request HTTP 400, 405, 426"][1], 5, "the last that was known stays");
   await until("no now", () => page.locator("#frames time").textContent(), text => text.endsWith("UTC"));
   assert.deepEqual(await flaws(page), []);
   await shoot(page, "reconnecting");
@@ -343,7 +345,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   await becomes(page, "Live");
   assert.equal(await page.locator("#old").isVisible(), false);
   assert.equal(await page.title(), "switchboard-relay");
-  await until("the counts of the new relay", () => rows(page), all => all["Bad request HTTP 400"].every(count => count === 0), 5_000);
+  await until("the counts of the new relay", () => rows(page), all => all["Bad request HTTP 400, 405, 426"].every(count => count === 0), 5_000);
   await until("the age of the new relay", () => page.locator("#version").textContent(), text => /up [0-5] s/.test(text));
 }, { expected: /Failed to load resource: net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING)/ });
 
@@ -456,7 +458,8 @@ onPage("each number has its place", async ({ page, relay: start, script: play })
   await isLive(page);
   const keys = [
     "rate_limited", "over_capacity", "bad_requests", "server_id_claimed", "no_server", "too_many_phones", "reclaims", "grace_expiries",
-    "takeovers", "heartbeat_timeouts", "outbox_overflows", "write_failures", "envelopes_dropped", "messages_rejected",
+    "takeovers", "heartbeat_timeouts", "outbox_overflows", "write_failures", "frames_undelivered", "envelopes_dropped",
+    "messages_rejected", "log_lines_dropped",
   ];
   const shown = await rows(page);
   assert.deepEqual(Object.keys(shown), Object.keys(COUNTERS));

@@ -143,7 +143,7 @@ const ZERO = Object.fromEntries([
   "frames_to_binaries", "frames_to_phones", "bytes_to_binaries", "bytes_to_phones", "upgrades",
   "rate_limited", "over_capacity", "bad_requests", "server_id_claimed", "no_server", "too_many_phones",
   "grace_expiries", "reclaims", "takeovers", "outbox_overflows", "heartbeat_timeouts", "write_failures",
-  "envelopes_dropped", "messages_rejected",
+  "frames_undelivered", "envelopes_dropped", "messages_rejected", "log_lines_dropped",
 ].map(key => [key, 0]));
 
 /** Samples one second apart, the last of them at `end`; counters rise each second by what `rises` says. */
