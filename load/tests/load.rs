@@ -316,6 +316,27 @@ async fn an_interrupt_ends_the_run_early_and_the_table_is_there() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn frames_of_every_size_get_to_the_far_end_of_a_forwarder_and_back() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/no-forwarder.sh");
+    let script = script.display();
+    for (frame, load) in [
+        (26, "--rate 500"),
+        (256, "--in-flight 3"),
+        (100_000, "--in-flight 3"),
+    ] {
+        let crowd = format!("--servers 2 --phones 3 --warmup 100ms{SHORT} --json");
+        let flags = format!("--forwarder {script} --frame {frame} {load} {crowd}");
+        let summary = summary(&output(&flags).await);
+        assert_forwarded(&summary);
+        assert_eq!(
+            (&summary["connections"], &summary["bare"]),
+            (&6.into(), &true.into())
+        );
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn a_relay_is_started_with_the_flags_that_it_needs_and_stopped() {
     let address = relay(&["--rate-burst", "0"]).await;
     let note = Path::new(env!("CARGO_TARGET_TMPDIR")).join("flags");
