@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // A relay of the same protocol, as it is usually written for Node.js: one process, `node:http`, and npm's `ws` with its
-// defaults. `ws` switches Nagle's algorithm off, and hands each message to the system by itself.
+// defaults, and with the addon that it recommends for speed. `ws` switches Nagle's algorithm off, and hands each message
+// to the system by itself.
 //
 // It does less than switchboard-relay: no grace and no probe for a binary that has gone, no rate limit, no metrics, no
 // TLS, and a slow binary does not slow its phones down.
