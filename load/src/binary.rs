@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::envelope;
 use crate::frame;
@@ -20,7 +19,7 @@ pub(crate) struct Binary {
     traffic: Arc<Traffic>,
     /// Nobody writes to them where the phones send.
     orders: Option<Orders>,
-    answers: VecDeque<Bytes>,
+    answers: VecDeque<Utf8Bytes>,
     /// The conn-ids of the phones that have made themselves known.
     phones: BTreeMap<u32, String>,
 }
@@ -35,7 +34,7 @@ impl Binary {
         }
     }
 
-    fn frame(&mut self, conn_id: &[u8], frame: &[u8], message: &Bytes) {
+    fn frame(&mut self, conn_id: &str, frame: &str, message: &Utf8Bytes) {
         let Some(stamp) = frame::read(frame) else {
             return self
                 .traffic
@@ -44,8 +43,7 @@ impl Binary {
         };
         let is_hello = stamp.due == 0;
         if is_hello {
-            let conn_id = String::from_utf8_lossy(conn_id).into_owned();
-            self.phones.insert(stamp.phone, conn_id);
+            self.phones.insert(stamp.phone, conn_id.to_owned());
         }
         if is_hello || self.traffic.direction == Direction::Echo {
             // What the relay makes of a frame, it takes for one: the answer is the message.
@@ -72,7 +70,7 @@ impl Role for Binary {
         self.answers.len() < ANSWERS
     }
 
-    fn received(&mut self, message: Bytes) {
+    fn received(&mut self, message: Utf8Bytes) {
         if let Some(envelope) = envelope::open(&message) {
             self.frame(envelope.conn_id, envelope.frame, &message);
         } else if let Some(notice) = envelope::notice(&message) {
@@ -84,7 +82,7 @@ impl Role for Binary {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Message> {
         if let Some(answer) = self.answers.pop_front() {
-            return Poll::Ready(Message::Binary(answer));
+            return Poll::Ready(Message::Text(answer));
         }
         let Some(orders) = &mut self.orders else {
             return Poll::Pending;
@@ -96,7 +94,7 @@ impl Role for Binary {
             // A phone that has gone gets no more frames.
             if let Some(conn_id) = self.phones.get(&stamp.phone) {
                 let message = envelope::wrap(conn_id, &self.traffic.frames, stamp);
-                return Poll::Ready(Message::binary(message));
+                return Poll::Ready(Message::text(message));
             }
         }
     }

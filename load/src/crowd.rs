@@ -61,7 +61,9 @@ impl Opener {
             slow: Vec::new(),
             server_ids: server_ids(options.servers.get()),
         };
-        self.binaries(&mut crowd, of_binaries).await?;
+        if options.forwarder.is_none() {
+            self.binaries(&mut crowd, of_binaries).await?;
+        }
         self.phones(&mut crowd, options.all_phones(), of_phones)
             .await?;
         Ok(crowd)
@@ -115,6 +117,7 @@ impl Opener {
             }
         };
         let mut orders = orders.into_iter().map(Some).collect::<Vec<_>>();
+        let binaries = crowd.tasks.len();
         let mut last = None;
         self.each(0..count, join, |phone, joined| match joined {
             Ok((socket, took)) => {
@@ -134,9 +137,8 @@ impl Opener {
             }
         })
         .await?;
-        let there = crowd.tasks.len() - server_ids.len().min(crowd.tasks.len());
         match last {
-            Some(error) if there == 0 => {
+            Some(error) if crowd.tasks.len() == binaries => {
                 Err(Error::Failed(format!("no phone could connect: {error}")))
             }
             _ => Ok(()),

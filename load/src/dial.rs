@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -19,8 +19,10 @@ use tokio_tungstenite::tungstenite::{self, Error as WsError};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tokio_util::either::Either;
 
+use crate::bare;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::options::Options;
 use crate::sources::Sources;
 use crate::tls;
 
@@ -32,7 +34,9 @@ const READ_BUFFER_OF_BINARY: usize = 64 * 1024;
 /// Phones are many, and each has a buffer for as long as it lives.
 const READ_BUFFERS_OF_PHONE: [usize; 2] = [4 * 1024, 32 * 1024];
 
-pub(crate) type Socket = WebSocketStream<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
+type WebSocket = WebSocketStream<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
+
+pub(crate) type Socket = future::Either<WebSocket, bare::Connection>;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Side {
@@ -81,20 +85,19 @@ pub(crate) struct Dialer {
     address: SocketAddr,
     sources: Sources,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// Without WebSocket: the size of the frames.
+    bare: Option<usize>,
     read_buffer_of_phone: usize,
 }
 
 impl Dialer {
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        ca: Option<&Path>,
-        frame_size: usize,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(endpoint: Endpoint, options: &Options) -> Result<Self, Error> {
+        let frame_size = options.frame as usize;
         let address = endpoint.resolve()?;
         let tls = if endpoint.secure {
             let name = ServerName::try_from(endpoint.host.trim_matches(['[', ']']).to_owned());
             let name = name.map_err(|error| Error::Usage(format!("--url: {error}")))?;
-            Some((tls::connector(ca)?, name))
+            Some((tls::connector(options.ca.as_deref())?, name))
         } else {
             None
         };
@@ -104,6 +107,7 @@ impl Dialer {
             address,
             sources: Sources::default(),
             tls,
+            bare: options.forwarder.as_ref().map(|_| frame_size),
             read_buffer_of_phone: frame_size.next_power_of_two().clamp(least, most),
         })
     }
@@ -120,6 +124,9 @@ impl Dialer {
     async fn open(&self, side: Side, server_id: &str) -> Result<Socket, DialError> {
         let stream = self.sources.connect(self.address).await;
         let stream = stream.map_err(DialError::Connect)?;
+        if let Some(frame_size) = self.bare {
+            return Ok(future::Either::Right(bare::connection(stream, frame_size)));
+        }
         let stream = match &self.tls {
             None => Either::Left(stream),
             Some((tls, name)) => {
@@ -137,7 +144,7 @@ impl Dialer {
             .max_frame_size(None)
             .max_message_size(None);
         match client_async_with_config(request, stream, Some(config)).await {
-            Ok((socket, _)) => Ok(socket),
+            Ok((socket, _)) => Ok(future::Either::Left(socket)),
             Err(WsError::Http(response)) => Err(DialError::Refused(response.status())),
             Err(error) => Err(DialError::Upgrade(error)),
         }

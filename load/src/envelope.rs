@@ -13,8 +13,8 @@ const BEFORE_FRAME: &str = "\",\"frame\":";
 /// A frame of a phone.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Envelope<'a> {
-    pub(crate) conn_id: &'a [u8],
-    pub(crate) frame: &'a [u8],
+    pub(crate) conn_id: &'a str,
+    pub(crate) frame: &'a str,
 }
 
 /// That a phone has gone.
@@ -25,18 +25,17 @@ pub(crate) struct Notice {
 }
 
 /// The frame in a message of the relay.
-pub(crate) fn open(message: &[u8]) -> Option<Envelope<'_>> {
-    let after = message.strip_prefix(BEFORE_CONN_ID.as_bytes())?;
-    let end = after.iter().position(|byte| *byte == b'"')?;
-    let (conn_id, after) = after.split_at(end);
-    let frame = after.strip_prefix(BEFORE_FRAME.as_bytes())?;
-    let frame = frame.strip_suffix(b"}")?;
+pub(crate) fn open(message: &str) -> Option<Envelope<'_>> {
+    let after = message.strip_prefix(BEFORE_CONN_ID)?;
+    let (conn_id, after) = after.split_at(after.find('"')?);
+    let frame = after.strip_prefix(BEFORE_FRAME)?;
+    let frame = frame.strip_suffix('}')?;
     Some(Envelope { conn_id, frame })
 }
 
 /// The notice in a message of the relay that has no frame.
-pub(crate) fn notice(message: &[u8]) -> Option<Notice> {
-    serde_json::from_slice(message).ok()
+pub(crate) fn notice(message: &str) -> Option<Notice> {
+    serde_json::from_str(message).ok()
 }
 
 /// A frame for a phone.
@@ -62,14 +61,14 @@ mod tests {
         let message = wrap("client-a-1", &frames, stamp);
         let json: Value = serde_json::from_str(&message).expect("JSON");
         assert_eq!(json["conn_id"], "client-a-1");
-        let envelope = open(message.as_bytes()).expect("an envelope");
-        assert_eq!(envelope.conn_id, b"client-a-1");
-        assert_eq!(envelope.frame, frames.make(stamp).as_bytes());
+        let envelope = open(&message).expect("an envelope");
+        assert_eq!(envelope.conn_id, "client-a-1");
+        assert_eq!(envelope.frame, frames.make(stamp));
     }
 
     #[test]
     fn a_notice_is_no_frame() {
-        let message = br#"{"conn_id":"client-a-1","close_code":1001}"#;
+        let message = r#"{"conn_id":"client-a-1","close_code":1001}"#;
         assert_eq!(open(message), None);
         let notice = notice(message).expect("a notice");
         assert_eq!(
@@ -87,8 +86,8 @@ mod tests {
             "{\"conn_id\":\"",
             "{\"conn_id\":\"a\",\"frame\":1",
         ] {
-            assert_eq!(open(message.as_bytes()), None, "{message}");
-            assert_eq!(notice(message.as_bytes()), None, "{message}");
+            assert_eq!(open(message), None, "{message}");
+            assert_eq!(notice(message), None, "{message}");
         }
     }
 }

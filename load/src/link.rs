@@ -3,11 +3,10 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use crate::dial::Socket;
 
@@ -20,7 +19,7 @@ pub(crate) trait Role {
     fn wants_more(&self) -> bool;
 
     /// A message came.
-    fn received(&mut self, message: Bytes);
+    fn received(&mut self, message: Utf8Bytes);
 
     /// The next message to send, as soon as there is one.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Message>;
@@ -35,6 +34,9 @@ pub(crate) enum Ended {
     Silently,
     #[error("connection lost")]
     Lost,
+    /// The protocol is JSON in text messages, and real phones leave at the first binary one.
+    #[error("binary message received")]
+    BinaryMessage,
     #[error("connection broken: {0}")]
     Broken(WsError),
 }
@@ -70,14 +72,15 @@ pub(crate) async fn drive(socket: &mut Socket, role: &mut impl Role) -> Ended {
 }
 
 /// The next message that is not the protocol's own.
-pub(crate) async fn next(socket: &mut Socket) -> Result<Bytes, Ended> {
+pub(crate) async fn next(socket: &mut Socket) -> Result<Utf8Bytes, Ended> {
     poll_fn(|context| poll_message(socket, context)).await
 }
 
-fn poll_message(socket: &mut Socket, context: &mut Context<'_>) -> Poll<Result<Bytes, Ended>> {
+fn poll_message(socket: &mut Socket, context: &mut Context<'_>) -> Poll<Result<Utf8Bytes, Ended>> {
     loop {
         return Poll::Ready(match ready!(socket.poll_next_unpin(context)) {
-            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => Ok(message.into_data()),
+            Some(Ok(Message::Text(message))) => Ok(message),
+            Some(Ok(Message::Binary(_))) => Err(Ended::BinaryMessage),
             Some(Ok(Message::Close(Some(frame)))) => Err(Ended::Closed(frame)),
             Some(Ok(Message::Close(None))) | None => Err(Ended::Silently),
             // Pings are answered below.

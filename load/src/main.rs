@@ -3,8 +3,10 @@
 //! Binaries and phones are simulated in this process; the relay runs in another one. A task for each connection
 //! ([`link`]) drives a [`phone`] or a [`binary`]; *orders* say which frame is to be sent, and since when. They come from
 //! the [`pacer`] at a fixed rate, or from the receiver of the frame before, for as many as may be in flight.
+//! [`bare`] is what stands in the place of the binaries where a TCP forwarder is measured.
 #![forbid(unsafe_code)]
 
+mod bare;
 mod binary;
 mod crowd;
 mod dial;

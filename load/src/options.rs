@@ -55,6 +55,10 @@ pub(crate) struct Options {
     #[arg(help_heading = RELAY, long, value_name = "PROGRAM")]
     pub(crate) relay: Option<PathBuf>,
 
+    /// Program of a TCP forwarder to measure in place of a relay: bare frames go through it to this program and back
+    #[arg(help_heading = RELAY, long, value_name = "PROGRAM", conflicts_with_all = ["url", "pid", "relay", "ca", "insecure", "direction", "idle", "slow", "storm"])]
+    pub(crate) forwarder: Option<PathBuf>,
+
     /// Certificate authority to trust for wss, in PEM
     #[arg(help_heading = RELAY, long, value_name = "FILE", conflicts_with = "insecure")]
     pub(crate) ca: Option<PathBuf>,
@@ -165,8 +169,12 @@ impl Options {
         }
     }
 
-    /// The connections that there are at the same time.
+    /// The connections that this process has at the same time.
     pub(crate) fn connections(&self) -> u32 {
+        if self.forwarder.is_some() {
+            // Each phone's own, and the one that the forwarder opens for it to the far end.
+            return 2 * self.all_phones();
+        }
         let storm = self.storm.map_or(0, NonZeroU16::get);
         u32::from(self.servers.get()) + self.all_phones() + u32::from(storm)
     }
@@ -198,6 +206,8 @@ mod tests {
         assert_eq!((options.all_phones(), options.connections()), (900, 1000));
         let options = parse("--servers 100 --storm 50").expect("good flags");
         assert_eq!((options.all_phones(), options.connections()), (0, 150));
+        let options = parse("--servers 100 --phones 9 --forwarder a").expect("good flags");
+        assert_eq!((options.all_phones(), options.connections()), (900, 1800));
     }
 
     #[test]
@@ -215,6 +225,8 @@ mod tests {
             ("--idle --rate 9", "cannot be used with"),
             ("--relay a --pid 1", "cannot be used with"),
             ("-- --grace 1s", "--relay"),
+            ("--forwarder a --relay a", "cannot be used with"),
+            ("--forwarder a --storm 1", "cannot be used with"),
         ] {
             let error = parse(flags).expect_err(flags).to_string();
             assert!(error.contains(part), "{flags}: {error}");

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::dial::Socket;
 use crate::frame::{self, Stamp};
@@ -37,7 +36,7 @@ impl Role for Phone {
         true
     }
 
-    fn received(&mut self, message: Bytes) {
+    fn received(&mut self, message: Utf8Bytes) {
         match frame::read(&message) {
             Some(stamp) => self.traffic.arrived(stamp),
             None => self

@@ -1,4 +1,4 @@
-//! A relay that this program starts, and stops when it has measured.
+//! A relay, or a forwarder, that this program starts, and stops when it has measured.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -35,14 +35,19 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) async fn start(program: &Path, options: &Options) -> Result<Self, Error> {
+    /// Where there is a far end, the program is a forwarder to it.
+    pub(crate) async fn start(
+        program: &Path,
+        options: &Options,
+        far_end: Option<SocketAddr>,
+    ) -> Result<Self, Error> {
         let failed = |why: String| {
             let program = program.display();
-            Error::Failed(format!("the relay {program} did not start: {why}"))
+            Error::Failed(format!("{program} did not start: {why}"))
         };
         let mut command = Command::new(program);
         command
-            .args(flags(options))
+            .args(flags(options, far_end))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -78,19 +83,22 @@ impl Program {
 }
 
 /// Those that a load needs, unless they are given; and those that are.
-fn flags(options: &Options) -> Vec<OsString> {
+fn flags(options: &Options, far_end: Option<SocketAddr>) -> Vec<OsString> {
     let connections = options.connections();
     let at_one_server = connections / u32::from(options.servers.get()) + 1;
-    let needed = [
-        ("--listen", "127.0.0.1:0".to_owned()),
-        ("--metrics-listen", "off".to_owned()),
-        ("--rate-burst", "0".to_owned()),
-        (
-            "--max-connections",
-            (connections + SPARE_CONNECTIONS).to_string(),
-        ),
-        ("--max-phones", (2 * at_one_server).to_string()),
-    ];
+    let mut needed = vec![("--listen", "127.0.0.1:0".to_owned())];
+    match far_end {
+        Some(far_end) => needed.push(("--to", far_end.to_string())),
+        None => needed.extend([
+            ("--metrics-listen", "off".to_owned()),
+            ("--rate-burst", "0".to_owned()),
+            (
+                "--max-connections",
+                (connections + SPARE_CONNECTIONS).to_string(),
+            ),
+            ("--max-phones", (2 * at_one_server).to_string()),
+        ]),
+    }
     let given = &options.relay_flags;
     let needed = needed.into_iter().filter(|(name, _)| !gives(given, name));
     let needed = needed.flat_map(|(name, value)| [name.into(), value.into()]);

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::summary::{Measured, Mode, Readings, Summary};
 use crate::traffic::Traffic;
 use crate::usage::{Reading, Usage};
-use crate::{limits, pacer, phone, storm};
+use crate::{bare, limits, pacer, phone, storm};
 
 /// How long frames under way at the end may take to arrive.
 const DRAINING_TIME: Duration = Duration::from_secs(5);
@@ -27,12 +27,18 @@ const DRAINING_TIME: Duration = Duration::from_secs(5);
 pub(crate) async fn run(options: Options) -> Result<Summary, Error> {
     limits::make_room_for(options.connections())?;
     let stop = stop_on_ctrl_c();
-    let Some(program) = &options.relay else {
-        let usage = options.pid.map(|pid| Usage::of(pid.get())).transpose()?;
-        let run = Run::new(&options, options.url.clone(), usage, stop)?;
-        return Ok(run.measure().await?.0);
+    let program = match (&options.relay, &options.forwarder) {
+        (Some(relay), _) => Program::start(relay, &options, None).await?,
+        (None, Some(forwarder)) => {
+            let far_end = bare::far_end().await?;
+            Program::start(forwarder, &options, Some(far_end)).await?
+        }
+        (None, None) => {
+            let usage = options.pid.map(|pid| Usage::of(pid.get())).transpose()?;
+            let run = Run::new(&options, options.url.clone(), usage, stop)?;
+            return Ok(run.measure().await?.0);
+        }
     };
-    let program = Program::start(program, &options).await?;
     let usage = Usage::of(program.pid)?;
     let run = Run::new(&options, program.endpoint.clone(), Some(usage), stop)?;
     let (summary, usage) = run.measure().await?;
@@ -72,8 +78,7 @@ impl<'a> Run<'a> {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         options.check_trust(&endpoint)?;
-        let frame = options.frame as usize;
-        let dialer = Dialer::new(endpoint, options.ca.as_deref(), frame)?;
+        let dialer = Dialer::new(endpoint, options)?;
         let (traffic, orders) = Traffic::new(options);
         Ok(Self {
             options,

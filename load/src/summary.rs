@@ -14,6 +14,8 @@ use crate::usage::Reading;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Summary {
     pub(crate) mode: Mode,
+    /// Over TCP alone, through a forwarder.
+    pub(crate) bare: bool,
     pub(crate) direction: Option<Direction>,
     pub(crate) servers: u16,
     pub(crate) connections: u32,
@@ -102,6 +104,7 @@ impl Summary {
     pub(crate) fn of(options: &Options, measured: Measured) -> Self {
         let mut summary = Self {
             mode: Mode::of(options),
+            bare: options.forwarder.is_some(),
             servers: options.servers.get(),
             connections: measured.connections,
             measured_seconds: measured.seconds,

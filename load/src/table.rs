@@ -78,7 +78,8 @@ fn what(summary: &Summary) -> String {
         (Some(rate), _) => format!("{rate} due a second"),
         (None, in_flight) => format!("{} in flight for each phone", in_flight.unwrap_or(0)),
     };
-    format!("{direction} of {size} B, {load}")
+    let bare = if summary.bare { " over bare TCP" } else { "" };
+    format!("{direction} of {size} B{bare}, {load}")
 }
 
 fn traffic(summary: &Summary) -> [(&'static str, String); 7] {
@@ -157,5 +158,10 @@ mod tests {
         ] {
             assert!(table.contains(part), "{table}");
         }
+        let bare = draw(&Summary {
+            bare: true,
+            ..summary
+        });
+        assert!(bare.contains("256 B over bare TCP, 100 due"), "{bare}");
     }
 }

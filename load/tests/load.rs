@@ -7,11 +7,16 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use switchboard_relay::{Config, Server};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
+use tokio_tungstenite::accept_hdr_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 /// More than any test needs, and less than anybody wants to wait.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,6 +36,41 @@ async fn relay(flags: &[&str]) -> SocketAddr {
     let address = server.address();
     tokio::spawn(server.run(std::future::pending()));
     address
+}
+
+/// A relay that sends binary messages to the peers at one endpoint. It answers phones itself.
+async fn relay_of_binary_messages(endpoint: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(send_binary_messages(stream, endpoint));
+        }
+    });
+    address
+}
+
+async fn send_binary_messages(stream: TcpStream, endpoint: &str) {
+    let mut path = String::new();
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
+    let note = |request: &Request, response: Response| {
+        request.uri().path().clone_into(&mut path);
+        Ok(response)
+    };
+    let mut socket = accept_hdr_async(stream, note).await.expect("an upgrade");
+    if path == endpoint && path == "/v1/server" {
+        let greeting = socket.send(Message::binary("{}")).await;
+        greeting.expect("it is connected");
+    }
+    while let Some(Ok(message)) = socket.next().await {
+        let answer = match message {
+            Message::Text(text) if path == endpoint => Message::Binary(text.into()),
+            message => message,
+        };
+        // A peer that was sent a binary message may have left.
+        let _ = socket.send(answer).await;
+    }
 }
 
 fn program(flags: &str) -> Command {
@@ -100,6 +140,21 @@ async fn frames_of_every_size_get_through_in_every_direction() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_binary_message_is_an_error_of_its_own_kind() {
+    let to_binaries = relay_of_binary_messages("/v1/server").await;
+    let summary = measure(to_binaries, &format!("--servers 3 --phones 2{SHORT}")).await;
+    let errors = serde_json::json!({"binary: binary message received": 3});
+    assert_eq!(summary["errors"], errors);
+    let to_phones = relay_of_binary_messages("/v1/client").await;
+    let output = output(&format!("--url ws://{to_phones} --servers 1 --phones 2")).await;
+    assert_one_sentence(
+        &output,
+        1,
+        "no phone could connect: not registered: binary message received",
+    );
 }
 
 #[tokio::test]
@@ -257,6 +312,27 @@ async fn an_interrupt_ends_the_run_early_and_the_table_is_there() {
         assert!(table.contains("latency p99.9"), "{table}");
     })
     .await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn frames_of_every_size_get_to_the_far_end_of_a_forwarder_and_back() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/no-forwarder.sh");
+    let script = script.display();
+    for (frame, load) in [
+        (26, "--rate 500"),
+        (256, "--in-flight 3"),
+        (100_000, "--in-flight 3"),
+    ] {
+        let crowd = format!("--servers 2 --phones 3 --warmup 100ms{SHORT} --json");
+        let flags = format!("--forwarder {script} --frame {frame} {load} {crowd}");
+        let summary = summary(&output(&flags).await);
+        assert_forwarded(&summary);
+        assert_eq!(
+            (&summary["connections"], &summary["bare"]),
+            (&6.into(), &true.into())
+        );
+    }
 }
 
 #[cfg(unix)]

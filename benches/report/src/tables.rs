@@ -104,7 +104,7 @@ pub(crate) fn losses(figures: &Figures, theme: &str) -> Result<String> {
     Ok(lost.join("\n"))
 }
 
-fn loss(what: &str, ratios: &[(&str, f64)]) -> Option<String> {
+pub(crate) fn loss(what: &str, ratios: &[(&str, f64)]) -> Option<String> {
     let lost = ratios.iter().filter(|(_, ratio)| *ratio < 1.0);
     let lost: Vec<_> = lost
         .map(|(peer, ratio)| format!("{peer} {}", words::ratio(*ratio)))

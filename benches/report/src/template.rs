@@ -1,5 +1,5 @@
 //! The prose, and what is put in its places: `{{ratios}}`, `{{losses lookups}}`, `{{median GROUP | PEER | THREADS}}`,
-//! `{{relay-figure RUN | KEY}}`.
+//! `{{relay-figure RUN | KEY}}`, `{{relay-table NAME}}`.
 
 use anyhow::{Context, Result, bail};
 
@@ -38,6 +38,8 @@ fn value(place: &str, figures: &Figures) -> Result<String> {
             Ok(words::time(figures.median(group, peer, threads)?))
         }
         "relay-commit" => Ok(figures.relay.commit.clone()),
+        "relay-node" => Ok(figures.relay.node()),
+        "relay-losses" => figures.relay.losses(),
         "relay-table" => figures.relay.table(argument),
         "relay-figure" => {
             let (run, key) = argument.split_once('|').context("it wants run | key")?;
