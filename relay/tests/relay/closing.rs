@@ -187,7 +187,7 @@ async fn whoever_closes_gets_its_close_frame_back() {
 #[tokio::test]
 async fn a_phone_that_takes_longer_than_a_write_for_its_backlog_still_gets_all_of_it() {
     within(async {
-        let flags = ["--write-timeout", "500ms", "--outbox", "33554432"];
+        let flags = ["--write-timeout", "1s", "--outbox", "33554432"];
         let relay = Relay::with(&flags).await;
         let mut binary = relay.binary("a").await;
         let (mut phone, conn_id) = relay.phone("a", &mut binary).await;

@@ -64,7 +64,7 @@ async fn whoever_answers_stays() {
 #[tokio::test]
 async fn a_slow_binary_and_the_phone_that_waits_for_it_are_not_taken_for_dead() {
     within(async {
-        let slow = ["--heartbeat-timeout", "600ms", "--outbox", "65536"];
+        let slow = ["--heartbeat-timeout", "1s", "--outbox", "65536"];
         let relay = Relay::with(&[QUICK, slow].concat()).await;
         let mut binary = relay.binary("a").await;
         let (mut phone, _) = relay.phone("a", &mut binary).await;
@@ -175,7 +175,7 @@ async fn whoever_sends_a_frame_and_leaves_while_the_incumbent_is_asked_takes_not
 #[tokio::test]
 async fn a_phone_that_reads_slowly_is_not_taken_for_dead() {
     within(async {
-        let slow = ["--heartbeat-timeout", "600ms", "--outbox", "33554432"];
+        let slow = ["--heartbeat-timeout", "1s", "--outbox", "33554432"];
         let relay = Relay::with(&[QUICK, slow].concat()).await;
         let mut binary = relay.binary("a").await;
         let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
