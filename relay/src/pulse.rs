@@ -438,13 +438,16 @@ mod tests {
             let Connection { peer, wire } = &mut connection;
             let all = vec![0; bytes * times as usize];
             let write = pulse.write(LIMIT, wire.write_all(&all));
-            let (written, ()) = tokio::join!(write, async {
-                let mut taken = vec![0; bytes];
-                for _ in 0..times {
-                    tokio::time::sleep(LIMIT * 9 / 10).await;
-                    peer.read_exact(&mut taken).await.expect("it is there");
-                }
-            });
+            let written = tokio::select! {
+                written = write => written,
+                () = async {
+                    let mut taken = vec![0; bytes];
+                    loop {
+                        tokio::time::sleep(LIMIT * 9 / 10).await;
+                        peer.read_exact(&mut taken).await.expect("it is there");
+                    }
+                } => unreachable!("it takes all there is"),
+            };
             assert!(written.is_some(), "{bytes} bytes each time");
         }
         let stuck = pulse.write(LIMIT, connection.wire.write_all(b"1"));
