@@ -1,8 +1,25 @@
 """Who is slow harms himself, or his own, and nobody else."""
 
 import asyncio
+import contextlib
 
-from harness import BACKLOG_FULL, BYTES, LIMIT, PHONE, TEXT, Raw, envelope, frame_of, notice, text_of, until
+from websockets.exceptions import ConnectionClosed
+
+from harness import (
+    BACKLOG_FULL,
+    LIMIT,
+    PHONE,
+    RECLAIMED,
+    TEXT,
+    UNDELIVERED,
+    Raw,
+    envelope,
+    frame_of,
+    notice,
+    text_of,
+    until,
+    within,
+)
 
 # Together more than the buffers of two sockets and of a client hold.
 FRAMES, LENGTH = 400, 128 * 1024
@@ -79,15 +96,26 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
     await asyncio.wait_for(asyncio.gather(*sending), LIMIT)
 
 
-async def test_a_binary_that_never_reads_is_given_up_and_its_phones_stay_for_the_grace(start):
+async def test_a_binary_that_never_reads_is_given_up_and_only_phones_whose_frames_are_lost_are_closed(start):
     relay = await start(write_timeout="300ms", outbox=1 << 20)
     stuck = await relay.binary(max_queue=1)
-    phone = await relay.phone(stuck)
-    for _ in range(FRAMES):
-        await phone.send(text_of(LENGTH))
+    talking = [await relay.phone(stuck) for _ in range(2)]
+    silent = await relay.phone(stuck)
+
+    async def talk(phone):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await phone.ws.send(text_of(LENGTH))
+
+    flood = [asyncio.create_task(talk(it)) for it in talking]
     await relay.counts(binaries=0, phones=1)
+    for phone in talking:
+        assert await phone.closed() == UNDELIVERED
+    await within(asyncio.gather(*flood))
+    # Of each, one fills its eighth of the outbox, and another one waits for room.
+    await relay.metric_becomes(4, "frames_undelivered_total", direction="to_binary")
     binary = await relay.binary()
-    assert (await phone.closed())[0] == 4404
+    assert await silent.closed() == RECLAIMED
     await relay.phone(binary)
 
 
@@ -97,17 +125,10 @@ async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(st
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)
     for number in range(FRAMES):
         phone.write(frame_of(TEXT, f"[{number},{text_of(LENGTH)}]".encode()))
-    unsent = []
-
-    def stalls():
-        unsent.append(phone.writer.transport.get_write_buffer_size())
-        return len(unsent) > 20 and unsent[-20] == unsent[-1]
-
-    await until(stalls)
-    assert unsent[-1] > 0
+    await phone.stalls()
     phone.vanish()
     received = 0
-    while b'"frame":[%d,' % received in (payload := await slow.read_until(BYTES))[:100]:
+    while b'"frame":[%d,' % received in (payload := await slow.read_until(TEXT))[:100]:
         received += 1
     assert 0 < received < FRAMES
     assert payload.endswith(b',"close_code":1001}')

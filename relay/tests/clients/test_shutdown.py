@@ -42,7 +42,7 @@ async def test_a_shutdown_under_load_closes_everybody(start):
     async def listen(client):
         nonlocal received
         try:
-            while await within(client.ws.recv()):
+            while await client.frame():
                 received += 1
         except ConnectionClosed:
             return await client.closed()
