@@ -135,6 +135,32 @@ async def test_who_never_finishes_the_handshake_is_sent_away(start, files):
     await relay.pair()
 
 
+@pytest.mark.parametrize("half", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16\x03\x01"])
+async def test_a_shutdown_does_not_wait_for_half_a_handshake(start, files, half):
+    relay = await start_with(start, files, header_timeout="1h", shutdown_timeout="1h")
+    relay.ssl, ssl = None, relay.ssl
+    raws = [await Raw.dial(relay) for _ in range(3)]
+    for raw in raws:
+        raw.write(half)
+    relay.ssl = ssl
+    await relay.health()
+    relay.signal(signal.SIGTERM)
+    assert await relay.exit_code(limit=3) == 0
+    for raw in raws:
+        raw.vanish()
+
+
+async def test_http_2_is_not_offered_and_sent_away(start, files):
+    relay = await start_with(start, files, header_timeout="1h")
+    relay.ssl.set_alpn_protocols(["h2", "http/1.1"])
+    raw = await Raw.dial(relay)
+    assert raw.writer.get_extra_info("ssl_object").selected_alpn_protocol() in (None, "http/1.1")
+    raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert (await raw.rest())[:4] in (b"", b"HTTP")
+    raw.vanish()
+    await relay.pair()
+
+
 async def test_sighup_without_tls_does_no_harm(start):
     relay = await start()
     binary, phone = await relay.pair()
