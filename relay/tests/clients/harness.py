@@ -349,12 +349,13 @@ class Raw:
 
     @classmethod
     async def dial(cls, relay, address=None, source="127.0.0.1", room=None):
-        """`room` is how many bytes it takes, about, before it is read from."""
+        """`room` is how many bytes wait at its end, about, in either direction."""
         self = cls()
         sock = socket.socket()
         sock.setblocking(False)
         if room:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room // 2)
+            for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, buffer, room // 2)
         sock.bind((source, 0))
         await within(asyncio.get_running_loop().sock_connect(sock, address or relay.address))
         ssl = None if address else relay.ssl

@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
+import json
+import time
 
 from websockets.exceptions import ConnectionClosed
 
 from harness import (
     BACKLOG_FULL,
+    CLOSE,
     LIMIT,
     PHONE,
     RECLAIMED,
     TEXT,
     UNDELIVERED,
     Raw,
+    close_payload,
     envelope,
     frame_of,
     notice,
@@ -132,3 +136,65 @@ async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(st
         received += 1
     assert 0 < received < FRAMES
     assert payload.endswith(b',"close_code":1001}')
+
+
+async def test_who_has_left_holds_no_place_though_a_slow_binary_has_not_heard_of_it(start):
+    relay = await start(max_connections=6, write_timeout="1h")
+    slow = await relay.raw_binary(room=8192)
+    greedy = await Raw.upgrade(relay, "/v1/client", PHONE)
+    for number in range(100):
+        greedy.write(frame_of(TEXT, f"[{number},{text_of(LENGTH)}]".encode()))
+    await greedy.stalls()
+    rounds = range(8)
+    for number in rounds:
+        phones = [await Raw.upgrade(relay, "/v1/client", PHONE) for _ in range(4)]
+        for phone in phones:
+            assert phone.status == 101
+            await phone.send(TEXT, b'"number %d"' % number)
+            await phone.send(CLOSE, close_payload(4000 + number))
+        for phone in phones:
+            assert await phone.closed() == (4000 + number, "")
+        await relay.metric_becomes(2, "connections")
+    said = {}
+    while len(said) < 4 * len(rounds) or not all(len(it) == 2 for it in said.values()):
+        it = json.loads(await slow.read_until(TEXT))
+        if "frame" not in it or isinstance(it["frame"], str):
+            said.setdefault(it["conn_id"], []).append(it.get("frame", it.get("close_code")))
+    assert sorted(said.values()) == sorted([f"number {number}", 4000 + number] for number in rounds for _ in range(4))
+    greedy.vanish()
+
+
+async def test_a_phone_that_sends_a_little_does_not_wait_for_those_who_send_much(start):
+    relay = await start(write_timeout="1h", heartbeat_interval="1h")
+    slow = await relay.raw_binary(room=64 * 1024)
+    greedy = [await Raw.upgrade(relay, "/v1/client", PHONE, room=64 * 1024) for _ in range(4)]
+    each = 20
+    for phone in greedy:
+        for number in range(each):
+            # As large as a frame may be.
+            phone.write(frame_of(TEXT, f"[{number},{text_of(256 * 1024 - 3 - len(str(number)))}]".encode()))
+    for phone in greedy:
+        await phone.stalls()
+    honest = await Raw.upgrade(relay, "/v1/client", PHONE)
+    numbers, delays, sent = {}, [], None
+    while len(delays) < 3 or any(it < each for it in numbers.values()):
+        if sent is None and len(delays) < 3:
+            sent = time.monotonic()
+            await honest.send(TEXT, b'"honest"')
+        payload = await slow.read_until(TEXT)
+        if payload.endswith(b'"honest"}'):
+            delays.append(time.monotonic() - sent)
+            sent = None
+            continue
+        conn_id = json.loads(payload[: payload.index(b",")] + b"}")["conn_id"]
+        numbers[conn_id] = numbers.get(conn_id, 0)
+        assert b'"frame":[%d,' % numbers[conn_id] in payload[:100]
+        numbers[conn_id] += 1
+        if len(delays) < 3:
+            # A megabyte in a second.
+            await asyncio.sleep(len(payload) / (1 << 20))
+    assert len(numbers) == 4
+    # All that waits would take ten seconds.
+    assert max(delays) < 2, delays
+    for phone in greedy:
+        phone.vanish()
