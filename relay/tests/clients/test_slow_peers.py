@@ -99,7 +99,7 @@ async def backlog(relay, binary):
 
 
 async def test_a_binary_that_reads_slowly_keeps_its_server_id(start):
-    relay = await start(probe_timeout="500ms", write_timeout="500ms", heartbeat_interval="1h")
+    relay = await start(probe_timeout="500ms", write_timeout="1h", heartbeat_interval="1h")
     slow = await relay.raw_binary(room=ROOM)
     phones = await backlog(relay, slow)
     challenger = await relay.any_binary()
@@ -241,7 +241,8 @@ async def test_pongs_that_answer_no_ping_keep_nobody_alive(start, guess, endpoin
 
     async def pong():
         for payload in guess(pings):
-            raw.write(frame_of(PONG, payload))
+            # Far more bytes than a trickle.
+            raw.write(frame_of(PONG, payload) * 100)
             await asyncio.sleep(0.01)
 
     ponging = asyncio.create_task(pong())
