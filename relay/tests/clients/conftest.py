@@ -1,6 +1,13 @@
 import pytest
 
 from harness import Relay
+from tls import Files
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A certificate and its key."""
+    return Files(tmp_path)
 
 
 @pytest.fixture

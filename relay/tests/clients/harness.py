@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,9 @@ TOO_MANY_PHONES = (4429, "too many phones for server-id")
 HEARTBEAT_TIMEOUT = (1011, "heartbeat timeout")
 BACKLOG_FULL = (1011, "phone backlog full")
 SHUTTING_DOWN = (1001, "shutting down")
+MESSAGE_TOO_BIG = (1009, "message too big")
+MESSAGE_TOO_SLOW = (1008, "message too slow")
+UNDELIVERED = (1000, "")
 NO_CODE = (1005, "")
 
 
@@ -69,7 +73,8 @@ class Relay:
 
     numbers = itertools.count()
 
-    def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, **settings):
+    def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, piped=(), **settings):
+        """Of what is `piped`, nobody reads more than the first lines."""
         # Tests come from one address, and a default port may be taken.
         settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "rate_burst": 0} | settings
         flags = [
@@ -81,16 +86,28 @@ class Relay:
         self.ssl = ssl
         self.clients = []
         self.log_file = directory / f"relay-{next(self.numbers)}.log"
+        reader, writer = os.pipe() if piped else (None, None)
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, *flags],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=writer if "stdout" in piped else log,
+                stderr=writer if "stderr" in piped else log,
                 env=environment(env),
                 preexec_fn=descriptors
                 and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))),
             )
+        if piped:
+            os.close(writer)
+            self.pipe = os.fdopen(reader, "rb", buffering=0)
+            self.read_pipe_until(b"listening address")
+
+    def read_pipe_until(self, words=None):
+        with self.log_file.open("ab") as log:
+            for line in self.pipe:
+                log.write(line)
+                if words and words in line:
+                    break
 
     # The program.
 
@@ -279,10 +296,10 @@ class Client:
         await within(self.ws.send(message))
 
     async def frame(self):
-        """The relay sends binary messages."""
+        """The next message in bytes: text, as all that the relay sends."""
         message = await within(self.ws.recv())
-        assert isinstance(message, bytes)
-        return message
+        assert isinstance(message, str), f"the relay sent a binary message: {message[:200]}"
+        return message.encode()
 
     async def envelope(self):
         return json.loads(await self.frame())
@@ -290,7 +307,7 @@ class Client:
     async def closed(self):
         """With which code and reason, if no frame comes before."""
         try:
-            message = await within(self.ws.recv())
+            message = await self.frame()
         except ConnectionClosed as gone:
             return (gone.rcvd.code, gone.rcvd.reason) if gone.rcvd else (1006, "")
         raise AssertionError(f"a message and no close: {message[:200]}")
@@ -300,7 +317,7 @@ class Client:
         count = 0
         while True:
             try:
-                await within(self.ws.recv())
+                await self.frame()
             except ConnectionClosed:
                 return count, await self.closed()
             count += 1
@@ -314,6 +331,15 @@ class Client:
 
 TEXT, BYTES, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = {
+    "Host": "relay",
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": KEY,
+}
+
 
 class Raw:
     """A client that does only what it is told: it answers no ping and no close, and reads when it is asked to."""
@@ -322,19 +348,29 @@ class Raw:
     early = b""
 
     @classmethod
-    async def dial(cls, relay, address=None, source="127.0.0.1"):
+    async def dial(cls, relay, address=None, source="127.0.0.1", room=None):
+        """`room` is how many bytes wait at its end, about, in either direction."""
         self = cls()
-        host, port = address or relay.address
+        sock = socket.socket()
+        sock.setblocking(False)
+        if room:
+            for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, buffer, room // 2)
+        sock.bind((source, 0))
+        await within(asyncio.get_running_loop().sock_connect(sock, address or relay.address))
         ssl = None if address else relay.ssl
         self.reader, self.writer = await within(
-            asyncio.open_connection(host, port, ssl=ssl, local_addr=(source, 0), limit=1 << 16)
+            asyncio.open_connection(
+                sock=sock, ssl=ssl, server_hostname=relay.address[0] if ssl else None, limit=(room or 1 << 17) // 2
+            )
         )
         return self
 
-    async def request(self, path, headers):
-        lines = [f"GET {path} HTTP/1.1".encode()]
+    async def request(self, path, headers, method="GET", version="HTTP/1.1"):
+        """`headers` may be a list of pairs, in which a name may stand twice."""
+        lines = [f"{method} {path} {version}".encode()]
         lines += [b": ".join([name.encode(), value if isinstance(value, bytes) else value.encode()])
-                  for name, value in headers.items()]
+                  for name, value in (headers.items() if isinstance(headers, dict) else headers)]
         self.write(b"\r\n".join([*lines, b"", self.early]))
         head = (await within(self.reader.readuntil(b"\r\n\r\n"))).decode()
         status, *fields = head.strip().split("\r\n")
@@ -349,14 +385,7 @@ class Raw:
         return self
 
     async def ask_for_upgrade(self, path, headers):
-        upgrade = {
-            "Host": "relay",
-            "Connection": "Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        }
-        await self.request(path, upgrade | headers)
+        await self.request(path, UPGRADE | headers)
 
     def write(self, data):
         self.writer.write(data)
@@ -369,13 +398,15 @@ class Raw:
         await within(self.writer.drain())
 
     async def read(self):
-        """The next frame: opcode and payload."""
+        """The next frame: opcode and payload, which are no binary message."""
         first, length = await within(self.reader.readexactly(2))
         if length == 126:
             length = int.from_bytes(await within(self.reader.readexactly(2)))
         elif length == 127:
             length = int.from_bytes(await within(self.reader.readexactly(8)))
-        return first & 15, await within(self.reader.readexactly(length))
+        opcode, payload = first & 15, await within(self.reader.readexactly(length))
+        assert opcode != BYTES, f"the relay sent a binary message: {payload[:200]}"
+        return opcode, payload
 
     async def read_until(self, wanted):
         while True:
@@ -386,6 +417,16 @@ class Raw:
     async def closed(self):
         payload = await self.read_until(CLOSE)
         return (int.from_bytes(payload[:2]), payload[2:].decode()) if payload else NO_CODE
+
+    async def stalls(self):
+        """When nobody takes what it has written."""
+        unsent = []
+
+        def is_stuck():
+            unsent.append(self.writer.transport.get_write_buffer_size())
+            return unsent[-1] > 0 and len(unsent) > 40 and unsent[-40] == unsent[-1]
+
+        await until(is_stuck)
 
     async def gone(self):
         """The end of the connection, in whatever manner."""
@@ -399,7 +440,11 @@ class Raw:
         self.writer.transport.abort()
 
 
-def frame_of(opcode, payload=b"", *, last=True, masked=True, reserved=0):
+def close_payload(code, reason=""):
+    return code.to_bytes(2) + reason.encode()
+
+
+def frame_of(opcode, payload=b"", *, last=True, masked=True, reserved=0, mask=bytes(4)):
     length = len(payload)
     if length < 126:
         size = bytes([length])
@@ -409,4 +454,6 @@ def frame_of(opcode, payload=b"", *, last=True, masked=True, reserved=0):
         size = b"\x7f" + length.to_bytes(8)
     head = bytes([last << 7 | reserved << 4 | opcode, masked << 7 | size[0], *size[1:]])
     # A mask of zeros leaves the payload as it is.
-    return head + (bytes(4) if masked else b"") + payload
+    if any(mask):
+        payload = bytes(byte ^ mask for byte, mask in zip(payload, itertools.cycle(mask)))
+    return head + (mask if masked else b"") + payload

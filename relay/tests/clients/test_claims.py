@@ -3,16 +3,26 @@
 import asyncio
 import re
 
+import pytest
+
 from harness import (
     ALREADY_CLAIMED,
+    BINARY,
+    CLOSE,
     HEARTBEAT_TIMEOUT,
     NO_SERVER,
+    PHONE,
     PING,
     PONG,
     RECLAIMED,
     SHUTTING_DOWN,
+    TEXT,
     TOO_MANY_PHONES,
+    Raw,
+    close_payload,
     envelope,
+    frame_of,
+    text_of,
 )
 
 
@@ -93,7 +103,67 @@ async def test_a_challenger_that_leaves_during_the_probe_leaves_nothing_behind(s
     await incumbent.send(PONG, payload)
     phone = await relay.any_phone()
     await phone.send("1")
-    assert b'"frame":1' in await incumbent.read_until(2)
+    assert b'"frame":1' in await incumbent.read_until(TEXT)
+
+
+LEAVES = {
+    "with a close frame": lambda raw: raw.write(frame_of(CLOSE, close_payload(1000))),
+    "with a FIN": lambda raw: raw.writer.write_eof(),
+    "with a reset": lambda raw: raw.vanish(),
+}
+
+
+@pytest.mark.parametrize("frames", [0, 1, 300])
+@pytest.mark.parametrize("manner", LEAVES)
+async def test_a_challenger_that_sent_frames_and_left_takes_nothing_over(start, manner, frames):
+    relay = await start(probe_timeout="1s")
+    silent = await relay.raw_binary()
+    phone = await relay.any_phone()
+    await relay.counts(phones=1)
+    challenger = await Raw.upgrade(relay, "/v1/server", BINARY)
+    await silent.read_until(PING)
+    for number in range(frames):
+        await challenger.send(TEXT, envelope(f"client-a-{number:08}", text_of(1000)).encode())
+    LEAVES[manner](challenger)
+    await relay.metric_becomes(2, "connections")
+    # Another one is probed for as long, and later.
+    watch = await relay.raw_binary("watch")
+    successor = await relay.any_binary("watch")
+    assert await watch.closed() == HEARTBEAT_TIMEOUT
+    await relay.metric_becomes(1, "takeovers_total")
+    await phone.send("1")
+    assert b'"frame":1' in await silent.read_until(TEXT)
+    await relay.phone(successor, "watch")
+
+
+async def test_a_challenger_that_sent_frames_and_stays_takes_over(start):
+    relay = await start(probe_timeout="300ms")
+    silent = await relay.raw_binary()
+    challenger = await relay.any_binary()
+    for number in range(300):
+        await challenger.send(envelope(f"client-a-{number:08}", text_of(1000)))
+    assert await silent.closed() == HEARTBEAT_TIMEOUT
+    await relay.phone(challenger)
+    assert await relay.metric("envelopes_dropped_total", reason="unknown_phone") == 300
+
+
+async def test_a_binary_that_has_its_answer_holds_its_server_id(start):
+    relay = await start()
+
+    async def pair(number):
+        server_id = {"X-Pyrycode-Server": f"number {number}"}
+        binary, phone = [await Raw.dial(relay) for _ in range(2)]
+        await binary.ask_for_upgrade("/v1/server", BINARY | server_id)
+        await phone.ask_for_upgrade("/v1/client", PHONE | server_id)
+        await phone.send(TEXT, b"1")
+        await phone.send(PING)
+        assert await phone.read() == (PONG, b"")
+        assert b'"frame":1' in await binary.read_until(TEXT)
+        phone.vanish()
+        binary.vanish()
+
+    for number in range(0, 400, 8):
+        await asyncio.gather(*(pair(number + one) for one in range(8)))
 
 
 async def test_a_shutdown_does_not_wait_for_a_probe(start):

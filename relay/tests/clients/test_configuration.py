@@ -18,6 +18,8 @@ DEFAULTS = {
     "--probe-timeout": "10s",
     "--write-timeout": "10s",
     "--shutdown-timeout": "10s",
+    "--header-timeout": "10s",
+    "--message-timeout": "30s",
     "--max-connections": "10000",
     "--max-phones": "16",
     "--max-frame": "262144",
@@ -26,6 +28,7 @@ DEFAULTS = {
     "--rate-interval": "6s",
     "--log": "info",
 }
+FLAGS = [*DEFAULTS, "--trusted-proxies"]
 WRONG = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
 WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
           for value in ("soon", "30", "-1s")]
@@ -102,6 +105,19 @@ async def test_the_environment_is_read_and_flags_go_before_it(start):
     assert (await (await relay.any_phone()).closed())[0] == 4429
     await phone.send('"longer than seven"')
     await binary.frame()
+
+
+async def test_an_empty_variable_counts_as_unset(start):
+    env = {variable(flag): "" for flag in FLAGS}
+    relay = await start(env=env)
+    await relay.pair()
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_wrong_variable_is_an_error_beside_empty_ones(flag):
+    env = {variable(it): "" for it in FLAGS} | {variable(flag): "[wrong"}
+    sentence = refused(run(**env), 2, flag.removesuffix("-key").removesuffix("-cert"))
+    assert "panicked" not in sentence
 
 
 def test_the_version_is_told():

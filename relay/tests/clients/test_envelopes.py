@@ -1,8 +1,10 @@
 """What a binary may send, and what becomes of the rest."""
 
+import asyncio
+
 import pytest
 
-from harness import CLOSE, NO_CODE, envelope, notice
+from harness import CLOSE, NO_CODE, TEXT, close_payload, envelope, frame_of, notice
 
 MALFORMED = [
     b"",
@@ -12,7 +14,6 @@ MALFORMED = [
     b"null",
     b'"text"',
     b"not json",
-    b"\xff\xfe",
     b'["conn", 1]',
     b'{"conn_id":1,"frame":1}',
     b'{"conn_id":null,"frame":1}',
@@ -20,8 +21,6 @@ MALFORMED = [
     b'{"conn_id":"PHONE","frame":}',
     b'{"conn_id":"PHONE","frame":1',
     b'{"conn_id":"PHONE","frame":1} {}',
-    b'{"conn_id":"PHONE","frame":"\xff"}',
-    b'{"conn_id":"PHONE","frame":1,"other":"\xff"}',
     b'{"conn_id":"PHONE","close_code":65536}',
     b'{"conn_id":"PHONE","close_code":-1}',
     b'{"conn_id":"PHONE","close_code":1000.5}',
@@ -121,7 +120,7 @@ async def test_a_close_code_of_zero_is_none(start):
         assert await phone.frame() == str(number).encode()
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 3999, 4000, 4999])
+@pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 1013, 1014, 3999, 4000, 4999])
 async def test_a_phone_is_closed_with_the_code_that_its_binary_names(start, code):
     relay = await start()
     binary, phone = await relay.pair()
@@ -147,6 +146,65 @@ async def test_a_binary_hears_with_which_code_a_phone_left(start, code):
     binary, phone = await relay.pair()
     await phone.close(code, "not for the binary")
     assert await binary.frame() == notice(phone.conn_id, code)
+
+
+# All that RFC 6455 allows, at their bounds.
+ON_THE_WIRE = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
+NOT_ON_THE_WIRE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
+
+
+@pytest.mark.parametrize("reason", ["", "nothing for the binary ☎"])
+async def test_every_code_that_may_be_sent_reaches_the_binary_and_is_answered_as_it_is(start, reason):
+    relay = await start()
+    binary = await relay.binary()
+    for code in ON_THE_WIRE:
+        phone = await relay.raw_phone(binary)
+        said = close_payload(code, reason)
+        await phone.send(CLOSE, said, mask=b"\x01\xfe\x80\x7f")
+        assert await phone.read() == (CLOSE, said)
+        await phone.gone()
+        assert await binary.frame() == notice(phone.conn_id, code)
+
+
+async def test_a_close_frame_in_parts_or_behind_a_frame_is_the_same(start):
+    relay = await start()
+    binary = await relay.binary()
+    for code in (1000, 1012, 1014, 4000):
+        said = close_payload(code, "in parts")
+        close = frame_of(CLOSE, said)
+        phone = await relay.raw_phone(binary)
+        for byte in close:
+            phone.write(bytes([byte]))
+            # So that they come one by one.
+            await asyncio.sleep(0.001)
+        assert await phone.read() == (CLOSE, said)
+        assert await binary.frame() == notice(phone.conn_id, code)
+        phone = await relay.raw_phone(binary)
+        phone.write(frame_of(TEXT, b"1") + close + frame_of(TEXT, b"2"))
+        assert (await binary.envelope())["frame"] == 1
+        assert await binary.frame() == notice(phone.conn_id, code)
+        assert await phone.read() == (CLOSE, said)
+
+
+async def test_a_code_that_must_not_be_sent_is_answered_with_1002(start):
+    relay = await start()
+    binary = await relay.binary()
+    for code in NOT_ON_THE_WIRE:
+        phone = await relay.raw_phone(binary)
+        await phone.send(CLOSE, close_payload(code, "why"))
+        assert (await phone.closed())[0] == 1002, code
+        gone = await binary.envelope()
+        assert gone["conn_id"] == phone.conn_id and "frame" not in gone, code
+
+
+async def test_a_binary_is_answered_with_its_code_too(start):
+    relay = await start()
+    for code in ON_THE_WIRE:
+        binary = await relay.raw_binary(f"of {code}")
+        said = close_payload(code, "bye")
+        await binary.send(CLOSE, said)
+        assert await binary.read() == (CLOSE, said)
+        await binary.gone()
 
 
 async def test_a_phone_that_vanishes_or_says_no_code_left_with_1001(start):

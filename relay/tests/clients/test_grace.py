@@ -2,7 +2,23 @@
 
 import pytest
 
-from harness import NO_SERVER, RECLAIMED, TOO_MANY_PHONES, envelope
+from harness import (
+    CLOSE,
+    NO_SERVER,
+    PHONE,
+    PING,
+    PONG,
+    RECLAIMED,
+    TEXT,
+    TOO_MANY_PHONES,
+    UNDELIVERED,
+    Raw,
+    close_payload,
+    envelope,
+    frame_of,
+    text_of,
+    until,
+)
 
 
 @pytest.mark.parametrize("manner", ["vanishes", "closes"])
@@ -17,8 +33,6 @@ async def test_phones_stay_and_may_come_while_their_binary_is_away(start, manner
     late = await relay.any_phone()
     await relay.counts(binaries=0, phones=2)
     assert await (await relay.any_phone()).closed() == TOO_MANY_PHONES
-    for it in (phone, late):
-        await it.send('"nobody reads this"')
     await relay.metric_becomes(1, "binaries_in_grace")
     assert await relay.metric("connected_binaries") == 0
 
@@ -31,6 +45,61 @@ async def test_phones_stay_and_may_come_while_their_binary_is_away(start, manner
     await relay.metric_becomes(1, "reclaims_total")
     await relay.metric_becomes(0, "binaries_in_grace")
     assert await relay.metric("takeovers_total") == 0
+
+
+@pytest.mark.parametrize("manner", ["closes", "vanishes", "hangs"])
+async def test_a_phone_that_sends_while_nobody_reads_is_closed_at_once_and_a_silent_one_stays(start, manner):
+    relay = await start(grace="1h", heartbeat_interval="300ms", heartbeat_timeout="300ms")
+    binary = await relay.raw_binary()
+    silent, talking = [await relay.any_phone() for _ in range(2)]
+    await relay.counts(phones=2)
+    if manner == "closes":
+        await binary.send(CLOSE, close_payload(1001))
+    elif manner == "vanishes":
+        binary.vanish()
+    await relay.counts(binaries=0, phones=2)
+    for number in (1, 2):
+        await talking.send('"nobody reads this"')
+        assert await talking.closed() == UNDELIVERED
+        await relay.counts(phones=1)
+        assert await relay.metric("frames_undelivered_total", direction="to_binary") == number
+        talking = await relay.any_phone()
+        await relay.counts(phones=2)
+    assert await relay.metric("frames_undelivered_total", direction="to_phone") == 0
+    await relay.binary()
+    assert await silent.closed() == RECLAIMED
+    assert await talking.closed() == RECLAIMED
+
+
+@pytest.mark.parametrize("manner", ["closes", "vanishes", "hangs"])
+async def test_a_phone_whose_frame_is_queued_when_the_binary_goes_is_closed_and_a_silent_one_stays(start, manner):
+    relay = await start(grace="1h", write_timeout="1s" if manner == "hangs" else "1h")
+    binary = await relay.raw_binary(room=8192)
+    greedy, honest = [await Raw.upgrade(relay, "/v1/client", PHONE) for _ in range(2)]
+    silent = await relay.any_phone()
+    for _ in range(200):
+        greedy.write(frame_of(TEXT, text_of(128 * 1024).encode()))
+    await greedy.stalls()
+    # Behind those.
+    for _ in range(3):
+        await honest.send(TEXT, b'"hello?"')
+    await honest.send(PING, b"after them")
+    assert await honest.read_until(PONG) == b"after them"
+    if manner == "closes":
+        await binary.send(CLOSE, close_payload(1000))
+    elif manner == "vanishes":
+        binary.vanish()
+    for phone in (greedy, honest):
+        assert await phone.closed() == UNDELIVERED
+    await relay.counts(binaries=0, phones=1)
+
+    # Some of the greedy one, too.
+    async def are_counted():
+        return await relay.metric("frames_undelivered_total", direction="to_binary") > 3
+
+    await until(are_counted)
+    await relay.binary()
+    assert await silent.closed() == RECLAIMED
 
 
 async def test_the_binary_that_comes_back_hears_nothing_of_the_old_phones(start):

@@ -21,7 +21,7 @@ async def main(uri, binary, phone):
     async with connect(uri + "/v1/server", additional_headers=binary, proxy=None) as binary:
         async with connect(uri + "/v1/client", additional_headers=phone, proxy=None) as phone:
             await phone.send("1")
-            print((await binary.recv()).decode(), flush=True)
+            print(await binary.recv(), flush=True)
             await asyncio.Future()
 
 asyncio.run(main(sys.argv[1], *map(json.loads, sys.argv[2:])))

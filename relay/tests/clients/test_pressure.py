@@ -1,8 +1,29 @@
 """Who is slow harms himself, or his own, and nobody else."""
 
 import asyncio
+import contextlib
+import json
+import time
 
-from harness import BACKLOG_FULL, BYTES, LIMIT, PHONE, TEXT, Raw, envelope, frame_of, notice, text_of, until
+from websockets.exceptions import ConnectionClosed
+
+from harness import (
+    BACKLOG_FULL,
+    CLOSE,
+    LIMIT,
+    PHONE,
+    RECLAIMED,
+    TEXT,
+    UNDELIVERED,
+    Raw,
+    close_payload,
+    envelope,
+    frame_of,
+    notice,
+    text_of,
+    until,
+    within,
+)
 
 # Together more than the buffers of two sockets and of a client hold.
 FRAMES, LENGTH = 400, 128 * 1024
@@ -79,15 +100,26 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
     await asyncio.wait_for(asyncio.gather(*sending), LIMIT)
 
 
-async def test_a_binary_that_never_reads_is_given_up_and_its_phones_stay_for_the_grace(start):
+async def test_a_binary_that_never_reads_is_given_up_and_only_phones_whose_frames_are_lost_are_closed(start):
     relay = await start(write_timeout="300ms", outbox=1 << 20)
     stuck = await relay.binary(max_queue=1)
-    phone = await relay.phone(stuck)
-    for _ in range(FRAMES):
-        await phone.send(text_of(LENGTH))
+    talking = [await relay.phone(stuck) for _ in range(2)]
+    silent = await relay.phone(stuck)
+
+    async def talk(phone):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await phone.ws.send(text_of(LENGTH))
+
+    flood = [asyncio.create_task(talk(it)) for it in talking]
     await relay.counts(binaries=0, phones=1)
+    for phone in talking:
+        assert await phone.closed() == UNDELIVERED
+    await within(asyncio.gather(*flood))
+    # Of each, one fills its eighth of the outbox, and another one waits for room.
+    await relay.metric_becomes(4, "frames_undelivered_total", direction="to_binary")
     binary = await relay.binary()
-    assert (await phone.closed())[0] == 4404
+    assert await silent.closed() == RECLAIMED
     await relay.phone(binary)
 
 
@@ -97,17 +129,75 @@ async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(st
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)
     for number in range(FRAMES):
         phone.write(frame_of(TEXT, f"[{number},{text_of(LENGTH)}]".encode()))
-    unsent = []
-
-    def stalls():
-        unsent.append(phone.writer.transport.get_write_buffer_size())
-        return len(unsent) > 20 and unsent[-20] == unsent[-1]
-
-    await until(stalls)
-    assert unsent[-1] > 0
+    await phone.stalls()
     phone.vanish()
     received = 0
-    while b'"frame":[%d,' % received in (payload := await slow.read_until(BYTES))[:100]:
+    while b'"frame":[%d,' % received in (payload := await slow.read_until(TEXT))[:100]:
         received += 1
     assert 0 < received < FRAMES
     assert payload.endswith(b',"close_code":1001}')
+
+
+async def test_who_has_left_holds_no_place_though_a_slow_binary_has_not_heard_of_it(start):
+    relay = await start(max_connections=6, write_timeout="1h")
+    slow = await relay.raw_binary(room=8192)
+    greedy = await Raw.upgrade(relay, "/v1/client", PHONE)
+    for number in range(100):
+        greedy.write(frame_of(TEXT, f"[{number},{text_of(LENGTH)}]".encode()))
+    await greedy.stalls()
+    rounds = range(8)
+    for number in rounds:
+        phones = [await Raw.upgrade(relay, "/v1/client", PHONE) for _ in range(4)]
+        for phone in phones:
+            assert phone.status == 101
+            await phone.send(TEXT, b'"number %d"' % number)
+            await phone.send(CLOSE, close_payload(4000 + number))
+        for phone in phones:
+            assert await phone.closed() == (4000 + number, "")
+        await relay.metric_becomes(2, "connections")
+    said = {}
+    while len(said) < 4 * len(rounds) or not all(len(it) == 2 for it in said.values()):
+        it = json.loads(await slow.read_until(TEXT))
+        if "frame" not in it or isinstance(it["frame"], str):
+            said.setdefault(it["conn_id"], []).append(it.get("frame", it.get("close_code")))
+    assert sorted(said.values()) == sorted([f"number {number}", 4000 + number] for number in rounds for _ in range(4))
+    greedy.vanish()
+
+
+async def test_a_phone_that_sends_a_little_does_not_wait_for_those_who_send_much(start):
+    relay = await start(write_timeout="1h", heartbeat_interval="1h")
+    slow = await relay.raw_binary(room=64 * 1024)
+    greedy = [await Raw.upgrade(relay, "/v1/client", PHONE, room=64 * 1024) for _ in range(8)]
+    each = 15
+    for phone in greedy:
+        for number in range(each):
+            # As large as a frame may be.
+            phone.write(frame_of(TEXT, f"[{number},{text_of(256 * 1024 - 3 - len(str(number)))}]".encode()))
+    for phone in greedy:
+        await phone.stalls()
+    honest = await Raw.upgrade(relay, "/v1/client", PHONE)
+    numbers, delays, passed, sent = {}, [], [], None
+    while len(delays) < 3 or any(it < each for it in numbers.values()):
+        if sent is None and len(delays) < 3:
+            sent = time.monotonic()
+            passed.append(0)
+            await honest.send(TEXT, b'"honest"')
+        payload = await slow.read_until(TEXT)
+        if payload.endswith(b'"honest"}'):
+            delays.append(time.monotonic() - sent)
+            sent = None
+            continue
+        conn_id = json.loads(payload[: payload.index(b",")] + b"}")["conn_id"]
+        numbers[conn_id] = numbers.get(conn_id, 0)
+        assert b'"frame":[%d,' % numbers[conn_id] in payload[:100]
+        numbers[conn_id] += 1
+        if sent is not None:
+            passed[-1] += 1
+        if len(delays) < 3:
+            # A megabyte in a second.
+            await asyncio.sleep(len(payload) / (1 << 20))
+    assert len(numbers) == 8
+    # Those that were on their way, and not one of each phone.
+    assert max(passed) < 6 and max(delays) < 2, (passed, delays)
+    for phone in greedy:
+        phone.vanish()

@@ -6,7 +6,7 @@ import signal
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from harness import BINARY, SHUTTING_DOWN, Raw, envelope, until, within
+from harness import BINARY, SHUTTING_DOWN, UPGRADE, Raw, envelope, until, within
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -42,7 +42,7 @@ async def test_a_shutdown_under_load_closes_everybody(start):
     async def listen(client):
         nonlocal received
         try:
-            while await within(client.ws.recv()):
+            while await client.frame():
                 received += 1
         except ConnectionClosed:
             return await client.closed()
@@ -68,15 +68,29 @@ async def test_a_shutdown_does_not_wait_for_those_who_do_not_answer(start):
     assert await relay.exit_code() == 0
 
 
-async def test_a_shutdown_does_not_wait_for_requests_that_never_come(start):
-    relay = await start(shutdown_timeout="500ms")
-    silent, halting, keeping = [await Raw.dial(relay) for _ in range(3)]
-    halting.write(b"GET /v1/server HTTP/1.1\r\nHost")
-    keeping.write(b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n")
-    await keeping.reader.readuntil(b"}")
+UNFINISHED = {
+    "nothing": b"",
+    "half a header": b"GET /v1/server HTTP/1.1\r\nHost",
+    "half an upgrade": "\r\n".join(["GET /v1/server HTTP/1.1", *map(": ".join, UPGRADE.items())]).encode(),
+    "half a preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nS",
+    "a body that does not come": b"POST /healthz HTTP/1.1\r\nHost: relay\r\nContent-Length: 5\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("listener", ["relay", "metrics"])
+@pytest.mark.parametrize("sent", UNFINISHED)
+async def test_a_shutdown_does_not_wait_for_requests_that_never_come(start, listener, sent):
+    relay = await start(header_timeout="1h", shutdown_timeout="1h")
+    address = None if listener == "relay" else relay.address_in_log("serving metrics")
+    raws = [await Raw.dial(relay, address) for _ in range(3)]
+    for raw in raws:
+        raw.write(UNFINISHED[sent])
+    # By then the relay has read them.
+    await relay.health()
+    await relay.metrics()
     relay.signal(signal.SIGTERM)
-    assert await relay.exit_code() == 0
-    for raw in (silent, halting, keeping):
+    assert await relay.exit_code(limit=3) == 0
+    for raw in raws:
         raw.vanish()
 
 
@@ -128,5 +142,5 @@ async def test_a_shutdown_does_not_wait_for_a_page_that_is_open(start):
     await page.request("/events", {"Host": "relay"})
     assert page.status == 200
     relay.signal(signal.SIGTERM)
-    assert await relay.exit_code() == 0
+    assert await relay.exit_code(limit=3) == 0
     page.vanish()

@@ -4,41 +4,9 @@ import signal
 import ssl
 
 import pytest
-import trustme
 
 from harness import Raw, until
-
-AUTHORITY = trustme.CA()
-
-
-def context(low=ssl.TLSVersion.TLSv1_2, high=ssl.TLSVersion.TLSv1_3):
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    context.minimum_version, context.maximum_version = low, high
-    return context
-
-
-class Files:
-    """A certificate and its key."""
-
-    def __init__(self, directory):
-        self.cert, self.key = directory / "cert.pem", directory / "key.pem"
-        self.renew()
-
-    def renew(self):
-        issued = AUTHORITY.issue_cert("127.0.0.1")
-        self.cert.write_bytes(b"".join(it.bytes() for it in issued.cert_chain_pems))
-        self.key.write_bytes(issued.private_key_pem.bytes())
-
-
-@pytest.fixture
-async def files(tmp_path):
-    return Files(tmp_path)
-
-
-async def start_with(start, files, **settings):
-    return await start(tls_cert=files.cert, tls_key=files.key, ssl=context(), **settings)
-
+from tls import context, start_with
 
 async def certificate(relay):
     raw = await Raw.dial(relay)
@@ -132,6 +100,32 @@ async def test_who_never_finishes_the_handshake_is_sent_away(start, files):
     await silent.gone()
     silent.vanish()
     relay.ssl = ssl
+    await relay.pair()
+
+
+@pytest.mark.parametrize("half", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16\x03\x01"])
+async def test_a_shutdown_does_not_wait_for_half_a_handshake(start, files, half):
+    relay = await start_with(start, files, header_timeout="1h", shutdown_timeout="1h")
+    relay.ssl, ssl = None, relay.ssl
+    raws = [await Raw.dial(relay) for _ in range(3)]
+    for raw in raws:
+        raw.write(half)
+    relay.ssl = ssl
+    await relay.health()
+    relay.signal(signal.SIGTERM)
+    assert await relay.exit_code(limit=3) == 0
+    for raw in raws:
+        raw.vanish()
+
+
+async def test_http_2_is_not_offered_and_sent_away(start, files):
+    relay = await start_with(start, files, header_timeout="1h")
+    relay.ssl.set_alpn_protocols(["h2", "http/1.1"])
+    raw = await Raw.dial(relay)
+    assert raw.writer.get_extra_info("ssl_object").selected_alpn_protocol() in (None, "http/1.1")
+    raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert (await raw.rest())[:4] in (b"", b"HTTP")
+    raw.vanish()
     await relay.pair()
 
 

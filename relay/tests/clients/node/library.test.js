@@ -37,6 +37,10 @@ test('a close frame is answered with the same code and reason', async (t) => {
   phone.ws.close(4321, 'bye');
   assert.deepEqual(await phone.closed(), [4321, 'bye']);
   assert.equal(await binary.frame(), notice(phone.connId, 4321));
+  const other = await relay.phone(binary);
+  other.ws.close(1014, 'bad gateway');
+  assert.deepEqual(await other.closed(), [1014, 'bad gateway']);
+  assert.equal(await binary.frame(), notice(other.connId, 1014));
   binary.ws.close(1000);
   assert.deepEqual(await binary.closed(), [1000, '']);
 });
@@ -61,7 +65,7 @@ test('a phone that is cut off counts as 1001', async (t) => {
 test('a phone is closed with the code that its binary names, after the frame', async (t) => {
   const relay = await start(t);
   const binary = await relay.binary();
-  for (const [code, seen] of [[1000, 1000], [1011, 1011], [4001, 4001], [1005, 1005], [1006, 1005], [999, 1005]]) {
+  for (const [code, seen] of [[1000, 1000], [1011, 1011], [1014, 1014], [4001, 4001], [1005, 1005], [1006, 1005], [999, 1005]]) {
     const phone = await relay.phone(binary);
     binary.send(envelope(phone.connId, '"last"', code));
     assert.equal(await phone.frame(), '"last"');
@@ -81,7 +85,7 @@ test('compression is offered and not agreed on', async (t) => {
   assert.equal(await phone.frame(), LARGE);
 });
 
-test('text and binary messages are accepted, and binary ones sent, byte for byte', async (t) => {
+test('text and binary messages are accepted, and text ones sent, byte for byte', async (t) => {
   const relay = await start(t);
   const binary = await relay.binary();
   const phone = await relay.phone(binary);
@@ -120,15 +124,18 @@ test('who breaks the rules is told which', async (t) => {
   const relay = await start(t);
   const binary = await relay.binary();
   const sibling = await relay.phone(binary);
-  for (const [code, message, options] of [
+  for (const [code, message, options, reason] of [
     [1000, 'no json', {}],
     [1002, '1', { mask: false }],
     [1007, Buffer.from([0x22, 0xff, 0x22]), { binary: false }],
-    [1009, JSON.stringify('x'.repeat(256 * 1024)), {}],
+    [1007, Buffer.from([0x22, 0xff, 0x22]), { binary: true }],
+    [1009, JSON.stringify('x'.repeat(256 * 1024)), {}, 'message too big'],
+    [1000, '['.repeat(129) + ']'.repeat(129), {}],
   ]) {
     const phone = await relay.phone(binary);
     phone.send(message, options);
-    assert.equal((await phone.closed())[0], code);
+    const closed = await phone.closed();
+    assert.deepEqual(closed, [code, reason ?? closed[1]]);
     assert.equal(await binary.frame(), notice(phone.connId, 1001));
   }
   sibling.send('1');
@@ -207,4 +214,17 @@ test('a binary that does not read holds up its own phones, and loses nothing', a
     assert.equal((await slow.envelope()).frame[0], number);
   }
   await until(() => phone.ws.bufferedAmount === 0);
+});
+
+test('a phone that sends a frame while its binary is away is told at once, and a silent one stays', async (t) => {
+  const relay = await start(t);
+  const binary = await relay.binary();
+  const silent = await relay.phone(binary);
+  const talking = await relay.phone(binary);
+  binary.ws.terminate();
+  await relay.counts(0, 2);
+  talking.send('"nobody reads this"');
+  assert.deepEqual(await talking.closed(), [1000, '']);
+  await relay.counts(0, 1);
+  assert.equal(silent.ws.readyState, silent.ws.OPEN);
 });

@@ -1,0 +1,38 @@
+"""Whoever should read the log may be slow, or not read at all."""
+
+import signal
+
+import pytest
+
+from harness import TEXT, envelope, frame_of, until
+
+# More lines than wait for stderr, and than a pipe holds.
+LINES = 20_000
+
+
+@pytest.mark.parametrize("log", ["debug", "trace"])
+@pytest.mark.parametrize("piped", [["stderr"], ["stdout", "stderr"]])
+async def test_a_log_that_nobody_reads_holds_nothing_up(start, piped, log):
+    relay = await start(piped=piped, log=log)
+    binary, phone = await relay.pair()
+    noisy = await relay.raw_binary("noisy")
+    for _ in range(LINES // 100):
+        # Each is worth a line.
+        noisy.write(frame_of(TEXT, envelope("nobody", "1").encode()) * 100)
+        await noisy.writer.drain()
+
+    async def lines_are_dropped():
+        return await relay.metric("log_lines_dropped_total") > 0
+
+    await until(lines_are_dropped)
+    for number in range(100):
+        await phone.send(str(number))
+        assert (await binary.envelope())["frame"] == number
+        await binary.send(envelope(phone.conn_id, str(number)))
+        assert await phone.frame() == str(number).encode()
+    await relay.phone(binary)
+    await relay.health()
+    relay.signal(signal.SIGTERM)
+    # Two seconds of them are for the last lines of the log.
+    assert await relay.exit_code(limit=6) == 0
+    relay.read_pipe_until()
