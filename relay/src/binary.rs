@@ -38,10 +38,15 @@ fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
     claimed
 }
 
-/// Lets go of what was claimed for an upgrade that failed.
-pub(crate) fn abandon(relay: &Relay, claimed: Claimed) {
-    drop(claimed);
-    relay.grace_began.notify_one();
+/// Gives up what was claimed for an upgrade that failed: no binary was there, and so none can come back.
+pub(crate) fn abandon(claimed: Claimed) {
+    let Ok(claim) = claimed else {
+        return;
+    };
+    claim.conn().abort(Close::NORMAL);
+    if let Some(displaced) = claim.evict() {
+        close::displaced(&displaced);
+    }
 }
 
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, claimed: Claimed, peer: Arc<Peer>) {

@@ -26,7 +26,6 @@ impl Close {
     pub(crate) const TOO_SLOW: Self = Self::of(1008, "message too slow");
     pub(crate) const TOO_LARGE: Self = Self::of(1009, "message too big");
     pub(crate) const PHONE_BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
-    pub(crate) const BINARY_BACKLOG_FULL: Self = Self::of(1011, "binary backlog full");
     pub(crate) const PHONE_WRITE_FAILED: Self = Self::of(1011, "phone write failed");
     pub(crate) const BINARY_WRITE_FAILED: Self = Self::of(1011, "binary write failed");
     pub(crate) const HEARTBEAT_TIMEOUT: Self = Self::of(1011, "heartbeat timeout");

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::forwarded::Proxies;
 use crate::logging;
 
-/// More than any machine wants to queue for one peer, and what a semaphore can count everywhere.
+/// More than any machine wants to queue for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
 
 /// The settings of a relay.

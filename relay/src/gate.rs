@@ -130,7 +130,9 @@ fn admit(
         warn!(%error, "no random conn-id to be had");
         Refused::NoConnId
     })?;
-    let peer = Peer::new(conn_id, relay.config.outbox as usize);
+    let seen = request.extensions_mut().remove().unwrap_or_default();
+    let outbox = relay.config.outbox as usize;
+    let peer = Peer::new(conn_id, outbox, relay.config.max_phones as usize, seen);
     let claimed = match endpoint {
         Endpoint::Server => Some(binary::claim(relay, &server_id, &peer)),
         Endpoint::Client => None,
@@ -152,7 +154,7 @@ fn admit(
                     metrics.failed.inc();
                     debug!(%error, "upgrade failed");
                     if let Some(claimed) = claimed {
-                        binary::abandon(&relay, claimed);
+                        binary::abandon(claimed);
                     }
                 }
             }

@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | flags, logs, signals, open files | [`Config`], [`logging`], [`signals`], [`files`] |
 //! | listeners, TLS, routes, shutdown; what all connections share | `server`, `tls`, `relay` |
-//! | sockets that send without delay and queue little; no HTTP/2 | `prompt`, `http1` |
+//! | sockets that send without delay and queue little; no HTTP/2 | `tcp`, `http1` |
 //! | rate, place, required headers, upgrade, conn-id | `gate`, `rate`, `forwarded`, `headers`, `upgrade`, `conn_id` |
 //! | claim, if need be from a silent incumbent; forward to phones, leave in grace | `binary` |
 //! | register, forward to the binary, leave with a notice | `phone` |
@@ -20,7 +20,7 @@
 //! | the bounded queue, which its senders share | `outbox` |
 //! | whether a peer is alive: pings, pongs, progress | `pulse` |
 //! | reading, writing in batches, closing handshake | `socket` |
-//! | bytes below WebSocket: progress, messages that have begun | `wire` |
+//! | bytes below WebSocket and TLS: progress, messages that have begun | `wire`, `tcp`, `seen` |
 //! | end of graces | `sweeper` |
 //! | counters; the listener and the page that show them | `metrics`, `monitor` |
 //!
@@ -47,14 +47,15 @@ mod monitor;
 mod outbox;
 mod peer;
 mod phone;
-mod prompt;
 mod pulse;
 mod rate;
 mod relay;
+mod seen;
 mod server;
 pub mod signals;
 mod socket;
 mod sweeper;
+mod tcp;
 mod tls;
 mod upgrade;
 mod wire;

@@ -166,12 +166,12 @@ impl Metrics {
             takeovers: one(
                 &mut series,
                 "takeovers",
-                "Server-ids taken over from a binary that did not answer",
+                "Server-ids taken over from a binary that did not answer, or was leaving",
             ),
             outbox_overflows: one(
                 &mut series,
                 "outbox_overflows",
-                "Peers closed because their outbox was full",
+                "Phones closed because their outbox was full",
             ),
             accept_errors: one(
                 &mut series,

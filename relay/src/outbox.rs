@@ -1,13 +1,15 @@
 //! The frames that wait to be written to one peer, and how its senders share the queue.
 
 use std::cmp::Ordering as Order;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::future::poll_fn;
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// What a queued frame costs beside its bytes.
@@ -23,10 +25,15 @@ const SPARE: usize = 32;
 /// bytes of a single lane, as if all lanes were served at once: a frame starts when the frame before it in its lane
 /// ends, or now, and the frame that starts first is popped first. So senders with much to send get equal shares, a
 /// sender with little passes them all, and the frames of one lane keep their order.
+///
+/// A sender that leaves hands its frames over to one lane that all of them share: otherwise whoever sends, leaves and comes
+/// back would have many lanes, and as many turns.
 pub(crate) struct Outbox<S> {
     queue: Mutex<Queue<S>>,
-    /// How many bytes of notices may be queued.
-    notices: usize,
+    /// How many bytes of senders that have left may be queued.
+    left_behind: usize,
+    /// Some of these were popped.
+    popped: Notify,
 }
 
 struct Queue<S> {
@@ -34,8 +41,12 @@ struct Queue<S> {
     /// The start of the frame that was popped last.
     clock: u64,
     pushed: u64,
-    /// Bytes of the notices in the queue.
-    notices: usize,
+    /// Frames and notices of senders that have left, the oldest first.
+    left_behind: VecDeque<Queued<S>>,
+    /// The bytes of these.
+    left_bytes: usize,
+    /// The start of the first of these.
+    left_start: u64,
     /// Waits for a frame.
     popper: Option<Waker>,
     is_closed: bool,
@@ -79,19 +90,22 @@ pub(crate) enum Refused {
 }
 
 impl<S> Outbox<S> {
-    /// An empty queue, in which notices may take that many bytes.
-    pub(crate) fn new(notices: usize) -> Self {
+    /// An empty queue, in which senders that have left may keep that many bytes.
+    pub(crate) fn new(left_behind: usize) -> Self {
         let queue = Queue {
             frames: BinaryHeap::new(),
             clock: 0,
             pushed: 0,
-            notices: 0,
+            left_behind: VecDeque::new(),
+            left_bytes: 0,
+            left_start: 0,
             popper: None,
             is_closed: false,
         };
         Self {
             queue: Mutex::new(queue),
-            notices,
+            left_behind,
+            popped: Notify::new(),
         }
     }
 
@@ -100,26 +114,7 @@ impl<S> Outbox<S> {
         let Some(charge) = Lane::charge(lane, cost(&frame)) else {
             return Err(Refused::Full(frame));
         };
-        Self::insert(self.lock(), lane, frame, Some(charge))
-    }
-
-    /// Queues a notice behind the frames of the lane, whatever room that has.
-    pub(crate) fn notify(&self, lane: &Lane<S>, notice: Utf8Bytes) -> Result<(), Refused> {
         let mut queue = self.lock();
-        let notices = queue.notices + cost(&notice);
-        if notices > self.notices && !queue.is_closed {
-            return Err(Refused::Full(notice));
-        }
-        queue.notices = notices;
-        Self::insert(queue, lane, notice, None)
-    }
-
-    fn insert(
-        mut queue: MutexGuard<'_, Queue<S>>,
-        lane: &Lane<S>,
-        frame: Utf8Bytes,
-        charge: Option<Charge<S>>,
-    ) -> Result<(), Refused> {
         if queue.is_closed {
             return Err(Refused::Closed);
         }
@@ -133,21 +128,62 @@ impl<S> Outbox<S> {
             end,
             number,
             frame,
-            charge,
+            charge: Some(charge),
         });
-        let popper = queue.popper.take();
-        drop(queue);
-        if let Some(popper) = popper {
-            popper.wake();
-        }
+        wake(queue);
         Ok(())
+    }
+
+    /// Completes when a sender that leaves may [leave its frames behind](Self::leave_behind).
+    pub(crate) async fn has_room_for_those_who_left(&self) {
+        loop {
+            let popped = self.popped.notified();
+            if self.lock().left_bytes < self.left_behind {
+                return;
+            }
+            popped.await;
+        }
+    }
+
+    /// Hands the frames of a sender that leaves over to the lane of all that have left, and queues a notice behind them.
+    pub(crate) fn leave_behind(&self, lane: &Arc<Lane<S>>, notice: Option<Utf8Bytes>) {
+        let mut queue = self.lock();
+        if queue.is_closed {
+            return;
+        }
+        if queue.left_behind.is_empty() {
+            queue.left_start = queue.clock;
+        }
+        if lane.queued.load(Ordering::Relaxed) > 0 {
+            let is_of_lane = |queued: &Queued<S>| {
+                let charge = queued.charge.as_ref();
+                charge.is_some_and(|charge| Arc::ptr_eq(&charge.lane, lane))
+            };
+            let frames = mem::take(&mut queue.frames).into_vec();
+            let (mut left, stay): (Vec<_>, Vec<_>) = frames.into_iter().partition(is_of_lane);
+            queue.frames = BinaryHeap::from(stay);
+            left.sort_unstable_by_key(|queued| queued.number);
+            queue.left_bytes += left.iter().map(|queued| cost(&queued.frame)).sum::<usize>();
+            queue.left_behind.extend(left);
+        }
+        if let Some(notice) = notice {
+            queue.left_bytes += cost(&notice);
+            queue.left_behind.push_back(Queued {
+                start: 0,
+                end: 0,
+                number: 0,
+                frame: notice,
+                charge: None,
+            });
+        }
+        wake(queue);
     }
 
     /// The next frame. Only one task may wait for it.
     pub(crate) async fn pop(&self) -> Queued<S> {
         poll_fn(|context| {
             let mut queue = self.lock();
-            if let Some(next) = queue.pop() {
+            if let Some(next) = self.pop_from(&mut queue) {
                 return Poll::Ready(next);
             }
             queue.popper = Some(context.waker().clone());
@@ -158,7 +194,16 @@ impl<S> Outbox<S> {
 
     /// The next frame, if there is one.
     pub(crate) fn try_pop(&self) -> Option<Queued<S>> {
-        self.lock().pop()
+        self.pop_from(&mut self.lock())
+    }
+
+    fn pop_from(&self, queue: &mut Queue<S>) -> Option<Queued<S>> {
+        let left = queue.left_bytes;
+        let next = queue.pop();
+        if queue.left_bytes < left {
+            self.popped.notify_waiters();
+        }
+        next
     }
 
     /// Refuses frames from now on. Those that are queued can still be popped.
@@ -171,15 +216,36 @@ impl<S> Outbox<S> {
     }
 }
 
+fn wake<S>(mut queue: MutexGuard<'_, Queue<S>>) {
+    let popper = queue.popper.take();
+    drop(queue);
+    if let Some(popper) = popper {
+        popper.wake();
+    }
+}
+
 impl<S> Queue<S> {
     fn pop(&mut self) -> Option<Queued<S>> {
+        let first = self.frames.peek().map(|queued| queued.start);
+        if !self.left_behind.is_empty() && first.is_none_or(|start| self.left_start <= start) {
+            return self.pop_left_behind();
+        }
         let next = self.frames.pop()?;
         self.clock = next.start;
-        if next.charge.is_none() {
-            self.notices -= cost(&next.frame);
-        }
         if self.frames.is_empty() {
             self.frames.shrink_to(SPARE);
+        }
+        Some(next)
+    }
+
+    fn pop_left_behind(&mut self) -> Option<Queued<S>> {
+        let next = self.left_behind.pop_front()?;
+        let bytes = cost(&next.frame);
+        self.clock = self.left_start;
+        self.left_start += bytes as u64;
+        self.left_bytes -= bytes;
+        if self.left_behind.is_empty() {
+            self.left_behind.shrink_to(SPARE);
         }
         Some(next)
     }
@@ -238,7 +304,7 @@ impl<S> Charge<S> {
     pub(crate) fn absorb(&mut self, other: &mut Self) -> bool {
         let is_same = Arc::ptr_eq(&self.lane, &other.lane);
         if is_same {
-            self.bytes += std::mem::take(&mut other.bytes);
+            self.bytes += mem::take(&mut other.bytes);
         }
         is_same
     }
@@ -370,18 +436,54 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_needs_no_room_and_comes_behind_the_frames_of_its_lane() {
+    fn a_notice_comes_behind_the_frames_of_its_sender() {
         let outbox = Outbox::new(200);
-        let lane = Lane::new('a', 100);
-        outbox.push(&lane, frame(1000)).expect("the lane is empty");
-        outbox.notify(&lane, frame(36)).expect("100 of 200 bytes");
-        outbox.notify(&lane, frame(36)).expect("200 of 200 bytes");
-        assert!(matches!(
-            outbox.notify(&lane, frame(0)),
-            Err(Refused::Full(_))
-        ));
-        assert_eq!(order(&outbox), "a!!");
-        outbox.notify(&lane, frame(36)).expect("all are popped");
+        let lane = Lane::new('a', 200);
+        for bytes in [1, 2, 3] {
+            outbox.push(&lane, frame(bytes)).expect("room");
+        }
+        outbox.leave_behind(&lane, Some(frame(0)));
+        let lengths = std::iter::from_fn(|| outbox.try_pop()).map(|next| next.frame.len());
+        assert_eq!(lengths.collect::<Vec<_>>(), [1, 2, 3, 0]);
+        assert_eq!(lane.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn all_who_have_left_take_turns_as_one() {
+        let outbox = Outbox::new(usize::MAX);
+        let stays = Lane::new('s', usize::MAX);
+        for name in ['a', 'b', 'c', 'd'] {
+            let leaves = Lane::new(name, usize::MAX);
+            for _ in 0..2 {
+                outbox.push(&leaves, frame(1000)).expect("room");
+            }
+            outbox.leave_behind(&leaves, None);
+        }
+        for _ in 0..4 {
+            outbox.push(&stays, frame(1000)).expect("room");
+        }
+        assert_eq!(order(&outbox), "asasbsbsccdd");
+        outbox.push(&stays, frame(1000)).expect("room");
+        outbox.leave_behind(&stays, Some(frame(1)));
+        assert_eq!(order(&outbox), "s!");
+    }
+
+    #[test]
+    fn whoever_leaves_waits_while_too_much_is_left_behind() {
+        let outbox = Outbox::new(1000);
+        let leave = |bytes| {
+            let lane = Lane::new('a', usize::MAX);
+            outbox.push(&lane, frame(bytes)).expect("room");
+            outbox.leave_behind(&lane, None);
+        };
+        leave(900);
+        let mut room = pin!(outbox.has_room_for_those_who_left());
+        assert!(room.as_mut().now_or_never().is_some());
+        leave(900);
+        let mut room = pin!(outbox.has_room_for_those_who_left());
+        assert!(room.as_mut().now_or_never().is_none());
+        outbox.try_pop().expect("two are queued");
+        assert!(room.now_or_never().is_some());
     }
 
     #[test]
@@ -391,10 +493,7 @@ mod tests {
         outbox.push(&lane, frame(1)).expect("room");
         outbox.close();
         assert!(matches!(outbox.push(&lane, frame(1)), Err(Refused::Closed)));
-        assert!(matches!(
-            outbox.notify(&lane, frame(1)),
-            Err(Refused::Closed)
-        ));
+        outbox.leave_behind(&lane, Some(frame(1)));
         assert_eq!(order(&outbox), "a");
         assert_eq!(lane.queued.load(Ordering::Relaxed), 0);
     }

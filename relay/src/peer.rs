@@ -10,8 +10,9 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::close::Close;
 use crate::outbox::{Lane, Outbox, Queued, Refused};
 use crate::pulse::Pulse;
+use crate::seen::Seen;
 
-/// The part of a binary's outbox that each of its phones may fill.
+/// The part of its binary's outbox that each phone may fill.
 const SHARE: usize = 8;
 
 /// Who waits for a frame to be delivered: a phone, or nobody in particular.
@@ -45,14 +46,15 @@ pub(crate) enum Manner {
 }
 
 impl Peer {
-    /// A peer for whom `outbox` bytes may be queued.
-    pub(crate) fn new(conn_id: String, outbox: usize) -> Arc<Self> {
+    /// A peer for whom `outbox` bytes may be queued. If it is a binary, phones that have left may leave as much behind as
+    /// `phones` that are there.
+    pub(crate) fn new(conn_id: String, outbox: usize, phones: usize, seen: Arc<Seen>) -> Arc<Self> {
         Arc::new(Self {
             conn_id,
-            outbox: Outbox::new(outbox),
+            outbox: Outbox::new(phones.saturating_mul(outbox / SHARE)),
             lane: Lane::new(None, outbox),
             ending: SetOnce::new(),
-            pulse: Pulse::default(),
+            pulse: Pulse::new(seen),
         })
     }
 
@@ -97,9 +99,17 @@ impl Peer {
         }
     }
 
-    /// Queues a notice of the relay's own about a phone, behind the frames of the phone.
-    pub(crate) fn notify(&self, phone: &Lane<Sender>, notice: Utf8Bytes) -> Result<(), Refused> {
-        self.outbox.notify(phone, notice)
+    /// Completes when a phone may leave its frames behind, or nobody is there to read them.
+    pub(crate) async fn has_room_for_those_who_left(&self) {
+        tokio::select! {
+            () = self.outbox.has_room_for_those_who_left() => {}
+            _ = self.ending() => {}
+        }
+    }
+
+    /// A phone leaves. Its frames stay, and the notice of it comes behind them.
+    pub(crate) fn leave_behind(&self, phone: &Arc<Lane<Sender>>, notice: Option<Utf8Bytes>) {
+        self.outbox.leave_behind(phone, notice);
     }
 
     /// The next frame to be written. Only the task of the connection waits for it.
@@ -128,11 +138,9 @@ impl Peer {
     }
 
     fn set(&self, close: Close, manner: Manner) -> bool {
-        let is_first = self.ending.set(Ending { close, manner }).is_ok();
-        if is_first {
-            self.outbox.close();
-        }
-        is_first
+        // In this order: once the ending is known, the task of the connection may take the last frame.
+        self.outbox.close();
+        self.ending.set(Ending { close, manner }).is_ok()
     }
 
     /// How the connection is to end, as soon as somebody has said so.
@@ -175,13 +183,17 @@ impl Conn for Peer {
 mod tests {
     use super::*;
 
+    fn peer(outbox: usize) -> Arc<Peer> {
+        Peer::new("p".into(), outbox, 1, Arc::default())
+    }
+
     fn frame(len: usize) -> Utf8Bytes {
         "x".repeat(len).into()
     }
 
     #[test]
     fn the_first_ending_stands_and_nothing_is_queued_after_it() {
-        let peer = Peer::new("p".into(), 1000);
+        let peer = peer(1000);
         peer.end_for_binary(4000);
         peer.close_with(4001, "late");
         peer.close();
@@ -194,7 +206,7 @@ mod tests {
 
     #[test]
     fn only_text_can_be_sent() {
-        let peer = Peer::new("p".into(), 1000);
+        let peer = peer(1000);
         peer.send("é".into()).expect("UTF-8");
         let refused = peer.send(Bytes::from_static(b"\xff"));
         assert!(matches!(refused, Err(SendError::Other(_))));
@@ -202,8 +214,8 @@ mod tests {
 
     #[test]
     fn a_phone_may_fill_an_eighth_of_its_binarys_outbox() {
-        let binary = Peer::new("b".into(), 1600);
-        let phones = [1, 2].map(|_| Peer::new("p".into(), 1600).uplink(1600));
+        let binary = peer(1600);
+        let phones = [1, 2].map(|_| peer(1600).uplink(1600));
         for phone in &phones {
             binary.offer_from(phone, frame(36)).expect("100 of 200");
             binary.offer_from(phone, frame(36)).expect("200 of 200");
@@ -214,8 +226,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_room_is_let_go_when_the_connection_ends() {
-        let binary = Peer::new("b".into(), 800);
-        let phone = Peer::new("p".into(), 800).uplink(800);
+        let binary = peer(800);
+        let phone = peer(800).uplink(800);
         binary.offer_from(&phone, frame(100)).expect("it is empty");
         let waiting = binary.deliver_from(&phone, frame(1));
         let (refused, ()) = tokio::join!(waiting, async { binary.close() });
@@ -224,8 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_room_gets_it_when_a_frame_is_written() {
-        let binary = Peer::new("b".into(), 800);
-        let phone = Peer::new("p".into(), 800).uplink(800);
+        let binary = peer(800);
+        let phone = peer(800).uplink(800);
         binary.offer_from(&phone, frame(100)).expect("it is empty");
         let waiting = binary.deliver_from(&phone, frame(1));
         let (delivered, ()) = tokio::join!(waiting, async {

@@ -1,5 +1,6 @@
 //! The connection of a phone: registers, forwards to the binary, and leaves with a notice.
 
+use std::mem;
 use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
@@ -26,7 +27,9 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, pe
         Ok(membership) => membership,
         Err(error) => {
             debug!(%error, "phone refused");
-            peer.end(refusal(&error, &relay.metrics.refusals));
+            if !relay.stopping.is_cancelled() {
+                peer.end(refusal(&error, &relay.metrics.refusals));
+            }
             return socket::close(reader, writer).await;
         }
     };
@@ -46,8 +49,10 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, pe
     let Phone {
         wrapper, uplink, ..
     } = phone;
-    leave(relay, membership, &uplink, &wrapper.closed(gone.code));
-    socket::close(reader, writer).await;
+    tokio::join!(
+        leave(membership, &uplink, wrapper.closed(gone.code)),
+        socket::close(reader, writer),
+    );
 }
 
 fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
@@ -92,9 +97,12 @@ impl Phone<'_> {
             drop(frame);
             // No `Route`: while the phone is silent, for hours perhaps, it would keep the binary and all phones of the last
             // frame alive.
+            let undelivered = Undelivered(self.relay);
             let Some(binary) = self.membership.binary() else {
+                if self.membership.is_registered() {
+                    return self.unread();
+                }
                 // Displaced: somebody is about to say with which code the phone is closed.
-                self.undelivered();
                 continue;
             };
             let delivered = match binary.offer_from(&self.uplink, envelope) {
@@ -106,34 +114,46 @@ impl Phone<'_> {
                 done => done,
             };
             if delivered.is_err() {
-                self.undelivered();
-                if peer.end(Close::UNDELIVERED) {
-                    info!(conn_id = ?peer.conn_id(), "phone closed: nobody reads its frame");
-                }
-                return Gone::WITHOUT_CODE;
+                return self.unread();
             }
+            mem::forget(undelivered);
         }
     }
 
-    fn undelivered(&self) {
-        self.relay.metrics.at(Endpoint::Server).undelivered.inc();
+    /// Closes the phone, whose frame nobody reads.
+    fn unread(&self) -> Gone {
+        let peer = self.membership.conn();
+        if peer.end(Close::UNDELIVERED) {
+            info!(conn_id = ?peer.conn_id(), "phone closed: nobody reads its frame");
+        }
+        Gone::WITHOUT_CODE
+    }
+}
+
+/// A frame on its way to the binary. Counts as not delivered when this is dropped, be it because the phone is closed while
+/// the frame waits for room.
+struct Undelivered<'a>(&'a Relay);
+
+impl Drop for Undelivered<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.at(Endpoint::Server).undelivered.inc();
     }
 }
 
 /// Unregisters the phone, and tells its binary, unless that asked for it or another one came in between.
-fn leave(relay: &Relay, membership: Membership<Peer>, uplink: &Lane<Sender>, notice: &str) {
+///
+/// The notice waits in the binary's queue without the phone. The phone only waits if those that have left before it have
+/// left too much behind.
+async fn leave(membership: Membership<Peer>, uplink: &Arc<Lane<Sender>>, notice: String) {
     let asked = membership.conn().asked_by_binary();
     // Asked before the phone is out: afterwards it has no binary.
     let binary = membership.binary().map(ConnRef::into_arc);
+    if let Some(binary) = &binary {
+        binary.has_room_for_those_who_left().await;
+    }
     let registered = membership.unregister();
-    if let Some(binary) = binary
-        && registered
-        && !asked
-        // Closed: the binary has gone, and nobody is there to be told.
-        && let Err(Refused::Full(_)) = binary.notify(uplink, notice.into())
-        && binary.abort(Close::BINARY_BACKLOG_FULL)
-    {
-        info!(conn_id = ?binary.conn_id(), "binary closed: it does not read that its phones have gone");
-        relay.metrics.outbox_overflows.inc();
+    if let Some(binary) = binary {
+        let notice = (registered && !asked).then(|| notice.into());
+        binary.leave_behind(uplink, notice);
     }
 }

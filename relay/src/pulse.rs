@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use crate::wire::Seen;
+use crate::seen::Seen;
 
 /// How many unanswered pings are remembered. A pong may answer any of them.
 const REMEMBERED: usize = 32;
@@ -47,14 +47,26 @@ struct Pings {
 }
 
 impl Pulse {
+    pub(crate) fn new(seen: Arc<Seen>) -> Self {
+        Self {
+            seen,
+            ..Self::default()
+        }
+    }
+
     /// Until a ping must be sent.
     pub(crate) async fn due(&self) {
         self.due.notified().await;
     }
 
+    /// Whether a ping must be sent.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due.load(Ordering::Relaxed)
+    }
+
     /// The payload of the ping that must be sent now, if one must: random, so that only a peer that reads can answer.
     pub(crate) fn ping(&self) -> Option<Bytes> {
-        if !self.is_due.load(Ordering::Relaxed) {
+        if !self.is_due() {
             return None;
         }
         self.is_due.store(false, Ordering::Relaxed);
@@ -217,6 +229,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::tcp::Tcp;
     use crate::wire::Wire;
 
     const LIMIT: Duration = Duration::from_secs(30);
@@ -224,12 +237,13 @@ mod tests {
     /// A peer, and the bytes of it that a pulse sees.
     struct Connection {
         peer: DuplexStream,
-        wire: Wire<DuplexStream>,
+        wire: Wire<Tcp<DuplexStream>>,
     }
 
     impl Connection {
         fn of(pulse: &Pulse) -> Self {
             let (peer, io) = duplex(1 << 16);
+            let io = Tcp::new(io, Arc::clone(&pulse.seen));
             let wire = Wire::new(io, Arc::clone(&pulse.seen));
             Self { peer, wire }
         }

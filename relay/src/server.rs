@@ -19,9 +19,9 @@ use tracing::{debug, info, warn};
 use crate::config::{Config, MetricsListen};
 use crate::error::Error;
 use crate::http1::Http1Acceptor;
-use crate::prompt::Prompt;
 use crate::relay::Relay;
 use crate::signals::{self, Hangups};
+use crate::tcp::TcpAcceptor;
 use crate::tls::Tls;
 use crate::{close, gate, health, monitor, sweeper};
 
@@ -173,10 +173,15 @@ fn serve(
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     Ok(async move {
         let outcome = match tls {
-            None => server.acceptor(Http1Acceptor(Prompt)).serve(service).await,
+            None => {
+                server
+                    .acceptor(Http1Acceptor(TcpAcceptor))
+                    .serve(service)
+                    .await
+            }
             Some(tls) => {
                 let tls = RustlsAcceptor::new(tls.rustls()).handshake_timeout(limit);
-                let tls = Http1Acceptor(tls.acceptor(Prompt));
+                let tls = Http1Acceptor(tls.acceptor(TcpAcceptor));
                 server.acceptor(tls).serve(service).await
             }
         };

@@ -306,7 +306,7 @@ impl Writer<'_> {
             if let Some(first) = next {
                 self.batch(first).await?;
             } else {
-                self.ping()?;
+                self.ping().await?;
                 self.flush().await?;
             }
         }
@@ -317,8 +317,8 @@ impl Writer<'_> {
     async fn batch(&mut self, first: Queued<Sender>) -> Result<(), WriteFailed> {
         self.put(first)?;
         for _ in 1..BATCH {
+            self.ping().await?;
             self.ready().await?;
-            self.ping()?;
             let Some(next) = self.peer.try_pop() else {
                 break;
             };
@@ -340,7 +340,11 @@ impl Writer<'_> {
     }
 
     /// Writes a ping if one is due.
-    fn ping(&mut self) -> Result<(), WriteFailed> {
+    async fn ping(&mut self) -> Result<(), WriteFailed> {
+        if !self.peer.pulse.is_due() {
+            return Ok(());
+        }
+        self.ready().await?;
         match self.peer.pulse.ping() {
             Some(payload) => self.write(Message::Ping(payload)),
             None => Ok(()),
@@ -352,6 +356,7 @@ impl Writer<'_> {
         timely(self.relay.config.write_timeout, &self.peer, ready).await
     }
 
+    /// Only when the sink is [ready](Self::ready): it has room for one message.
     fn write(&mut self, message: Message) -> Result<(), WriteFailed> {
         self.sink.start_send_unpin(message).map_err(|_| WriteFailed)
     }
@@ -400,11 +405,17 @@ impl Writer<'_> {
 
     /// The same for those that were written and not flushed.
     fn give_up_batch(&mut self) {
-        for charge in self.batch.charges.drain(..) {
-            close_sender(charge.sender());
-        }
+        self.close_senders();
+        self.batch.charges.clear();
         let frames = mem::take(&mut self.batch.frames);
         self.undelivered(frames);
+    }
+
+    /// Closes the phones among the senders of what was written and not flushed.
+    fn close_senders(&self) {
+        for charge in &self.batch.charges {
+            close_sender(charge.sender());
+        }
     }
 
     fn undelivered(&self, frames: u64) {
@@ -445,11 +456,18 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
     let manner = writer.peer.ending().await.manner;
     if peer_closed || manner == Manner::AtOnce {
         writer.give_up_queue();
+        writer.close_senders();
     }
-    let said = writer.say_goodbye(peer_closed).await;
+    // One limit for all of it, so that nobody holds a place for long who only trickles.
+    let peer = Arc::clone(&writer.peer);
+    let limit = writer.relay.config.write_timeout;
+    let said = peer
+        .pulse
+        .write(limit, writer.say_goodbye(peer_closed))
+        .await;
     writer.give_up_queue();
     writer.give_up_batch();
-    if said.is_ok() {
+    if let Some(Ok(())) = said {
         // A peer that does not answer has had its time.
         let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
     }
@@ -468,7 +486,7 @@ async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
     let Ok(mut socket) = reader.stream.reunite(writer.sink) else {
         return;
     };
-    let io = socket.get_mut();
+    let io = socket.get_mut().io();
     // The peer learns that nothing comes behind the close frame, and ends its side.
     let _ = io.shutdown().await;
     let mut unread = [0; 4096];

@@ -120,8 +120,15 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 /// A host and perhaps a port, without the user that an authority may name.
 fn is_host(text: &str) -> bool {
-    let authority = text.parse::<Authority>();
-    authority.is_ok_and(|authority| !authority.host().is_empty() && !text.contains('@'))
+    let Ok(authority) = text.parse::<Authority>() else {
+        return false;
+    };
+    let host = authority.host();
+    let port = text
+        .strip_prefix(host)
+        .map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    !host.is_empty() && port.is_some_and(is_port)
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -138,7 +145,7 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    /// An upgrade that is right but for these lines, which replace those of the same name; an empty name removes nothing.
+    /// An upgrade that is right but for these lines, which replace those of the same name; without values they remove them.
     fn request(lines: &[(&'static str, &[&str])]) -> Request<()> {
         let right: [(&str, &[&str]); 5] = [
             ("host", &["relay"]),
@@ -257,6 +264,8 @@ mod tests {
             ("host", &["user@relay"], Host),
             ("host", &["relay/path"], Host),
             ("host", &[":8080"], Host),
+            ("host", &["relay:abc"], Host),
+            ("host", &["relay:99999"], Host),
             ("content-length", &["5"], Body),
             ("content-length", &["00"], Body),
             ("transfer-encoding", &["chunked"], Body),

@@ -1,13 +1,12 @@
 //! The bytes of a connection as they pass below the WebSocket library.
 //!
-//! The library returns whole messages. It does not tell whether a message has begun, nor whether a peer that is slow
-//! makes progress, and it does not accept every close code that may be sent. [`Wire`] finds that out from the bytes.
+//! The library returns whole messages. It does not tell whether a message has begun, nor whether a slow peer sends
+//! anything, and it does not accept every close code that may be sent. [`Wire`] finds that out from the bytes.
 
 use std::io::{self, Cursor};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,9 +16,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
 use crate::close;
+use crate::seen::Seen;
 
 /// The first byte of a close frame, which is never fragmented.
 const CLOSE: u8 = 0x88;
+
+/// The first byte of a pong.
+const PONG: u8 = 0x8a;
 
 /// The longest header of a frame.
 const MAX_HEADER: usize = 14;
@@ -27,50 +30,12 @@ const MAX_HEADER: usize = 14;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
-/// What the bytes of a connection say of its peer.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// Bytes received, except those of pongs: a peer that is stuck may send pongs that nobody asked for.
-    received: AtomicU64,
-    /// Bytes written after a write had to wait. The system had no room for them until the peer's system took others.
-    taken: AtomicU64,
-    /// The number of the message that has begun and is not complete; 0 if there is none.
-    unfinished: AtomicU64,
-    /// The peer's close frame, if the library would have altered it.
-    close: OnceLock<CloseFrame>,
-}
-
-impl Seen {
-    /// A number that grows whenever the peer shows that it is alive without answering a ping.
-    pub(crate) fn progress(&self) -> u64 {
-        self.received.load(Ordering::Relaxed) + self.taken()
-    }
-
-    /// A number that grows whenever the peer takes what it kept waiting.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// The number of the message that has begun and is not complete.
-    pub(crate) fn unfinished(&self) -> Option<u64> {
-        let number = self.unfinished.load(Ordering::Relaxed);
-        (number > 0).then_some(number)
-    }
-
-    /// A close frame that was kept from the library, which would have answered 1002 to it.
-    pub(crate) fn close(&self) -> Option<&CloseFrame> {
-        self.close.get()
-    }
-}
-
 /// A byte stream from and to a peer that speaks WebSocket.
 pub(crate) struct Wire<Io> {
     io: Io,
     seen: Arc<Seen>,
     frames: Frames,
     closing: Closing,
-    /// A write or flush had to wait.
-    is_blocked: bool,
 }
 
 /// How far the peer's close frame has come. It is held back until it is complete.
@@ -91,7 +56,6 @@ impl<Io> Wire<Io> {
             seen,
             frames: Frames::default(),
             closing: Closing::Not,
-            is_blocked: false,
         }
     }
 
@@ -110,26 +74,26 @@ impl<Io> Wire<Io> {
         let mut unfinished = self.frames.unfinished();
         if let Closing::Begun(held) = &mut self.closing {
             match read_close(held) {
-                Read::Incomplete => unfinished = self.frames.number + 1,
-                Read::Alike => self.closing = Closing::Released(std::mem::take(held)),
+                Read::Incomplete => unfinished = Some(self.frames.number + 1),
+                Read::Alike => self.closing = Closing::Released(mem::take(held)),
+                Read::Invalid => {
+                    // The library may still wait for all of it.
+                    unfinished = Some(self.frames.number + 1);
+                    self.closing = Closing::Released(mem::take(held));
+                }
                 Read::Altered(close) => {
-                    // Set once: nothing is read after it.
-                    let _ = self.seen.close.set(close);
+                    self.seen.set_close(close);
                     self.closing = Closing::Kept;
                 }
             }
         }
-        self.seen.unfinished.store(unfinished, Ordering::Relaxed);
+        self.seen.set_unfinished(unfinished);
         visible
     }
 
-    /// The peer took something, if it had kept it waiting.
-    fn relieved(&mut self, bytes: usize) {
-        if self.is_blocked {
-            self.is_blocked = false;
-            let bytes = bytes as u64;
-            self.seen.taken.fetch_add(bytes, Ordering::Relaxed);
-        }
+    /// The stream itself.
+    pub(crate) fn io(&mut self) -> &mut Io {
+        &mut self.io
     }
 }
 
@@ -137,6 +101,8 @@ enum Read {
     Incomplete,
     /// The library passes it on as it is, or refuses it as it must.
     Alike,
+    /// No close frame may be like that. The library refuses it when it is complete.
+    Invalid,
     /// The library would pass it on as another one.
     Altered(CloseFrame),
 }
@@ -148,8 +114,8 @@ fn read_close(bytes: &[u8]) -> Read {
     let Some((header, length, size)) = parsed else {
         return Read::Incomplete;
     };
-    let (Some(mask), 2..=MAX_CONTROL) = (header.mask, length) else {
-        return Read::Alike;
+    let (Some(mask), 0..=MAX_CONTROL) = (header.mask, length) else {
+        return Read::Invalid;
     };
     let payload = &bytes[size..];
     let Some(payload) = usize::try_from(length)
@@ -160,8 +126,11 @@ fn read_close(bytes: &[u8]) -> Read {
     };
     let masked = payload.iter().zip(mask.iter().cycle());
     let payload: Vec<u8> = masked.map(|(byte, mask)| byte ^ mask).collect();
-    let code = u16::from_be_bytes([payload[0], payload[1]]);
-    match str::from_utf8(&payload[2..]) {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return Read::Alike;
+    };
+    let code = u16::from_be_bytes(*code);
+    match str::from_utf8(reason) {
         Ok(reason) if close::may_be_sent(code) && !CloseCode::from(code).is_allowed() => {
             Read::Altered(CloseFrame {
                 code: code.into(),
@@ -179,7 +148,7 @@ struct Frames {
     header: Vec<u8>,
     /// The bytes of the payload that are still to come.
     left: u64,
-    /// Whether the payload is that of a pong.
+    /// Whether the frame, or as much of a header as has come, is a pong's.
     is_pong: bool,
     /// A fragment has come, and not the last one.
     is_fragmented: bool,
@@ -209,7 +178,11 @@ impl Frames {
             } else if self.header.is_empty() && rest[0] == CLOSE {
                 break;
             } else {
-                at += self.begin_frame(rest);
+                let part = self.begin_frame(rest);
+                if !self.is_pong {
+                    received += part as u64;
+                }
+                at += part;
             }
         }
         if self.is_broken {
@@ -217,7 +190,7 @@ impl Frames {
             at = bytes.len();
         }
         if received > 0 {
-            seen.received.fetch_add(received, Ordering::Relaxed);
+            seen.add_received(received);
         }
         at
     }
@@ -247,6 +220,7 @@ impl Frames {
             }
             Ok(None) => {
                 if before == 0 {
+                    self.is_pong = bytes[0] == PONG;
                     self.header.extend_from_slice(bytes);
                 }
                 bytes.len()
@@ -264,10 +238,10 @@ impl Frames {
         }
     }
 
-    /// The number of the message that has begun and is not complete, or 0.
-    fn unfinished(&self) -> u64 {
+    /// The number of the message that has begun and is not complete.
+    fn unfinished(&self) -> Option<u64> {
         let has_begun = !self.header.is_empty() || self.left > 0 || self.is_fragmented;
-        if has_begun { self.number + 1 } else { 0 }
+        has_begun.then_some(self.number + 1)
     }
 }
 
@@ -318,23 +292,11 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Wire<Io> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        match &written {
-            Poll::Ready(Ok(bytes)) => self.relieved(*bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.is_blocked = true,
-        }
-        written
+        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.io).poll_flush(context);
-        match &flushed {
-            Poll::Ready(Ok(())) => self.relieved(1),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.is_blocked = true,
-        }
-        flushed
+        Pin::new(&mut self.io).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -427,9 +389,27 @@ mod tests {
     #[tokio::test]
     async fn bytes_of_messages_and_pings_are_progress_and_those_of_pongs_are_not() {
         let mut pair = Pair::new();
-        for (first, progress) in [(0x81, 5), (0x89, 10), (0x8a, 10), (0x02, 15), (0x80, 20)] {
-            pair.pass(&frame(first, b"bytes")).await;
-            assert_eq!(pair.seen.progress(), progress);
+        let mut progress = 0;
+        for (first, payload) in [
+            (0x81, b"bytes".as_slice()),
+            (0x89, b"bytes"),
+            (0x89, b""),
+            (0x02, b"bytes"),
+            (0x80, b""),
+            (0x8a, b"bytes"),
+        ] {
+            let frame = frame(first, payload);
+            for split in 0..frame.len() {
+                let (one, two) = frame.split_at(split);
+                pair.pass(one).await;
+                pair.pass(two).await;
+                progress += if first == 0x8a { 0 } else { frame.len() as u64 };
+                assert_eq!(
+                    pair.seen.progress(),
+                    progress,
+                    "{frame:x?} split at {split}"
+                );
+            }
         }
     }
 
@@ -476,21 +456,5 @@ mod tests {
             assert_eq!(passed, [&close[..], &[1, 2, 3]].concat());
             assert!(pair.seen.close().is_none());
         }
-    }
-
-    #[tokio::test]
-    async fn only_a_write_that_had_to_wait_is_progress() {
-        let mut pair = Pair::new();
-        let bytes = vec![0; 1 << 16];
-        pair.wire.write_all(&bytes).await.expect("room");
-        pair.wire.flush().await.expect("nothing to wait for");
-        assert_eq!(pair.seen.taken(), 0);
-        let mut read = vec![0; 1000];
-        let (written, ()) = tokio::join!(pair.wire.write_all(&bytes[..1000]), async {
-            pair.peer.read_exact(&mut read).await.expect("it is there");
-        });
-        written.expect("room");
-        assert_eq!(pair.seen.taken(), 1000);
-        assert_eq!(pair.seen.progress(), 1000);
     }
 }
