@@ -15,6 +15,9 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 /// What a queued frame costs beside its bytes.
 const OVERHEAD: usize = 64;
 
+/// How many bytes a lane may send in its turn. Below that, who has sent less goes first.
+const TURN: u64 = 256 * 1024;
+
 /// The capacity that an empty queue keeps.
 const SPARE: usize = 32;
 
@@ -23,8 +26,9 @@ const SPARE: usize = 32;
 ///
 /// Lanes take turns by bytes, as in start-time fair queueing (Goyal, Vin and Cheng, 1996). The clock of the queue counts
 /// bytes of a single lane, as if all lanes were served at once: a frame starts when the frame before it in its lane
-/// ends, or now, and the frame that starts first is popped first. So senders with much to send get equal shares, a
-/// sender with little passes them all, and the frames of one lane keep their order.
+/// ends, or now, and the frame that starts in an earlier [turn](TURN) is popped first. Within a turn it is the one that ends
+/// first. So senders with much to send get equal shares, a sender with little passes them all, and the frames of one lane
+/// keep their order.
 ///
 /// A sender that leaves hands its frames over to one lane that all of them share: otherwise whoever sends, leaves and comes
 /// back would have many lanes, and as many turns.
@@ -38,7 +42,7 @@ pub(crate) struct Outbox<S> {
 
 struct Queue<S> {
     frames: BinaryHeap<Queued<S>>,
-    /// The start of the frame that was popped last.
+    /// The latest start of a frame that was popped.
     clock: u64,
     pushed: u64,
     /// Frames and notices of senders that have left, the oldest first.
@@ -226,12 +230,15 @@ fn wake<S>(mut queue: MutexGuard<'_, Queue<S>>) {
 
 impl<S> Queue<S> {
     fn pop(&mut self) -> Option<Queued<S>> {
-        let first = self.frames.peek().map(|queued| queued.start);
-        if !self.left_behind.is_empty() && first.is_none_or(|start| self.left_start <= start) {
-            return self.pop_left_behind();
+        let first = self.frames.peek().map(|next| turn(next.start, next.end));
+        if let Some(left) = self.left_behind.front() {
+            let end = self.left_start + cost(&left.frame) as u64;
+            if first.is_none_or(|first| turn(self.left_start, end) <= first) {
+                return self.pop_left_behind();
+            }
         }
         let next = self.frames.pop()?;
-        self.clock = next.start;
+        self.clock = self.clock.max(next.start);
         if self.frames.is_empty() {
             self.frames.shrink_to(SPARE);
         }
@@ -241,7 +248,7 @@ impl<S> Queue<S> {
     fn pop_left_behind(&mut self) -> Option<Queued<S>> {
         let next = self.left_behind.pop_front()?;
         let bytes = cost(&next.frame);
-        self.clock = self.left_start;
+        self.clock = self.clock.max(self.left_start);
         self.left_start += bytes as u64;
         self.left_bytes -= bytes;
         if self.left_behind.is_empty() {
@@ -319,14 +326,19 @@ impl<S> Drop for Charge<S> {
     }
 }
 
+/// By what frames are ordered: the turn in which they start, and their end.
+fn turn(start: u64, end: u64) -> (u64, u64) {
+    (start / TURN, end)
+}
+
 fn cost(frame: &Utf8Bytes) -> usize {
     frame.len().saturating_add(OVERHEAD)
 }
 
-/// The heap has its greatest element on top: the earliest start, and of equal ones the smallest frame.
+/// The heap has its greatest element on top: the frame whose turn comes first.
 impl<S> Ord for Queued<S> {
     fn cmp(&self, other: &Self) -> Order {
-        let key = |queued: &Self| (queued.start, queued.end, queued.number);
+        let key = |queued: &Self| (turn(queued.start, queued.end), queued.number);
         key(other).cmp(&key(self))
     }
 }
@@ -401,7 +413,29 @@ mod tests {
         for _ in 0..20 {
             outbox.push(&small, frame(100 - OVERHEAD)).expect("room");
         }
-        assert_eq!(order(&outbox), "sLssssssssssLsssssssssL");
+        assert_eq!(order(&outbox), "sssssssssLssssssssssLsL");
+    }
+
+    #[test]
+    fn a_sender_of_small_frames_passes_others_more_than_once_in_a_turn() {
+        let outbox = Outbox::new(0);
+        let greedy = ['A', 'B', 'C', 'D'].map(|name| Lane::new(name, usize::MAX));
+        let honest = Lane::new('h', usize::MAX);
+        let large = usize::try_from(TURN).expect("it fits");
+        for _ in 0..3 {
+            for lane in &greedy {
+                outbox.push(lane, frame(large)).expect("room");
+            }
+        }
+        let mut popped = String::new();
+        for _ in 0..6 {
+            outbox.push(&honest, frame(10)).expect("room");
+            for _ in 0..2 {
+                let next = outbox.try_pop().and_then(|next| next.charge);
+                popped.push(*next.expect("all are queued").sender());
+            }
+        }
+        assert_eq!(popped, "hAhBhChDhAhB");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::seen::Seen;
 /// The most that the system keeps of a connection before it is sent. With more, a ping would wait behind megabytes for a
 /// slow peer, and its pong would come too late.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 64 * 1024;
+const UNSENT: u32 = 16 * 1024;
 
 /// Accepts connections that send without delay and queue little. Requests carry what is [seen](Seen) of their connection.
 #[derive(Clone, Copy, Debug)]

@@ -124,7 +124,10 @@ async def test_http_2_is_not_offered_and_sent_away(start, files):
     raw = await Raw.dial(relay)
     assert raw.writer.get_extra_info("ssl_object").selected_alpn_protocol() in (None, "http/1.1")
     raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    assert (await raw.rest())[:4] in (b"", b"HTTP")
+    try:
+        assert (await raw.rest())[:4] in (b"", b"HTTP")
+    except ConnectionResetError:
+        pass
     raw.vanish()
     await relay.pair()
 
