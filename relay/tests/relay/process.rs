@@ -170,8 +170,8 @@ async fn a_log_that_nobody_reads_and_that_is_full_stops_nothing() {
         }
         let mut binary = Client::binary(address, "a").await;
         let mut phone = Client::phone(address, "a").await;
-        // Each is a line of some hundred bytes, and a pipe holds 64 KiB.
-        for _ in 0..2000 {
+        // Each is a line: more than the pipe and the queue of the log hold.
+        for _ in 0..20_000 {
             binary.send("no envelope").await;
         }
         phone.send("1").await;
