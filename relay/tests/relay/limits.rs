@@ -193,6 +193,40 @@ async fn whoever_has_left_holds_no_place_while_its_binary_does_not_read() {
 }
 
 #[tokio::test]
+async fn whoever_has_left_waits_while_others_have_left_too_much_behind() {
+    within(async {
+        // Phones that have left may leave 16 KiB behind, or one frame.
+        let flags = ["--outbox", "65536", "--max-phones", "2"];
+        let relay = Relay::with(&flags).await;
+        let mut binary = relay.binary("a").await;
+        let mut frames = 0;
+        loop {
+            let mut phone = Client::phone(relay.address, "a").await;
+            phone
+                .send(&format!("[{frames},{}]", json_of(250_000)))
+                .await;
+            phone.start_closing(1000).await;
+            match phone.closed().await {
+                (1000, _) => frames += 1,
+                closed => {
+                    assert_eq!(closed, (4429, "too many phones for server-id".into()));
+                    break;
+                }
+            }
+            assert!(frames < 100, "25 MB are left behind");
+        }
+        let mut notices = 0;
+        while notices < frames {
+            let envelope = binary.envelope().await;
+            notices += u64::from(envelope["close_code"] == 1000);
+        }
+        relay.metric_until("switchboard_connections", 1).await;
+        relay.phone("a", &mut binary).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn whoever_sends_on_and_on_after_a_message_that_is_too_large_reads_1009() {
     within(async {
         let relay = Relay::with(&["--max-frame", "1024"]).await;
