@@ -1,8 +1,8 @@
 use std::ops::Bound;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Instant;
 
-use crossbeam_epoch as epoch;
+use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_skiplist::base::SkipList;
 
 use crate::facade::switch_point;
@@ -23,6 +23,20 @@ impl Key {
             arming,
         })
     }
+}
+
+/// The collector of all queues. The default one is the whole program's: whoever keeps that pinned, anywhere, would keep
+/// all removed entries in memory. This one is pinned for a step at a time, and only here.
+static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+thread_local! {
+    static HANDLE: LocalHandle = COLLECTOR.register();
+}
+
+/// Works at the very end of a thread, too, when its handle is gone.
+fn pin() -> Guard {
+    let pinned = HANDLE.try_with(LocalHandle::pin);
+    pinned.unwrap_or_else(|_| COLLECTOR.register().pin())
 }
 
 /// The grace deadlines of a registry, earliest first.
@@ -57,20 +71,20 @@ pub(crate) struct Queue<C: ?Sized>(SkipList<Key, Weak<Slot<C>>>);
 
 impl<C: ?Sized> Queue<C> {
     pub(crate) fn new() -> Self {
-        Self(SkipList::new(epoch::default_collector().clone()))
+        Self(SkipList::new(COLLECTOR.clone()))
     }
 }
 
 impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>) {
         switch_point();
-        let pin = &epoch::pin();
+        let pin = &pin();
         self.0.insert(key, Arc::downgrade(slot), pin).release(pin);
     }
 
     fn remove(&self, key: Key) {
         switch_point();
-        let pin = &epoch::pin();
+        let pin = &pin();
         if let Some(entry) = self.0.remove(&key, pin) {
             entry.release(pin);
         }
@@ -78,7 +92,7 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
 
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)> {
         switch_point();
-        let pin = &epoch::pin();
+        let pin = &pin();
         let bound = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut entry = self.0.lower_bound(bound, pin)?;
         loop {
