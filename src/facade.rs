@@ -3,6 +3,7 @@
 //! No call into papaya or arc-swap without a switch point before it, so that the schedules that the tests explore are
 //! those of the real map and the real cell.
 
+use std::cell::Cell as StdCell;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -163,6 +164,9 @@ impl<T> Drop for Cell<T> {
     }
 }
 
+/// After how many insertions a thread asks whether replaced tables can be freed.
+const TABLE_BATCH: u32 = 4096;
+
 /// How many removed keys a thread gathers before it asks whether they can be freed. Asking costs a barrier
 /// on every core.
 const RECLAIM_BATCH: usize = 256;
@@ -186,8 +190,10 @@ impl<K: Eq + Hash> Set<K> {
 
     fn pin(&self) -> impl papaya::Guard + '_ {
         let pin = self.0.guard();
-        // After papaya has set up what it keeps for the thread: see `can_pin`.
-        let _ = PINNED.try_with(|_| ());
+        if STATE.get() == State::Outside {
+            // After papaya has set up what it keeps for the thread: see `can_pin`.
+            let _ = LEAVING.try_with(|_| STATE.set(State::Inside));
+        }
         pin
     }
 
@@ -216,16 +222,18 @@ impl<K: Eq + Hash> Set<K> {
         // A resize that nobody finishes makes every later lookup search two tables, and only writes help
         // it along. So whoever grew the table finishes: this is what an iterator does before it starts.
         let _ = self.0.iter(&pin);
+        // Replaced tables wait for a whole batch, too, and each of them counts as one.
+        let insertions = INSERTIONS.get() + 1;
+        INSERTIONS.set(insertions % TABLE_BATCH);
+        if insertions == TABLE_BATCH {
+            pin.flush();
+        }
         true
     }
 
-    /// Removes a key if it is the one that is meant. A large one is not left to wait for a batch.
-    ///
-    /// At the very end of a thread nothing can be removed any more: then it stays.
+    /// Removes a key if it is the one that is meant. A large one is not left to wait for a batch. Only where this thread
+    /// [can pin](can_pin).
     pub(crate) fn remove_if(&self, probe: &impl Probe<K>, meant: impl Fn(&K) -> bool, large: bool) {
-        if !can_pin() {
-            return;
-        }
         switch_point();
         let pin = self.pin();
         let _ = self.0.remove_if(probe, |key, ()| meant(key), &pin);
@@ -264,19 +272,37 @@ impl Hasher for PassThrough {
     }
 }
 
-struct Pinned;
+/// Where a thread stands with papaya.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It has not used a set of this crate yet.
+    Outside,
+    Inside,
+    /// It ends, and what papaya keeps for it may be gone.
+    Left,
+}
 
-impl Drop for Pinned {
-    /// Nothing to do: that it runs is what matters.
-    fn drop(&mut self) {}
+struct Leaving;
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        STATE.set(State::Left);
+    }
 }
 
 thread_local! {
-    static PINNED: Pinned = const { Pinned };
+    /// Has no destructor, and so can be asked at any time.
+    static STATE: StdCell<State> = const { StdCell::new(State::Outside) };
+    static INSERTIONS: StdCell<u32> = const { StdCell::new(0) };
+    static LEAVING: Leaving = const { Leaving };
 }
 
-/// Whether this thread can still use papaya. A guard may be dropped when the thread ends, by the destructor of
-/// some thread-local, and papaya's own may be gone by then. Ours is set up after papaya's and so goes before it.
+/// Whether this thread can use papaya, which it must not at its very end: what papaya keeps for the thread may be gone
+/// when the destructor of some thread-local drops a guard, and then papaya panics, which there aborts the process.
+///
+/// Destructors run in the reverse order in which their thread-locals were set up. Ours is set up after papaya's, by the
+/// first call that pins, and so goes before it. A thread that has never pinned cannot tell: perhaps it uses some other
+/// map of papaya's, whose thread-locals are the same.
 pub(crate) fn can_pin() -> bool {
-    PINNED.try_with(|_| ()).is_ok()
+    STATE.get() == State::Inside
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::conn::Conn;
-use crate::facade::{Equivalent, Set};
+use crate::facade::{Equivalent, Set, switch_point};
 use crate::ledger::{Change, Ledger};
-use crate::lingering::LONG;
+use crate::lingering::{BATCH, LONG};
 use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
 
@@ -69,7 +69,21 @@ impl<C: ?Sized> Index<C> {
             return None;
         }
         self.ledger.settle(&slot, &change);
+        self.remove_overdue();
         Some(slot)
+    }
+
+    /// Removes what threads have left behind that could not.
+    fn remove_overdue(&self) {
+        for _ in 0..BATCH {
+            switch_point();
+            let Some(slot) = self.ledger.pop_overdue() else {
+                return;
+            };
+            if let Some(slot) = slot.upgrade() {
+                self.remove(&slot);
+            }
+        }
     }
 
     /// Removes a retired slot. A successor with the same server-id stays.

@@ -78,36 +78,42 @@ impl<C: ?Sized> Ledger<C> {
         }
     }
 
-    /// Leaves a retired slot in the index for a while, and removes some that have been there long enough.
-    ///
-    /// At the very end of a thread nothing can be removed any more: then one that has no room stays.
+    /// Leaves a retired slot in the index for a while, and removes some that have been there long enough. A thread that
+    /// cannot remove one leaves it to the next claim.
     fn retire(&self, slot: &Arc<Slot<C>>) {
         switch_point();
-        if slot.server_id.len() > lingering::LONG {
-            if let Some(index) = self.index.upgrade() {
-                index.remove(slot);
-            }
-            return;
-        }
-        let Some(oldest) = self.lingering.push(slot) else {
+        let overdue = if slot.server_id.len() > lingering::LONG {
+            Some(Arc::downgrade(slot))
+        } else {
+            self.lingering.push(slot)
+        };
+        let Some(overdue) = overdue else {
             return;
         };
         if !can_pin() {
-            return;
+            return self.lingering.push_overdue(overdue);
         }
         switch_point();
         let Some(index) = self.index.upgrade() else {
             return;
         };
+        if slot.server_id.len() > lingering::LONG {
+            return index.remove(slot);
+        }
         let more = std::iter::from_fn(|| {
             switch_point();
             self.lingering.pop()
         });
-        let over = std::iter::once(oldest).chain(more).take(lingering::BATCH);
+        let over = std::iter::once(overdue).chain(more).take(lingering::BATCH);
         // What has been freed has been replaced before.
         for slot in over.filter_map(|slot| slot.upgrade()) {
             index.remove(&slot);
         }
+    }
+
+    /// A slot that the thread which retired it could not remove from the index.
+    pub(crate) fn pop_overdue(&self) -> Option<Weak<Slot<C>>> {
+        self.lingering.pop_overdue()
     }
 
     /// No arming before this call has such a number or a larger one.

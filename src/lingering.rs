@@ -1,6 +1,6 @@
 use std::sync::{Arc, Weak};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 
 use crate::slot::Slot;
 use crate::striped::Striped;
@@ -25,20 +25,37 @@ pub(crate) const BATCH: usize = if cfg!(switchboard_shuttle) { 1 } else { 16 };
 /// Retired slots that have not been removed from the index, oldest first. Some have been replaced since.
 ///
 /// Held weakly: each slot has a share of the ledger that this belongs to.
-pub(crate) struct Lingering<C: ?Sized>(Striped<ArrayQueue<Weak<Slot<C>>>>);
+pub(crate) struct Lingering<C: ?Sized> {
+    stripes: Striped<ArrayQueue<Weak<Slot<C>>>>,
+    /// Those that have been here for long enough, and were retired by a thread that could not remove them.
+    overdue: SegQueue<Weak<Slot<C>>>,
+}
 
 impl<C: ?Sized> Lingering<C> {
     pub(crate) fn new() -> Self {
-        Self(Striped::new(|| ArrayQueue::new(LINGERING)))
+        Self {
+            stripes: Striped::new(|| ArrayQueue::new(LINGERING)),
+            overdue: SegQueue::new(),
+        }
     }
 
     /// Takes one more retired slot. Where there is no room it gives back the oldest one.
     pub(crate) fn push(&self, slot: &Arc<Slot<C>>) -> Option<Weak<Slot<C>>> {
-        self.0.mine().force_push(Arc::downgrade(slot))
+        self.stripes.mine().force_push(Arc::downgrade(slot))
     }
 
     /// Gives back the oldest one.
     pub(crate) fn pop(&self) -> Option<Weak<Slot<C>>> {
-        self.0.mine().pop()
+        self.stripes.mine().pop()
+    }
+
+    /// Takes one that somebody else has to remove.
+    pub(crate) fn push_overdue(&self, slot: Weak<Slot<C>>) {
+        self.overdue.push(slot);
+    }
+
+    /// Gives back one that somebody else could not remove.
+    pub(crate) fn pop_overdue(&self) -> Option<Weak<Slot<C>>> {
+        self.overdue.pop()
     }
 }

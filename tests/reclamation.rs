@@ -7,9 +7,10 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicIsize, AtomicUsize};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use common::{Living, Wire, at, seconds, wire};
@@ -348,7 +349,7 @@ fn cycles_on_several_threads_leave_nothing_behind() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let storm = || {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for thread in 0..4 {
                 let registry = &registry;
                 scope.spawn(move || {
@@ -369,4 +370,83 @@ fn cycles_on_several_threads_leave_nothing_behind() {
     assert_eq!(registry.counts(), Counts::default());
     // 160,000 cycles, on threads that ended: a leak of a byte each would not show, one of a slot would.
     assert!(grown < 512 * 1024, "{grown} bytes more");
+}
+
+/// The queue of deadlines once used the collector that all users of crossbeam-epoch share.
+#[test]
+fn a_pin_of_somebody_else_holds_up_nothing() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
+    let rearm = |times: u64| {
+        for turn in 0..times {
+            assert!(registry.release_claim_after("s", epoch, seconds(turn)));
+        }
+    };
+    rearm(10_000);
+    let _pinned = crossbeam_epoch::pin();
+    let before = BYTES.load(Relaxed);
+    rearm(100_000);
+    let grown = BYTES.load(Relaxed) - before;
+    assert!(
+        grown < 256 * 1024,
+        "{grown} bytes more after 100,000 armings"
+    );
+}
+
+/// A thread that ends cannot remove what it retires from the index. The next claims do.
+#[test]
+fn claims_dropped_at_the_end_of_a_thread_leave_nothing_behind() {
+    thread_local! {
+        static KEPT: RefCell<Vec<Claim<Wire>>> = const { RefCell::new(Vec::new()) };
+    }
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let come_and_go = |from: usize| {
+        for i in from..from + 20_000 {
+            drop(registry.claim_server(&i.to_string(), wire("b")).unwrap());
+        }
+    };
+    come_and_go(0);
+    let before = BYTES.load(Relaxed);
+    for round in 0..4 {
+        let mine = registry.clone();
+        let ended = thread::spawn(move || {
+            KEPT.with_borrow_mut(|kept| {
+                for i in 0..20_000 {
+                    let server_id = format!("{round} {i} {}", "x".repeat(900));
+                    kept.push(mine.claim_server(&server_id, wire("b")).unwrap());
+                }
+            });
+        });
+        assert!(ended.join().is_ok());
+    }
+    come_and_go(20_000);
+    let grown = BYTES.load(Relaxed) - before;
+    assert!(
+        grown < 4 << 20,
+        "{grown} bytes more: 20,000 names are 18 MB"
+    );
+}
+
+/// Tables that papaya has replaced waited in the batch of the thread that claimed, each as one of many.
+#[test]
+fn claims_on_one_thread_and_drops_on_another_leave_nothing_behind() {
+    const CLAIMS: usize = 600_000;
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let (claims, claimed) = mpsc::sync_channel(64);
+    let dropping = thread::spawn(move || claimed.iter().for_each(|claim: Claim<Wire>| drop(claim)));
+    let mut before = 0;
+    for i in 0..CLAIMS {
+        if i == CLAIMS / 6 {
+            before = BYTES.load(Relaxed);
+        }
+        let claim = registry.claim_server(&format!("{i}"), wire("b")).unwrap();
+        claims.send(claim).unwrap();
+    }
+    drop(claims);
+    assert!(dropping.join().is_ok());
+    let grown = BYTES.load(Relaxed) - before;
+    assert!(grown < 2 << 20, "{grown} bytes more than after a sixth");
 }

@@ -1,0 +1,99 @@
+//! Guards that are dropped by the thread-locals of a thread that ends, in every order in which these can be set up.
+//!
+//! Destructors of thread-locals run in the reverse order. A panic in one of them aborts the process, so each order is
+//! tried in a process of its own: this program, started again.
+
+mod common;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::env;
+use std::process::Command;
+use std::thread;
+
+use common::{Wire, wire};
+use switchboard::{Counts, Registry};
+
+const ORDER: &str = "SWITCHBOARD_THREAD_END";
+
+/// More than linger in the index, so that some must be removed from it.
+const CLAIMS: usize = 3_000;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+}
+
+type SetUp = fn(&Registry<Wire>);
+
+/// What sets up thread-locals.
+const STEPS: [(char, SetUp); 4] = [
+    // The user's own, which will drop guards.
+    ('u', |_| KEPT.with_borrow(|_| ())),
+    // A lookup in a registry.
+    ('r', |registry| drop(registry.binary_for("s"))),
+    // The collector below papaya.
+    ('s', |_| drop(seize::Collector::new().enter())),
+    // Another map of papaya's.
+    ('p', |_| drop(papaya::HashMap::<u8, u8>::new().pin())),
+];
+
+/// A thread sets up thread-locals in this order, keeps guards that another one has made, and ends.
+fn end_a_thread(order: &str) {
+    let registry: Registry<Wire> = Registry::new();
+    let long = "long".repeat(1_000);
+    let server_ids = (0..CLAIMS).map(|i| i.to_string()).chain([long]);
+    let mut guards: Vec<Box<dyn Any + Send>> = Vec::new();
+    for server_id in server_ids {
+        let claim = registry.claim_server(&server_id, wire("b")).unwrap();
+        let phone = registry.register_phone(&server_id, wire("p")).unwrap();
+        guards.push(Box::new((claim, phone)));
+    }
+    let other = registry.clone();
+    let order = order.to_owned();
+    let ended = thread::spawn(move || {
+        for step in order.chars() {
+            let (_, set_up) = STEPS.iter().find(|(name, _)| *name == step).unwrap();
+            set_up(&other);
+        }
+        // Without the handle of the registry, whose own end is another matter.
+        drop(other);
+        KEPT.with_borrow_mut(|kept| {
+            kept.extend(guards.into_iter().map(|guard| guard as Box<dyn Any>));
+        });
+    });
+    assert!(ended.join().is_ok());
+    assert_eq!(registry.counts(), Counts::default());
+    assert_eq!(registry.servers().count(), 0);
+    for i in 0..CLAIMS {
+        assert!(registry.claim_server(&i.to_string(), wire("b")).is_ok());
+    }
+}
+
+/// All orders of some of these.
+fn orders(left: &[char], begun: &str, into: &mut Vec<String>) {
+    if begun.contains('u') {
+        into.push(begun.to_owned());
+    }
+    for (at, step) in left.iter().enumerate() {
+        let mut rest = left.to_vec();
+        rest.remove(at);
+        orders(&rest, &format!("{begun}{step}"), into);
+    }
+}
+
+#[test]
+fn guards_dropped_at_the_end_of_a_thread_abort_nothing_in_whatever_order_thread_locals_were_set_up()
+{
+    if let Ok(order) = env::var(ORDER) {
+        return end_a_thread(&order);
+    }
+    let mut all = Vec::new();
+    orders(&STEPS.map(|(name, _)| name), "", &mut all);
+    assert_eq!(all.len(), 49);
+    let this = env::current_exe().unwrap();
+    for order in all {
+        let ended = Command::new(&this).env(ORDER, &order).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{order}: {said}");
+    }
+}
