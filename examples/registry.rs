@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use switchboard::{Conn, Displaced, Registry, SendError};
@@ -57,12 +57,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     claim.displaced().into_iter().for_each(close_all);
     println!("  the phone sees a binary: {}", phone.binary().is_some());
 
-    println!("it drops again and stays away: a timer calls this at the deadline");
+    println!("it drops again and stays away until the deadline, for which a relay has a timer");
     drop(claim);
-    registry
-        .expire(Instant::now() + grace)
-        .iter()
-        .for_each(close_all);
+    let deadline = registry.next_deadline().ok_or("no grace")?;
+    registry.expire(deadline).iter().for_each(close_all);
     println!("  {:?}", registry.counts());
     Ok(())
 }

@@ -78,8 +78,9 @@
 //!
 //! # Async
 //!
-//! Every value is `Send + Sync + 'static` and may be kept across an `.await`. Nothing waits, so nothing needs to
-//! be awaited. [`Registry::next_deadline`] and [`Registry::expire`] are for a timer of the caller's: call
+//! Every value is `Send + Sync + 'static` and may be kept across an `.await`. No call is a future. Lookups never wait; a
+//! first claim may, while the index is copied, as said [above](#consistency): build the registry with the
+//! [capacity](Builder::capacity) that it will need. [`Registry::next_deadline`] and [`Registry::expire`] are for a timer of the caller's: call
 //! `expire` when the deadline has come, and look again whenever a grace begins.
 //!
 //! # Limits and trade-offs
@@ -93,6 +94,11 @@
 //! - A write costs more the more threads have ever used the crate at the same time: it looks at a list of them.
 //! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
 //!   by then, and panics.
+//! - Any call may drop the last reference to a connection, be it another caller's. So never call while holding a lock that
+//!   the `Drop` of a connection takes, and let no such `Drop` panic.
+//! - A connection that owns its own [`Claim`] or [`Membership`] is never dropped: the guard holds the connection, and the
+//!   connection the guard. A long chain of connections of which each owns the next one's guard is dropped recursively, and
+//!   may overflow the stack.
 //! - A [`Route`] keeps what it saw last until it is asked again. Drop it before a long wait.
 //! - Places of server-ids that nobody holds stay for a while, empty: up to 1,024 of names up to 1 KiB in each of as many
 //!   stripes as there are cores (rounded up to a power of two, 64 at the most), and a batch of 256 or so in each thread

@@ -49,7 +49,7 @@ struct Queue<S> {
     left_behind: VecDeque<Queued<S>>,
     /// The bytes of these.
     left_bytes: usize,
-    /// The start of the first of these.
+    /// The start of the first of these; the end of the last one that was popped if there is none.
     left_start: u64,
     /// Waits for a frame.
     popper: Option<Waker>,
@@ -156,7 +156,7 @@ impl<S> Outbox<S> {
             return;
         }
         if queue.left_behind.is_empty() {
-            queue.left_start = queue.clock;
+            queue.left_start = queue.left_start.max(queue.clock);
         }
         if lane.queued.load(Ordering::Relaxed) > 0 {
             let is_of_lane = |queued: &Queued<S>| {
