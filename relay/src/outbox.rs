@@ -115,13 +115,14 @@ impl<S> Outbox<S> {
 
     /// Queues a frame if its lane has room.
     pub(crate) fn push(&self, lane: &Arc<Lane<S>>, frame: Utf8Bytes) -> Result<(), Refused> {
-        let Some(charge) = Lane::charge(lane, cost(&frame)) else {
-            return Err(Refused::Full(frame));
-        };
+        let charge = Lane::charge(lane, cost(&frame));
         let mut queue = self.lock();
         if queue.is_closed {
             return Err(Refused::Closed);
         }
+        let Some(charge) = charge else {
+            return Err(Refused::Full(frame));
+        };
         let start = lane.end.load(Ordering::Relaxed).max(queue.clock);
         let end = start + cost(&frame) as u64;
         lane.end.store(end, Ordering::Relaxed);
@@ -527,6 +528,8 @@ mod tests {
         outbox.push(&lane, frame(1)).expect("room");
         outbox.close();
         assert!(matches!(outbox.push(&lane, frame(1)), Err(Refused::Closed)));
+        let too_large = outbox.push(&lane, frame(10_000));
+        assert!(matches!(too_large, Err(Refused::Closed)));
         outbox.leave_behind(&lane, Some(frame(1)));
         assert_eq!(order(&outbox), "a");
         assert_eq!(lane.queued.load(Ordering::Relaxed), 0);

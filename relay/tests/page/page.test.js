@@ -250,9 +250,11 @@ onPage("the numbers are those of the metrics after all kinds of trouble", async 
   for (let status = 400; status !== 429;) status = await relay.refused();
 
   const told = await agrees(page, relay);
-  assert.deepEqual(Object.keys(COUNTERS).filter(name => !told[name] && name !== "Write failures"), [], "all of it happened");
+  // Whether a write fails depends on the system, and the log is read.
+  const optional = ["Write failures", "Log lines dropped stderr full"];
+  assert.deepEqual(Object.keys(COUNTERS).filter(name => !told[name] && !optional.includes(name)), [], "all of it happened");
   const some = await page.$$eval("tr.some th", all => all.length);
-  assert.equal(some, Object.keys(COUNTERS).length - (told["Write failures"] ? 0 : 1), "what happened lately stands out");
+  assert.equal(some, Object.keys(COUNTERS).length - optional.filter(name => !told[name]).length, "what happened lately stands out");
   assert.deepEqual(await flaws(page), []);
   await shoot(page, "trouble");
 });
