@@ -154,7 +154,7 @@ const COUNTERS = {
   "Grace expiries not back": ["grace_expiries_total"],
   "Take-overs from silent binaries": ["takeovers_total"],
   "Heartbeat time-outs": ["heartbeat_timeouts_total"],
-  "Outbox overflows slow peers": ["outbox_overflows_total"],
+  "Outbox overflows slow phones": ["outbox_overflows_total"],
   "Write failures": ["write_failures_total"],
   "Frames undelivered their receiver gone": ["frames_undelivered_total"],
   "Envelopes dropped from binaries": ["envelopes_dropped_total"],
