@@ -165,3 +165,52 @@ fn admit(
     relay.tasks.spawn(connection);
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::Body;
+    use switchboard::Counts;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A relay, and what it answers to a binary that asks for "a". The upgrade itself fails: there is no connection.
+    fn ask() -> (Arc<Relay>, Response) {
+        let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
+        let relay = Relay::new(config);
+        let request = Request::builder()
+            .header("Host", "relay")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("X-Pyrycode-Server", "a")
+            .header("X-Pyrycode-Version", "1.0")
+            .header("User-Agent", "test");
+        let request = request.body(Body::empty()).expect("a request");
+        let caller = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let response = answer(&relay, Endpoint::Server, caller, request);
+        (relay, response)
+    }
+
+    #[tokio::test]
+    async fn a_binary_holds_its_server_id_before_its_upgrade_is_answered() {
+        let (relay, response) = ask();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert!(relay.registry.binary_for("a").is_some());
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_that_fails_leaves_no_grace_behind() {
+        let (relay, _) = ask();
+        let phone = Peer::new("p".into(), 1000, 1, Arc::default());
+        let registered = relay.registry.register_phone("a", Arc::clone(&phone));
+        registered.expect("the binary is there").detach();
+        relay.tasks.close();
+        relay.tasks.wait().await;
+        assert_eq!(relay.registry.counts(), Counts::default());
+        assert_eq!(phone.ending().await.close.code, 1000);
+    }
+}

@@ -91,6 +91,8 @@ struct Unfinished {
 /// What goes to the peer.
 pub(crate) struct Writer<'a> {
     sink: SplitSink<Socket, Message>,
+    /// The sink has room for a message. It holds one, and another one would take its place.
+    has_room: bool,
     peer: Arc<Peer>,
     batch: Batch,
     relay: &'a Relay,
@@ -123,6 +125,7 @@ pub(crate) async fn open<'a>(
     };
     let writer = Writer {
         sink,
+        has_room: false,
         peer: Arc::clone(peer),
         batch: Batch::default(),
         relay,
@@ -353,17 +356,22 @@ impl Writer<'_> {
 
     async fn ready(&mut self) -> Result<(), WriteFailed> {
         let ready = poll_fn(|context| self.sink.poll_ready_unpin(context));
-        timely(self.relay.config.write_timeout, &self.peer, ready).await
+        timely(self.relay.config.write_timeout, &self.peer, ready).await?;
+        self.has_room = true;
+        Ok(())
     }
 
-    /// Only when the sink is [ready](Self::ready): it has room for one message.
+    /// Only when the sink is [ready](Self::ready) or flushed.
     fn write(&mut self, message: Message) -> Result<(), WriteFailed> {
+        let had_room = mem::take(&mut self.has_room);
+        debug_assert!(had_room, "a message would be lost");
         self.sink.start_send_unpin(message).map_err(|_| WriteFailed)
     }
 
     async fn flush(&mut self) -> Result<(), WriteFailed> {
         let flush = self.sink.flush();
         timely(self.relay.config.write_timeout, &self.peer, flush).await?;
+        self.has_room = true;
         let metrics = self.relay.metrics.at(self.endpoint);
         let frames = mem::take(&mut self.batch.frames);
         let bytes = mem::take(&mut self.batch.bytes);

@@ -113,6 +113,29 @@ async fn a_phone_that_is_closed_while_it_sends_can_finish_and_learns_why() {
     .await;
 }
 
+/// The relay goes on writing to the binary for up to an hour.
+#[tokio::test]
+async fn a_phone_whose_frame_is_half_written_to_a_binary_that_leaves_is_told_at_once() {
+    within(async {
+        let flags = [
+            "--write-timeout",
+            "1h",
+            "--grace",
+            "1h",
+            "--max-frame",
+            "8388608",
+        ];
+        let relay = Relay::with(&flags).await;
+        let mut binary = relay.binary("a").await;
+        let (mut phone, _) = relay.phone("a", &mut binary).await;
+        phone.send(&json_of(8_000_000)).await;
+        binary.readable().await;
+        binary.start_closing(1000).await;
+        assert_eq!(phone.closed().await, (1000, String::new()));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_shutdown_closes_everybody_with_1001() {
     within(async {

@@ -257,6 +257,14 @@ impl Client {
         }
     }
 
+    /// Waits until there is something to read, and leaves it there.
+    pub(crate) async fn readable(&self) {
+        let MaybeTlsStream::Plain(socket) = self.0.get_ref() else {
+            panic!("no test here uses TLS");
+        };
+        socket.peek(&mut [0]).await.expect("the relay is there");
+    }
+
     /// Reads until the connection is gone, in whatever way.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = self.0.next().await {}
