@@ -143,7 +143,8 @@ impl<S> Outbox<S> {
     pub(crate) async fn has_room_for_those_who_left(&self) {
         loop {
             let popped = self.popped.notified();
-            if self.lock().left_bytes < self.left_behind {
+            let left = self.lock().left_bytes;
+            if left == 0 || left < self.left_behind {
                 return;
             }
             popped.await;
@@ -501,6 +502,13 @@ mod tests {
         outbox.push(&stays, frame(1000)).expect("room");
         outbox.leave_behind(&stays, Some(frame(1)));
         assert_eq!(order(&outbox), "s!");
+    }
+
+    #[test]
+    fn whoever_leaves_an_empty_queue_never_waits() {
+        let outbox = Outbox::<char>::new(0);
+        let room = outbox.has_room_for_those_who_left();
+        assert!(room.now_or_never().is_some());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
 use switchboard::Conn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -23,6 +24,7 @@ use tracing::{debug, info};
 
 use crate::close::Close;
 use crate::endpoint::Endpoint;
+use crate::metrics::Rejected;
 use crate::outbox::{Charge, Queued};
 use crate::peer::{Manner, Peer, Sender};
 use crate::relay::Relay;
@@ -146,17 +148,15 @@ enum Event {
 impl Reader<'_> {
     /// The next frame of the peer. Pings are answered below.
     pub(crate) async fn frame(&mut self) -> Result<Utf8Bytes, Gone> {
-        let rejected = &self.relay.metrics.rejected;
+        let relay = self.relay;
+        let rejected = &relay.metrics.rejected;
         loop {
             match poll_fn(|context| self.poll(context)).await {
                 Event::Message(Message::Text(frame)) => return Ok(frame),
                 Event::Message(Message::Binary(frame)) => {
                     // All that is forwarded goes out as text.
-                    return Utf8Bytes::try_from(frame).map_err(|_| {
-                        rejected.not_utf8.inc();
-                        self.peer.end(Close::NOT_UTF8);
-                        Gone::WITHOUT_CODE
-                    });
+                    let frame = Utf8Bytes::try_from(frame);
+                    return frame.map_err(|_| self.reject(&rejected.not_utf8, Close::NOT_UTF8));
                 }
                 Event::Message(Message::Pong(payload)) => self.peer.pulse.pong(&payload),
                 Event::Message(Message::Ping(_) | Message::Frame(_)) => {}
@@ -171,17 +171,13 @@ impl Reader<'_> {
                     self.peer.abort(close);
                     return Err(Gone { code });
                 }
-                Event::TooSlow => {
-                    rejected.too_slow.inc();
-                    self.peer.end(Close::TOO_SLOW);
-                    return Err(Gone::WITHOUT_CODE);
-                }
+                Event::TooSlow => return Err(self.reject(&rejected.too_slow, Close::TOO_SLOW)),
                 Event::Failed(error) => {
-                    if let Some(close) = self.judge(&error) {
-                        self.state = State::Garbled;
-                        self.peer.end(close);
-                    }
-                    return Err(Gone::WITHOUT_CODE);
+                    let Some((count, close)) = judge(rejected, &error) else {
+                        return Err(Gone::WITHOUT_CODE);
+                    };
+                    self.state = State::Garbled;
+                    return Err(self.reject(count, close));
                 }
                 Event::Gone => return Err(Gone::WITHOUT_CODE),
             }
@@ -213,19 +209,25 @@ impl Reader<'_> {
         }
     }
 
-    /// What the peer is told about what it sent; `None` where it is gone.
-    fn judge(&self, error: &Error) -> Option<Close> {
-        let rejected = &self.relay.metrics.rejected;
-        let (count, close) = match error {
-            Error::Capacity(_) => (&rejected.too_large, Close::TOO_LARGE),
-            Error::Utf8(_) => (&rejected.not_utf8, Close::NOT_UTF8),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
-            Error::Protocol(_) => (&rejected.protocol_error, Close::PROTOCOL_ERROR),
-            _ => return None,
-        };
+    /// Ends the connection of a peer for what it sent.
+    fn reject(&self, count: &Counter, close: Close) -> Gone {
+        let conn_id = self.peer.conn_id();
+        debug!(?conn_id, code = close.code, reason = %close.reason, "message rejected");
         count.inc();
-        Some(close)
+        self.peer.end(close);
+        Gone::WITHOUT_CODE
     }
+}
+
+/// How what a peer sent is counted, and what the peer is told about it; `None` where it is gone.
+fn judge<'a>(rejected: &'a Rejected, error: &Error) -> Option<(&'a Counter, Close)> {
+    Some(match error {
+        Error::Capacity(_) => (&rejected.too_large, Close::TOO_LARGE),
+        Error::Utf8(_) => (&rejected.not_utf8, Close::NOT_UTF8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        Error::Protocol(_) => (&rejected.protocol_error, Close::PROTOCOL_ERROR),
+        _ => return None,
+    })
 }
 
 impl Unfinished {
@@ -286,10 +288,12 @@ impl Writer<'_> {
             _ = peer.ending() => {}
             Err(WriteFailed) = self.pump() => {
                 metrics.write_failures.inc();
+                debug!(conn_id = ?peer.conn_id(), "write failed");
                 peer.abort(write_failed);
             }
             () = peer.pulse.lost(interval, limit) => {
                 metrics.heartbeat_timeouts.inc();
+                debug!(conn_id = ?peer.conn_id(), "heartbeat timed out");
                 peer.abort(Close::HEARTBEAT_TIMEOUT);
             }
         }
