@@ -60,8 +60,7 @@ pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
     /// One step at a time, so that nothing is pinned while the caller works on what it got.
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)>;
 
-    /// How many entries there are, for the tests of schedules.
-    #[cfg(switchboard_shuttle)]
+    /// How many entries there are.
     fn len(&self) -> usize;
 }
 
@@ -103,7 +102,6 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
         }
     }
 
-    #[cfg(switchboard_shuttle)]
     fn len(&self) -> usize {
         self.0.len()
     }

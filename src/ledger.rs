@@ -116,6 +116,11 @@ impl<C: ?Sized> Ledger<C> {
         self.lingering.pop_overdue()
     }
 
+    /// How many retired slots have not been removed, those that have been replaced included.
+    pub(crate) fn lingering_places(&self) -> usize {
+        self.lingering.len()
+    }
+
     /// No arming before this call has such a number or a larger one.
     ///
     /// `Relaxed` suffices: whoever draws one after he has seen, through a cell, what the caller did after this, draws

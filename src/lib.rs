@@ -138,6 +138,8 @@ pub use epoch::Epoch;
 pub use error::{RegisterError, ServerIdConflict};
 pub use hash::DefaultHashBuilder;
 pub use membership::Membership;
+#[doc(hidden)]
+pub use registry::Books;
 pub use registry::Registry;
 pub use route::Route;
 pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server, Status};

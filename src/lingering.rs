@@ -49,6 +49,11 @@ impl<C: ?Sized> Lingering<C> {
         self.stripes.mine().pop()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        let in_stripes: usize = self.stripes.iter().map(ArrayQueue::len).sum();
+        in_stripes + self.overdue.len()
+    }
+
     /// Takes one that somebody else has to remove.
     pub(crate) fn push_overdue(&self, slot: Weak<Slot<C>>) {
         self.overdue.push(slot);

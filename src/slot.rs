@@ -56,6 +56,10 @@ impl<C: ?Sized> Slot<C> {
         self.cell.load()
     }
 
+    pub(crate) fn is_retired(&self) -> bool {
+        self.snapshot().is_none()
+    }
+
     /// Applies a transition in one compare-and-swap: the linearization point of every change of this
     /// server-id, and the only place where a record is replaced. A refusal linearizes where the record
     /// that was refused upon was loaded.
