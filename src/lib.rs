@@ -95,7 +95,8 @@
 //! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
 //!   by then, and panics.
 //! - Any call may drop the last reference to a connection, be it another caller's. So never call while holding a lock that
-//!   the `Drop` of a connection takes, and let no such `Drop` panic.
+//!   the `Drop` of a connection takes. If such a `Drop` panics, the panic hook reports it and the panic ends there: it costs
+//!   neither that call nor the other connections. The `Drop` of a reference that a caller holds himself unwinds as usual.
 //! - A connection that owns its own [`Claim`] or [`Membership`] is never dropped: the guard holds the connection, and the
 //!   connection the guard. A long chain of connections of which each owns the next one's guard is dropped recursively, and
 //!   may overflow the stack.
@@ -114,9 +115,11 @@ mod deadlines;
 mod displaced;
 mod epoch;
 mod error;
+mod expiry;
 mod facade;
 mod hash;
 mod index;
+mod kept;
 mod ledger;
 mod lingering;
 mod membership;

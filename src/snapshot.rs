@@ -199,7 +199,7 @@ impl<'a, C: ?Sized> Iterator for PhonesIter<'a, C> {
     type Item = &'a Arc<C>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|phone| &phone.conn)
+        self.0.next().map(|phone| &*phone.conn)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -255,7 +255,7 @@ impl<C: ?Sized> Server<C> {
     /// The binary: the one that is there, or in grace the one that went away.
     #[must_use]
     pub fn binary(&self) -> Option<&Arc<C>> {
-        self.tenure().map(|tenure| &tenure.binary)
+        self.tenure().map(|tenure| &*tenure.binary)
     }
 
     /// The phones.
