@@ -89,6 +89,8 @@
 //!   there are more. One `RwLock` over two maps writes faster; where writes outnumber lookups, take that.
 //! - A [`ConnRef`] or [`Phones`] keeps its whole record alive: the binary and all phones of that instant. So does
 //!   [`Displaced::phones`]. Keep them short, or take [`ConnRef::into_arc`].
+//! - Whoever drops the last snapshot of many phones that have left frees all of them: see
+//!   [`Displaced`](Displaced#dropping-many-phones).
 //! - A thread has eight cheap snapshots at a time. Further ones count references, which is slower and no less
 //!   right.
 //! - A write costs more the more threads have ever used the crate at the same time: it looks at a list of them.

@@ -341,6 +341,7 @@ pub(crate) struct Iter<'a, C: ?Sized> {
 impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
     type Item = &'a Shared<Phone<C>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(entry) = self.last.take() {
             self.left -= 1;
