@@ -64,7 +64,7 @@ impl<T> Clone for SharedSlice<T> {
 #[cfg_attr(not(switchboard_shuttle), inline(always))]
 pub(crate) fn switch_point() {
     #[cfg(switchboard_shuttle)]
-    shuttle::sync::atomic::AtomicBool::new(false).load(std::sync::atomic::Ordering::SeqCst);
+    shuttle::sync::atomic::AtomicBool::new(false).load(Ordering::SeqCst);
 }
 
 /// What stood in a cell at one instant. Usually it writes to no reference count, and keeps what it shows

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -9,11 +10,15 @@ pub(crate) struct Striped<T>(Box<[CachePadded<T>]>);
 /// More stripes would make a sum over them dearer than the contention that they avoid.
 const MAX_STRIPES: usize = 64;
 
+/// Asked once: the answer takes half a dozen files.
+static STRIPES: LazyLock<usize> = LazyLock::new(|| {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    threads.next_power_of_two().min(MAX_STRIPES)
+});
+
 impl<T> Striped<T> {
     pub(crate) fn new(make: impl Fn() -> T) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let stripes = threads.next_power_of_two().min(MAX_STRIPES);
-        Self((0..stripes).map(|_| CachePadded::new(make())).collect())
+        Self((0..*STRIPES).map(|_| CachePadded::new(make())).collect())
     }
 
     /// That of this thread. Others may have the same one.

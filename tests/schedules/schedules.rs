@@ -1,11 +1,11 @@
 //! Every interleaving of small programs, or many of larger ones, on the real papaya, arc-swap and skip list: under
 //! the scheduler of shuttle, which decides at each step who goes on.
 //!
-//! `RUSTFLAGS="--cfg switchboard_shuttle" cargo test --release --test schedules`
-//!
-//! A failure prints the schedule; `shuttle::replay` runs it again.
-#![cfg(switchboard_shuttle)]
+//! A failure prints the schedule; `shuttle::replay` runs it again. `SWITCHBOARD_SCHEDULES` asks for more programs.
 
+extern crate switchboard_under_shuttle as switchboard;
+
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -18,10 +18,15 @@ use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler}
 use shuttle::{Config, Runner, thread};
 use switchboard::{Cause, Claim, Conn, Counts, Membership, Registry, Status};
 
-/// Asks for more than the quick run: a factor.
-fn factor() -> usize {
-    let factor = std::env::var("SWITCHBOARD_SCHEDULES");
-    factor.map_or(1, |factor| factor.parse().expect("a number"))
+/// `SWITCHBOARD_SCHEDULES` asks for more than the short run that comes with all other tests: a factor.
+fn factor() -> Option<usize> {
+    let factor = std::env::var("SWITCHBOARD_SCHEDULES").ok()?;
+    Some(factor.parse().expect("a number"))
+}
+
+/// How many of something: that many in the short run, or a multiple of `unit`.
+fn size(short: usize, unit: usize) -> usize {
+    factor().map_or(short, |factor| unit * factor)
 }
 
 fn explore(
@@ -38,6 +43,15 @@ fn exhaust(name: &str, program: impl Fn() + Send + Sync + 'static) {
     let schedules = explore(DfsScheduler::new(None, false), program);
     println!("{name}: all {schedules} schedules");
     assert!(schedules > 10, "{schedules} schedules: nothing was raced");
+}
+
+/// The same, where they take too long for the short run: that one tries some of them.
+fn exhaust_at_length(name: &str, program: impl Fn() + Clone + Send + Sync + 'static) {
+    if factor().is_some() {
+        return exhaust(name, program);
+    }
+    explore(RandomScheduler::new_from_seed(0, 2_000), program.clone());
+    explore(PctScheduler::new_from_seed(0, 3, 2_000), program);
 }
 
 /// A generated program: what each thread calls is decided by the seed and by what it got so far. All results
@@ -67,7 +81,7 @@ fn generated(seed: u64, threads: u32, calls: usize) {
 fn generated_programs(scheduler: impl Fn(u64, usize) -> Box<dyn Scheduler + Send>) {
     const SCHEDULES: usize = 40;
     let mut total = 0;
-    for seed in 0..6_000 * factor() as u64 {
+    for seed in 0..size(1_000, 6_000) as u64 {
         let (threads, calls) =
             [(2, 6), (3, 4), (4, 3), (2, 12)][usize::try_from(seed % 4).unwrap()];
         total += explore(scheduler(seed, SCHEDULES), move || {
@@ -130,23 +144,26 @@ fn a_claim_beside_the_retirement_of_its_slot_holds() {
 /// Three threads: too many schedules to try them all.
 #[test]
 fn two_claims_beside_the_retirement_of_their_slot_have_one_winner() {
-    explore(PctScheduler::new_from_seed(0, 3, 20_000 * factor()), || {
-        let registry = registry();
-        let old = claim(&registry);
-        let (one, other) = (registry.clone(), registry.clone());
-        let first = thread::spawn(move || one.claim_server("s", wire("one")).map_err(drop));
-        let (released, second) = race(
-            move || old.release(),
-            move || other.claim_server("s", wire("other")).map_err(drop),
-        );
-        let first = first.join().unwrap();
-        assert!(released);
-        let winners: Vec<_> = [first, second].into_iter().flatten().collect();
-        assert!(winners.len() <= 1);
-        assert!(winners.iter().all(Claim::is_current));
-        assert_eq!(registry.counts().binaries, winners.len());
-        assert_at_rest(&registry);
-    });
+    explore(
+        PctScheduler::new_from_seed(0, 3, size(2_000, 20_000)),
+        || {
+            let registry = registry();
+            let old = claim(&registry);
+            let (one, other) = (registry.clone(), registry.clone());
+            let first = thread::spawn(move || one.claim_server("s", wire("one")).map_err(drop));
+            let (released, second) = race(
+                move || old.release(),
+                move || other.claim_server("s", wire("other")).map_err(drop),
+            );
+            let first = first.join().unwrap();
+            assert!(released);
+            let winners: Vec<_> = [first, second].into_iter().flatten().collect();
+            assert!(winners.len() <= 1);
+            assert!(winners.iter().all(Claim::is_current));
+            assert_eq!(registry.counts().binaries, winners.len());
+            assert_at_rest(&registry);
+        },
+    );
 }
 
 #[test]
@@ -171,7 +188,7 @@ fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
 
 #[test]
 fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
-    exhaust("expire and reclaim", || {
+    exhaust_at_length("expire and reclaim", || {
         let registry = registry();
         claim(&registry).release_after(Duration::ZERO);
         registry.register_phone("s", wire("p")).unwrap().detach();
@@ -213,7 +230,7 @@ fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
 
 #[test]
 fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
-    exhaust("release after and expire", || {
+    exhaust_at_length("release after and expire", || {
         let registry = registry();
         let binary = claim(&registry);
         let mine = registry.clone();
@@ -261,11 +278,11 @@ fn the_next_deadline_beside_one_that_moves_is_not_later_than_the_others() {
             let stays = registry.claim_server("stays", wire("b")).unwrap().detach();
             registry.release_claim_after("stays", stays, Duration::from_secs(20));
             let (one, other) = (registry.clone(), registry.clone());
-            let (moved, next) = race(
+            let (done, next) = race(
                 move || one.release_claim_after("moves", moves, Duration::from_secs(to)),
                 move || other.next_deadline(),
             );
-            assert!(moved);
+            assert!(done);
             let next = next.expect("there is one throughout");
             assert!(next < at(25), "later than the one that stays");
             assert_at_rest(&registry);
