@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::any::Any;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use common::{Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_that};
+use common::{Living, Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_that};
 use switchboard::{
     Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, Registry, Route, SendError,
     ServerIdConflict, Status,
@@ -642,6 +643,61 @@ mod a_membership {
         assert!(p.is_registered());
     }
 
+    /// How often phones were taken out is what a membership goes by. It has to stand in every later record, too.
+    #[test]
+    fn that_was_unregistered_stays_so_whatever_comes_next() {
+        type Next = fn(&Registry<Wire>, Claim<Wire>) -> Box<dyn Any>;
+        let nexts: [(&str, Next); 11] = [
+            ("nothing", |_, claim| Box::new(claim)),
+            ("release", |_, claim| Box::new(claim.release())),
+            ("release and claim", |registry, claim| {
+                claim.release();
+                Box::new(held(registry))
+            }),
+            ("grace", |_, claim| {
+                Box::new(claim.release_after(seconds(9)))
+            }),
+            ("grace, twice", |registry, claim| {
+                registry.release_claim_after("s", claim.epoch(), seconds(9));
+                Box::new(claim.release_after(seconds(9)))
+            }),
+            ("grace and claim", |registry, claim| {
+                claim.release_after(seconds(9));
+                Box::new(held(registry))
+            }),
+            ("take over", |registry, _claim| {
+                let conflict = registry.claim_server("s", wire("b2")).unwrap_err();
+                Box::new(conflict.take_over())
+            }),
+            ("a phone comes", |registry, claim| {
+                Box::new((claim, phone(registry, "r")))
+            }),
+            ("its namesake comes", |registry, claim| {
+                Box::new((claim, phone(registry, "p")))
+            }),
+            ("a phone comes and goes", |registry, claim| {
+                phone(registry, "r").unregister();
+                Box::new(claim)
+            }),
+            ("a sibling is unregistered", |registry, claim| {
+                registry.unregister_phone("s", "q");
+                Box::new(claim)
+            }),
+        ];
+        for (what, next) in nexts {
+            let registry = registry();
+            let claim = held(&registry);
+            let out = phone(&registry, "p");
+            phone(&registry, "q").detach();
+            registry.unregister_phone("s", "p").unwrap();
+            // It has not looked in between.
+            let _kept = next(&registry, claim);
+            assert!(out.binary().is_none(), "it sees a binary after: {what}");
+            assert!(!out.is_registered(), "after: {what}");
+            assert!(!out.unregister(), "after: {what}");
+        }
+    }
+
     #[test]
     fn that_is_displaced_sees_no_binary_even_under_a_successor() {
         let registry = registry();
@@ -896,6 +952,170 @@ mod a_snapshot {
         assert!(iter.next().is_none());
         assert!(iter.next().is_none());
         assert_eq!(Phones::iter(&phones).count(), 1);
+    }
+}
+
+mod the_queue_of_deadlines {
+    use super::*;
+
+    /// What is done to a server-id in grace, by whoever still has the guard of its claim, or a conflict of the time before.
+    /// What it gives back is kept until the queue has been looked at.
+    type Way = fn(&Registry<Wire>, Claim<Wire>, ServerIdConflict<Wire>) -> Box<dyn Any>;
+
+    /// How many deadlines there are afterwards: of one grace, and of another one that stays.
+    fn check(ways: &[(&str, usize, Way)]) {
+        for (way, left, run) in ways {
+            let registry = registry();
+            let other = registry.claim_server("other", wire("b")).unwrap();
+            other.release_after(seconds(3600));
+            let claim = held(&registry);
+            phone(&registry, "p").detach();
+            let conflict = registry.claim_server("s", wire("b2")).unwrap_err();
+            registry.release_claim_after("s", claim.epoch(), seconds(10));
+            assert_eq!(registry.books().deadlines, 2);
+            let _kept = run(&registry, claim, conflict);
+            assert_eq!(registry.books().deadlines, *left, "after: {way}");
+            assert_eq!(registry.next_deadline().is_some(), *left > 0);
+            assert_counts_are_exact(&registry);
+        }
+    }
+
+    #[test]
+    fn loses_that_of_a_grace_on_every_way_out() {
+        check(&[
+            ("claim", 1, |registry, _, _| {
+                Box::new(registry.claim_server("s", wire("b3")))
+            }),
+            ("take over", 1, |_, _, conflict| {
+                Box::new(conflict.take_over())
+            }),
+            ("release of the server-id", 1, |registry, _, _| {
+                Box::new(registry.release_server("s"))
+            }),
+            ("release by epoch", 1, |registry, claim, _| {
+                Box::new(registry.release_claim("s", claim.epoch()))
+            }),
+            ("release by guard", 1, |_, claim, _| {
+                Box::new(claim.release())
+            }),
+            ("eviction of the server-id", 1, |registry, _, _| {
+                Box::new(registry.evict_server("s"))
+            }),
+            ("eviction by guard", 1, |_, claim, _| {
+                Box::new(claim.evict())
+            }),
+            ("expiry", 1, |registry, _, _| {
+                Box::new(registry.expire(at(20)))
+            }),
+            ("drain", 0, |registry, _, _| Box::new(registry.drain())),
+            ("a grace without end", 1, |registry, claim, _| {
+                Box::new(registry.release_claim_after("s", claim.epoch(), Duration::MAX))
+            }),
+            ("expiry of both", 0, |registry, _, _| {
+                Box::new(registry.expire(at(7200)))
+            }),
+            ("release of the last who is there", 1, |registry, _, _| {
+                registry.unregister_phone("s", "p");
+                Box::new(registry.release_server("s"))
+            }),
+        ]);
+    }
+
+    #[test]
+    fn has_one_for_each_grace_however_often_it_is_set_anew() {
+        check(&[
+            ("later", 2, |registry, claim, _| {
+                Box::new(registry.release_claim_after("s", claim.epoch(), seconds(30)))
+            }),
+            ("earlier", 2, |registry, claim, _| {
+                Box::new(registry.release_claim_after("s", claim.epoch(), seconds(5)))
+            }),
+            ("by guard", 2, |_, claim, _| {
+                Box::new(claim.release_after(seconds(30)))
+            }),
+            ("never, and then again", 2, |registry, claim, _| {
+                registry.release_claim_after("s", claim.epoch(), Duration::MAX);
+                Box::new(registry.release_claim_after("s", claim.epoch(), seconds(5)))
+            }),
+            ("a hundred times", 2, |registry, claim, _| {
+                let arm = |i: u64| registry.release_claim_after("s", claim.epoch(), seconds(i % 7));
+                Box::new((0..100).all(arm))
+            }),
+        ]);
+    }
+
+    #[test]
+    fn keeps_that_of_a_grace_that_is_not_ended() {
+        check(&[
+            ("drop of the guard", 2, |_, claim, _| {
+                drop(claim);
+                Box::new(())
+            }),
+            ("detached guard", 2, |_, claim, _| Box::new(claim.detach())),
+            ("dropped conflict", 2, |_, _, conflict| {
+                drop(conflict);
+                Box::new(())
+            }),
+            ("expiry before the deadline", 2, |registry, _, _| {
+                Box::new(registry.expire(at(5)))
+            }),
+            ("a phone comes", 2, |registry, _, _| {
+                Box::new(phone(registry, "q"))
+            }),
+            ("a phone goes", 2, |registry, _, _| {
+                Box::new(registry.unregister_phone("s", "p"))
+            }),
+            ("nobody goes", 2, |registry, _, _| {
+                Box::new(registry.unregister_phone("s", "nobody"))
+            }),
+        ]);
+    }
+
+    #[test]
+    fn takes_none_of_whoever_may_not_begin_a_grace() {
+        check(&[
+            ("after a release", 1, |registry, claim, _| {
+                registry.release_server("s");
+                Box::new(registry.release_claim_after("s", claim.epoch(), seconds(10)))
+            }),
+            ("after a release, by guard", 1, |registry, claim, _| {
+                registry.release_server("s");
+                Box::new(claim.release_after(seconds(10)))
+            }),
+            ("after an eviction", 1, |registry, claim, _| {
+                registry.evict_server("s");
+                Box::new(claim.release_after(seconds(10)))
+            }),
+            ("under a successor", 1, |registry, claim, conflict| {
+                let successor = conflict.take_over().unwrap();
+                let armed = registry.release_claim_after("s", claim.epoch(), seconds(10));
+                Box::new((successor, armed))
+            }),
+        ]);
+    }
+
+    #[test]
+    fn keeps_nobody_alive_when_the_registry_goes() {
+        let living = Living::default();
+        let registry = registry();
+        let claim = registry.claim_server("s", living.wire("b")).unwrap();
+        registry
+            .register_phone("s", living.wire("p"))
+            .unwrap()
+            .detach();
+        claim.release_after(seconds(10));
+        drop(registry);
+        assert_eq!(living.count(), 0);
+    }
+
+    #[test]
+    fn may_be_outlived_by_a_claim_that_still_begins_a_grace_and_ends_it() {
+        let living = Living::default();
+        let registry = registry();
+        let claim = registry.claim_server("s", living.wire("b")).unwrap();
+        drop(registry);
+        assert!(claim.release_after(seconds(10)));
+        assert_eq!(living.count(), 0);
     }
 }
 

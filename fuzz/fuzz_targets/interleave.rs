@@ -4,11 +4,10 @@
 //! Under shuttle, so that an input always runs the same way, and the fuzzer learns which switches lead somewhere.
 //! AddressSanitizer makes shuttle's stacks thirty times slower, and looks at the memory in other runs:
 //!
-//! `RUSTFLAGS="--cfg switchboard_shuttle" cargo +nightly fuzz run --sanitizer none interleave -- -max_total_time=60`
+//! `cargo +nightly fuzz run --sanitizer none interleave -- -max_total_time=60`
 #![no_main]
 
-#[cfg(not(switchboard_shuttle))]
-compile_error!("interleave needs RUSTFLAGS=\"--cfg switchboard_shuttle\"");
+extern crate switchboard_under_shuttle as switchboard;
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::player::{Dice, Player, Table};
-use common::{Living, Wire, assert_at_rest, at, labelled, wire};
+use common::{Living, Wire, assert_at_rest, at, labelled, seconds, wire};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
-use switchboard::{Cause, Claim, Conn, Counts, Membership, Registry, Status};
+use switchboard::{
+    Cause, Claim, Conn, Counts, Displaced, Epoch, Membership, Registry, ServerIdConflict, Status,
+};
 
 /// `SWITCHBOARD_SCHEDULES` asks for more than the short run that comes with all other tests: a factor.
 fn factor() -> Option<usize> {
@@ -45,13 +47,14 @@ fn exhaust(name: &str, program: impl Fn() + Send + Sync + 'static) {
     assert!(schedules > 10, "{schedules} schedules: nothing was raced");
 }
 
-/// The same, where they take too long for the short run: that one tries some of them.
-fn exhaust_at_length(name: &str, program: impl Fn() + Clone + Send + Sync + 'static) {
-    if factor().is_some() {
+/// The same, where they take too long for a short run: below that factor it tries some of them.
+fn exhaust_from(asked_for: usize, name: &str, program: impl Fn() + Clone + Send + Sync + 'static) {
+    if factor().is_some_and(|factor| factor >= asked_for) {
         return exhaust(name, program);
     }
-    explore(RandomScheduler::new_from_seed(0, 2_000), program.clone());
-    explore(PctScheduler::new_from_seed(0, 3, 2_000), program);
+    let some = size(500, 5_000);
+    explore(RandomScheduler::new_from_seed(0, some), program.clone());
+    explore(PctScheduler::new_from_seed(0, 3, some), program);
 }
 
 /// A generated program: what each thread calls is decided by the seed and by what it got so far. All results
@@ -83,7 +86,7 @@ fn generated_programs(scheduler: impl Fn(u64, usize) -> Box<dyn Scheduler + Send
     let mut total = 0;
     for seed in 0..size(1_000, 6_000) as u64 {
         let (threads, calls) =
-            [(2, 6), (3, 4), (4, 3), (2, 12)][usize::try_from(seed % 4).unwrap()];
+            [(2, 6), (3, 4), (4, 3), (2, 12), (2, 24)][usize::try_from(seed % 5).unwrap()];
         total += explore(scheduler(seed, SCHEDULES), move || {
             generated(seed, threads, calls);
         });
@@ -188,7 +191,7 @@ fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
 
 #[test]
 fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
-    exhaust_at_length("expire and reclaim", || {
+    exhaust_from(1, "expire and reclaim", || {
         let registry = registry();
         claim(&registry).release_after(Duration::ZERO);
         registry.register_phone("s", wire("p")).unwrap().detach();
@@ -230,7 +233,7 @@ fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
 
 #[test]
 fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
-    exhaust_at_length("release after and expire", || {
+    exhaust_from(1, "release after and expire", || {
         let registry = registry();
         let binary = claim(&registry);
         let mine = registry.clone();
@@ -266,6 +269,110 @@ fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
         assert_eq!(usize::from(in_time) + expired, 1);
         assert_at_rest(&registry);
     });
+}
+
+/// The earlier time is one that a forward walk has passed once it has come to the grace that stays.
+#[test]
+fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
+    exhaust_from(1, "arm earlier and expire", || {
+        let registry = registry();
+        let in_grace = |server_id, grace| {
+            let epoch = registry
+                .claim_server(server_id, wire("b"))
+                .unwrap()
+                .detach();
+            registry.release_claim_after(server_id, epoch, seconds(grace));
+            epoch
+        };
+        let moves = in_grace("moves", 10);
+        in_grace("stays", 7);
+        let (one, other) = (registry.clone(), registry.clone());
+        let (_, expired) = race(
+            move || one.release_claim_after("moves", moves, seconds(5)),
+            move || other.expire(at(20)),
+        );
+        let mut expired: Vec<_> = expired.iter().map(|out| &*out.server_id).collect();
+        expired.sort_unstable();
+        assert_eq!(expired, ["moves", "stays"]);
+        assert_at_rest(&registry);
+    });
+}
+
+/// What ends a grace, or moves its deadline. The epoch is that of the grace, and the conflict is of the time before it.
+type Way = fn(&Registry<Wire>, Epoch, ServerIdConflict<Wire>) -> Vec<Displaced<Wire>>;
+
+const WAYS: [(&str, Way); 9] = [
+    ("reclaim", |registry, _, conflict| {
+        displaced_by(registry.claim_server("s", conflict.into_conn()))
+    }),
+    ("take over", |_, _, conflict| {
+        displaced_by(conflict.take_over())
+    }),
+    ("release", |registry, _, _| {
+        registry.release_server("s");
+        Vec::new()
+    }),
+    ("evict", |registry, _, _| {
+        registry.evict_server("s").into_iter().collect()
+    }),
+    ("drain", |registry, _, _| registry.drain()),
+    ("expire", |registry, _, _| registry.expire(at(20))),
+    ("arm earlier", |registry, epoch, _| {
+        registry.release_claim_after("s", epoch, seconds(5));
+        Vec::new()
+    }),
+    ("arm later", |registry, epoch, _| {
+        registry.release_claim_after("s", epoch, seconds(30));
+        Vec::new()
+    }),
+    ("arm for good", |registry, epoch, _| {
+        registry.release_claim_after("s", epoch, Duration::MAX);
+        Vec::new()
+    }),
+];
+
+fn displaced_by(claimed: Result<Claim<Wire>, ServerIdConflict<Wire>>) -> Vec<Displaced<Wire>> {
+    let Ok(mut claim) = claimed else {
+        return Vec::new();
+    };
+    let displaced = claim.take_displaced();
+    claim.detach();
+    displaced.into_iter().collect()
+}
+
+/// No deadline stands in the queue for that.
+fn end_what_never_ends(registry: &Registry<Wire>) {
+    let status = registry.server("s").map(|server| server.status());
+    if matches!(status, Some(Status::Grace { deadline }) if deadline > at(3600)) {
+        assert_eq!(registry.books().deadlines, 0);
+        registry.evict_server("s");
+    }
+}
+
+#[test]
+fn two_ways_out_of_a_grace_leave_no_deadline_behind_and_lose_nobody() {
+    for (i, (one_name, one)) in WAYS.into_iter().enumerate() {
+        for (other_name, other) in WAYS.into_iter().skip(i) {
+            let name = format!("out of a grace: {one_name} and {other_name}");
+            exhaust_from(10, &name, move || {
+                let registry = registry();
+                let epoch = claim(&registry).detach();
+                registry.register_phone("s", wire("p")).unwrap().detach();
+                let conflict = || registry.claim_server("s", wire("new")).unwrap_err();
+                let conflicts = (conflict(), conflict());
+                registry.release_claim_after("s", epoch, seconds(10));
+                let handles = (registry.clone(), registry.clone());
+                let (out, more) = race(
+                    move || one(&handles.0, epoch, conflicts.0),
+                    move || other(&handles.1, epoch, conflicts.1),
+                );
+                let handed_out: usize = out.iter().chain(&more).map(|out| out.phones.len()).sum();
+                assert_eq!(handed_out + registry.phones_for("s").len(), 1);
+                end_what_never_ends(&registry);
+                assert_at_rest(&registry);
+            });
+        }
+    }
 }
 
 #[test]
@@ -381,6 +488,35 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
         );
         assert!(!phone.is_registered());
         assert!(!Membership::unregister(phone));
+        assert_at_rest(&registry);
+    });
+}
+
+#[test]
+fn a_membership_beside_the_removal_of_its_phone_and_a_release_sees_no_binary_afterwards() {
+    exhaust("membership, unregister and release", || {
+        let registry = registry();
+        let binary = claim(&registry);
+        let phone = registry.register_phone("s", wire("p")).unwrap();
+        registry.register_phone("s", wire("q")).unwrap().detach();
+        let gone = Arc::new(AtomicUsize::new(0));
+        let (mine, flag) = (registry.clone(), Arc::clone(&gone));
+        let (phone, _next) = race(
+            move || {
+                let was_gone = gone.load(SeqCst) == 1;
+                let found = phone.binary();
+                assert!(!was_gone || found.is_none(), "a binary after the end");
+                drop(found);
+                phone
+            },
+            move || {
+                assert!(mine.unregister_phone("s", "p").is_some());
+                flag.store(1, SeqCst);
+                assert!(binary.release());
+                mine.claim_server("s", wire("next")).unwrap()
+            },
+        );
+        assert!(phone.binary().is_none() && !phone.is_registered());
         assert_at_rest(&registry);
     });
 }
