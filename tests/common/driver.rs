@@ -42,7 +42,8 @@ impl Shape {
         }
     }
 
-    fn is_wide(self) -> bool {
+    #[must_use]
+    pub fn is_wide(self) -> bool {
         self.conn_ids > Self::NARROW.conn_ids
     }
 
