@@ -85,8 +85,8 @@ fn explore(letters: &[u64], most: &[usize], in_all: usize) -> usize {
     }];
     seen.insert(open[0].shape());
     while let Some(dealt) = open.pop() {
-        for at in 0..letters.len() {
-            let has_room = dealt.phones[at].len() < most[at] && dealt.len() < in_all;
+        for (at, most) in most.iter().enumerate() {
+            let has_room = dealt.phones[at].len() < *most && dealt.len() < in_all;
             let larger = has_room.then(|| dealt.with(letters, at));
             for next in larger.into_iter().chain(dealt.without(at)) {
                 next.check();
