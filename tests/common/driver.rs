@@ -22,7 +22,7 @@ pub struct Shape {
 }
 
 /// What lies at the borders of a leaf of the phone list, of a branch, and far beyond.
-const CAPS: [usize; 9] = [300, 17, 8, 9, 16, 18, 64, 65, usize::MAX];
+const CAPS: [usize; 10] = [300, 17, usize::MAX, 9, 16, 18, 64, 65, 8, 130];
 const RUNS: [u16; 14] = [17, 300, 1, 2, 7, 8, 9, 15, 16, 18, 33, 64, 65, 130];
 
 impl Shape {
