@@ -97,6 +97,7 @@ fn explore(letters: &[u64], most: &[usize], in_all: usize) -> usize {
         }
         dealt.check();
     }
+    println!("{} shapes", seen.len());
     seen.len()
 }
 
