@@ -17,6 +17,14 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Behind all that are over at `now`, and before all others.
+    pub(crate) fn last_at(now: Instant) -> Self {
+        Self {
+            deadline: now,
+            arming: u64::MAX,
+        }
+    }
+
     pub(crate) fn of(grace: Grace) -> Option<Self> {
         grace.arming.map(|arming| Self {
             deadline: grace.deadline,
@@ -60,6 +68,9 @@ pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
     /// One step at a time, so that nothing is pinned while the caller works on what it got.
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)>;
 
+    /// The last entry before `key`, in one step, too.
+    fn before(&self, key: Key) -> Option<(Key, Arc<Slot<C>>)>;
+
     /// How many entries there are.
     fn len(&self) -> usize;
 }
@@ -99,6 +110,18 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
                 return Some((*entry.key(), slot));
             }
             entry = entry.next()?;
+        }
+    }
+
+    fn before(&self, key: Key) -> Option<(Key, Arc<Slot<C>>)> {
+        switch_point();
+        let pin = &pin();
+        let mut entry = self.0.upper_bound(Bound::Excluded(&key), pin)?;
+        loop {
+            if let Some(slot) = entry.value().upgrade() {
+                return Some((*entry.key(), slot));
+            }
+            entry = entry.prev()?;
         }
     }
 

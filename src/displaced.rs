@@ -9,6 +9,37 @@ use crate::snapshot::Phones;
 /// What an operation took out of the registry. Whoever gets it closes the connections.
 ///
 /// Each connection that leaves wholesale is in exactly one of these.
+///
+/// # Dropping many phones
+///
+/// Taking any number of phones out costs one compare-and-swap. Freeing them costs as many drops, in whoever drops the last
+/// reference: this, or a snapshot of theirs that somebody still holds. A thread that does nothing else can take that over. Where it
+/// keeps what it gets for a moment, no lookup of the time before is left with it either.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::{Displaced, Registry};
+/// use std::sync::mpsc;
+/// use std::thread;
+/// use std::time::Duration;
+///
+/// let (departed, to_be_dropped) = mpsc::channel::<Displaced<Wire>>();
+/// let dropper = thread::spawn(move || {
+///     for out in to_be_dropped {
+///         thread::sleep(Duration::from_millis(10));
+///         drop(out);
+///     }
+/// });
+///
+/// let registry = Registry::new();
+/// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+/// if let Some(out) = claim.evict() {
+///     departed.send(out)?;
+/// }
+/// # drop(departed);
+/// # dropper.join().unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "the connections in it are out of the registry, and still open"]
 pub struct Displaced<C: ?Sized> {
     /// The server-id that they belonged to.

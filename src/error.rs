@@ -5,6 +5,7 @@ use crate::claim::{self, Claim};
 use crate::conn::Conn;
 use crate::epoch::Epoch;
 use crate::index::Index;
+use crate::kept::Kept;
 use crate::slot::Slot;
 
 /// The server-id is held by another binary. Nothing has changed, and the rejected connection is in here.
@@ -15,7 +16,7 @@ use crate::slot::Slot;
 pub struct ServerIdConflict<C: ?Sized> {
     pub(crate) index: Arc<Index<C>>,
     pub(crate) slot: Arc<Slot<C>>,
-    pub(crate) incumbent: Arc<C>,
+    pub(crate) incumbent: Kept<C>,
     pub(crate) incumbent_epoch: Epoch,
     pub(crate) conn: Arc<C>,
 }

@@ -134,15 +134,12 @@ impl<C: ?Sized> Ledger<C> {
     pub(crate) fn grace_of(&self, after: Duration) -> Grace {
         switch_point();
         let now = Instant::now();
-        match now.checked_add(after) {
-            Some(deadline) => Grace {
-                deadline,
-                arming: Some(self.armings.fetch_add(1, Ordering::Relaxed)),
-            },
-            None => Grace {
-                deadline: latest_from(now),
-                arming: None,
-            },
+        let number = self.armings.fetch_add(1, Ordering::Relaxed);
+        let deadline = now.checked_add(after);
+        Grace {
+            deadline: deadline.unwrap_or_else(|| latest_from(now)),
+            arming: deadline.map(|_| number),
+            began: number,
         }
     }
 }

@@ -89,13 +89,16 @@
 //!   there are more. One `RwLock` over two maps writes faster; where writes outnumber lookups, take that.
 //! - A [`ConnRef`] or [`Phones`] keeps its whole record alive: the binary and all phones of that instant. So does
 //!   [`Displaced::phones`]. Keep them short, or take [`ConnRef::into_arc`].
+//! - Whoever drops the last snapshot of many phones that have left frees all of them: see
+//!   [`Displaced`](Displaced#dropping-many-phones).
 //! - A thread has eight cheap snapshots at a time. Further ones count references, which is slower and no less
 //!   right.
 //! - A write costs more the more threads have ever used the crate at the same time: it looks at a list of them.
 //! - A guard may be dropped by the destructor of a thread-local; calls by key may not be made there: papaya is gone
 //!   by then, and panics.
 //! - Any call may drop the last reference to a connection, be it another caller's. So never call while holding a lock that
-//!   the `Drop` of a connection takes, and let no such `Drop` panic.
+//!   the `Drop` of a connection takes. If such a `Drop` panics, the panic hook reports it and the panic ends there: it costs
+//!   neither that call nor the other connections. The `Drop` of a reference that a caller holds himself unwinds as usual.
 //! - A connection that owns its own [`Claim`] or [`Membership`] is never dropped: the guard holds the connection, and the
 //!   connection the guard. A long chain of connections of which each owns the next one's guard is dropped recursively, and
 //!   may overflow the stack.
@@ -114,9 +117,11 @@ mod deadlines;
 mod displaced;
 mod epoch;
 mod error;
+mod expiry;
 mod facade;
 mod hash;
 mod index;
+mod kept;
 mod ledger;
 mod lingering;
 mod membership;

@@ -11,6 +11,7 @@ use smallstr::SmallString;
 
 use crate::facade::{Shared, SharedSlice};
 use crate::hash;
+use crate::kept::Kept;
 
 /// Bits of the hash that one branch consumes.
 const BITS: u32 = 2;
@@ -29,7 +30,7 @@ pub(crate) type Name = SmallString<[u8; 36]>;
 pub(crate) struct Phone<C: ?Sized> {
     hash: u64,
     pub(crate) conn_id: Name,
-    pub(crate) conn: Arc<C>,
+    pub(crate) conn: Kept<C>,
 }
 
 impl<C: ?Sized> Phone<C> {
@@ -37,7 +38,7 @@ impl<C: ?Sized> Phone<C> {
         Shared::new(Self {
             hash: hash::conn_id(&conn_id),
             conn_id,
-            conn,
+            conn: Kept::new(conn),
         })
     }
 }
@@ -340,6 +341,7 @@ pub(crate) struct Iter<'a, C: ?Sized> {
 impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
     type Item = &'a Shared<Phone<C>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(entry) = self.last.take() {
             self.left -= 1;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::epoch::Epoch;
+use crate::kept::Kept;
 use crate::phone_list::PhoneList;
 
 /// Who holds the server-id, and the phones that belong to it.
@@ -20,7 +21,7 @@ pub(crate) struct Record<C: ?Sized> {
 
 /// What one claim holds.
 pub(crate) struct Tenure<C: ?Sized> {
-    pub(crate) binary: Arc<C>,
+    pub(crate) binary: Kept<C>,
     pub(crate) epoch: Epoch,
     /// `None` while the binary is there.
     pub(crate) grace: Option<Grace>,
@@ -33,6 +34,8 @@ pub(crate) struct Grace {
     /// The number of this arming; `None` where the deadline is never reached, so that nothing stands in
     /// the queue.
     pub(crate) arming: Option<u64>,
+    /// The number of the first arming of this grace.
+    pub(crate) began: u64,
 }
 
 impl<C: ?Sized> Record<C> {
@@ -61,7 +64,7 @@ impl<C: ?Sized> Record<C> {
 impl<C: ?Sized> Tenure<C> {
     pub(crate) fn held(binary: Arc<C>, epoch: Epoch) -> Self {
         Self {
-            binary,
+            binary: Kept::new(binary),
             epoch,
             grace: None,
         }
@@ -71,7 +74,7 @@ impl<C: ?Sized> Tenure<C> {
 impl<C: ?Sized> Clone for Tenure<C> {
     fn clone(&self) -> Self {
         Self {
-            binary: Arc::clone(&self.binary),
+            binary: self.binary.clone(),
             epoch: self.epoch,
             grace: self.grace,
         }

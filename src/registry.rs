@@ -10,8 +10,10 @@ use crate::counts::Counts;
 use crate::displaced::{Cause, Displaced};
 use crate::epoch::Epoch;
 use crate::error::{RegisterError, ServerIdConflict};
+use crate::expiry::Expiry;
 use crate::hash::{self, DefaultHashBuilder};
 use crate::index::Index;
+use crate::kept::Kept;
 use crate::membership::Membership;
 use crate::phone_list::Phone;
 use crate::slot::Slot;
@@ -223,7 +225,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     pub fn unregister_phone(&self, server_id: &str, conn_id: &str) -> Option<Arc<C>> {
         let slot = self.slot(server_id)?;
         let applied = slot.apply(|record| transition::unregister(record, conn_id))?;
-        applied.outcome.ok()
+        applied.outcome.ok().map(Kept::into_arc)
     }
 
     /// The binary of a server-id; in grace the one that went away.
@@ -370,11 +372,14 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     }
 
     /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
-    /// with [`Cause::Expired`].
+    /// with [`Cause::Expired`], earliest deadline first.
     ///
-    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. One whose
-    /// deadline moves while this runs may be left to the next call. Cost: proportional to what expired,
-    /// whatever the number of server-ids.
+    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. A grace that begins
+    /// while this runs is left to the next call. One whose deadline moves meanwhile, to a later time that is over all
+    /// the same, may be left, too.
+    ///
+    /// Cost: proportional to the graces that were over when it began, and that of passing over those which begin
+    /// meanwhile with a deadline that it has not come to; whatever the number of server-ids.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -389,29 +394,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expire(&self, now: Instant) -> Vec<Displaced<C>> {
-        let mut expired = Vec::new();
-        let mut last = None;
-        let newer = self.index.ledger.next_arming();
-        while let Some((key, slot)) = self.index.ledger.deadlines.after(last)
-            && key.deadline <= now
-        {
-            // Claimed again since it expired below, and in grace again: that is for the next call.
-            let again = |out: &Displaced<C>| *out.server_id == *slot.server_id;
-            if key.arming >= newer && expired.iter().any(again) {
-                last = Some(key);
-                continue;
-            }
-            let applied = slot.apply(|record| transition::expire(record, now));
-            if let Some(applied) = applied
-                && applied.outcome.is_ok()
-            {
-                expired.push(Displaced::of(&slot, applied.before, Cause::Expired));
-                // From the front once more: a deadline may have moved there from further on.
-                last = None;
-            } else {
-                last = Some(key);
-            }
-        }
+        let mut expired: Vec<_> = Expiry::new(&self.index.ledger, now).flatten().collect();
+        expired.reverse();
         expired
     }
 

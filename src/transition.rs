@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::displaced::Cause;
 use crate::epoch::Epoch;
 use crate::facade::Shared;
+use crate::kept::Kept;
 use crate::phone_list::{Phone, PhoneList};
 use crate::record::{Grace, Record, Tenure};
 
@@ -22,7 +23,7 @@ pub(crate) struct NotHeld;
 
 /// Another claim holds the server-id: this one.
 pub(crate) struct Conflict<C: ?Sized> {
-    pub(crate) incumbent: Arc<C>,
+    pub(crate) incumbent: Kept<C>,
     pub(crate) epoch: Epoch,
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn claim<C: ?Sized>(
             Some(Cause::Reclaimed),
         )),
         Some(tenure) => Err(Conflict {
-            incumbent: Arc::clone(&tenure.binary),
+            incumbent: tenure.binary.clone(),
             epoch: tenure.epoch,
         }),
     }
@@ -123,15 +124,17 @@ pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C
     Ok((unless_empty(vacant), ()))
 }
 
-/// In grace, or in grace anew; the phones stay.
+/// In grace, or in grace anew, which began when it did; the phones stay.
 pub(crate) fn grace<C: ?Sized>(
     record: &Record<C>,
     whose: Whose,
     grace: Grace,
 ) -> Decision<C, (), NotHeld> {
+    let tenure = whose.tenure(record)?;
+    let began = tenure.grace.map_or(grace.began, |earlier| earlier.began);
     let tenure = Tenure {
-        grace: Some(grace),
-        ..whose.tenure(record)?.clone()
+        grace: Some(Grace { began, ..grace }),
+        ..tenure.clone()
     };
     let waiting = Record {
         tenure: Some(tenure),
@@ -141,11 +144,15 @@ pub(crate) fn grace<C: ?Sized>(
     Ok((Some(Shared::new(waiting)), ()))
 }
 
-/// The binary and all phones out, if the grace is over. Which deadline of several made the caller look
-/// does not matter: only the one that stands in the record counts.
-pub(crate) fn expire<C: ?Sized>(record: &Record<C>, now: Instant) -> Decision<C, (), NotHeld> {
+/// The binary and all phones out, if the grace is over and began before the arming `newer`. Which deadline of several
+/// made the caller look does not matter: only the one that stands in the record counts.
+pub(crate) fn expire<C: ?Sized>(
+    record: &Record<C>,
+    now: Instant,
+    newer: u64,
+) -> Decision<C, (), NotHeld> {
     match record.arming() {
-        Some(grace) if grace.deadline <= now => Ok((None, ())),
+        Some(grace) if grace.deadline <= now && grace.began < newer => Ok((None, ())),
         _ => Err(NotHeld),
     }
 }
@@ -197,9 +204,9 @@ pub(crate) fn leave<C: ?Sized>(
 pub(crate) fn unregister<C: ?Sized>(
     record: &Record<C>,
     conn_id: &str,
-) -> Decision<C, Arc<C>, NotHeld> {
+) -> Decision<C, Kept<C>, NotHeld> {
     let phone = record.phones.get(conn_id).ok_or(NotHeld)?;
-    let conn = Arc::clone(&phone.conn);
+    let conn = phone.conn.clone();
     Ok((without(record, phone, record.removals + 1), conn))
 }
 

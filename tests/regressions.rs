@@ -3,11 +3,12 @@
 mod common;
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use common::{Wire, assert_counts_are_exact, at, seconds, wire};
+use common::{Living, Wire, assert_counts_are_exact, at, seconds, wire, wire_that};
 use switchboard::{Claim, Counts, Registry};
 
 /// The destructor of a thread-local ran after papaya's own, and the release in it took the process down.
@@ -60,6 +61,73 @@ fn an_expiry_missed_graces_that_were_over_all_the_time() {
             registry.expire(at(20)).len()
         });
         assert_eq!(expired, SERVERS);
+    }
+}
+
+/// A destructor that panicked unwound through the operation of whoever let go of the last reference: another caller's
+/// release, which was lost.
+#[test]
+fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
+    const BYSTANDERS: usize = 30_000;
+    let registry: Registry<Wire> = Registry::new();
+    let _holder = registry.claim_server("s", wire("b")).unwrap();
+    let register = |conn_id: &str| registry.register_phone("s", wire(conn_id)).unwrap();
+    // Among so many a phone takes longer to leave than a bystander does to come and go.
+    let _phones: Vec<_> = (0..4_000).map(|i| register(&i.to_string())).collect();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..BYSTANDERS {
+                let bystander = wire_that("bystander", || panic!("a destructor that panics"));
+                registry.register_phone("s", bystander).unwrap().detach();
+                let out = registry.unregister_phone("s", "bystander");
+                // If this is the last reference, the panic is ours.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(out)));
+            }
+            done.store(true, Relaxed);
+        });
+        let (mut left, mut lost) = (0, 0);
+        while !done.load(Relaxed) {
+            let (older, newest) = (register("older"), register("newest"));
+            let result = catch_unwind(AssertUnwindSafe(|| older.unregister()));
+            left += 1;
+            lost += u32::from(result.is_err());
+            drop(newest);
+        }
+        assert_eq!(lost, 0, "of {left}");
+    });
+    assert_eq!(registry.phones_for("s").len(), 4_000);
+    assert_counts_are_exact(&registry);
+}
+
+/// It unwound through papaya's drop of all that it held, too, and the rest leaked.
+#[test]
+fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
+    for panicking in [1, 500] {
+        let living = Living::default();
+        let registry: Registry<Wire> = Registry::new();
+        for i in 0..500 {
+            let server_id = i.to_string();
+            registry
+                .claim_server(&server_id, living.wire("b"))
+                .unwrap()
+                .detach();
+            for conn_id in ["p", "q"] {
+                let last = living.wire(conn_id);
+                let phone = if i < panicking {
+                    wire_that(conn_id, move || {
+                        let _ = &last;
+                        panic!("a destructor that panics");
+                    })
+                } else {
+                    last
+                };
+                registry.register_phone(&server_id, phone).unwrap().detach();
+            }
+        }
+        assert_eq!(living.count(), 1_500);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(registry)));
+        assert_eq!(living.count(), 0);
     }
 }
 

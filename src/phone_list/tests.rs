@@ -13,12 +13,12 @@ fn hashed(hash: u64, name: usize) -> Shared<Phone<usize>> {
     Shared::new(Phone {
         hash,
         conn_id: name.to_string().into(),
-        conn: Arc::new(name),
+        conn: Kept::new(Arc::new(name)),
     })
 }
 
 fn names(list: &PhoneList<usize>) -> Vec<usize> {
-    let mut names: Vec<_> = list.iter().map(|phone| *phone.conn).collect();
+    let mut names: Vec<_> = list.iter().map(|phone| **phone.conn).collect();
     names.sort_unstable();
     names
 }
@@ -104,7 +104,7 @@ fn phones_are_found_by_their_conn_id() {
         list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
     }
     for i in 0..5_000 {
-        assert_eq!(*list.get(&i.to_string()).unwrap().conn, i);
+        assert_eq!(**list.get(&i.to_string()).unwrap().conn, i);
     }
     assert!(list.get("5000").is_none());
 }
@@ -123,7 +123,7 @@ fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
         LEVELS,
         "nothing tells these hashes apart"
     );
-    assert_eq!(*list.get("7").unwrap().conn, 7);
+    assert_eq!(**list.get("7").unwrap().conn, 7);
     list = list.without(&phones[7]);
     assert!(list.get("7").is_none());
     assert_eq!(list.len(), LEAF_MAX * 3 - 1);

@@ -20,6 +20,7 @@ fn a_grace(arming: u64) -> Grace {
     Grace {
         deadline: Instant::now() + Duration::from_secs(arming),
         arming: Some(arming),
+        began: arming,
     }
 }
 
@@ -69,7 +70,7 @@ fn retires<T, E>(decision: Decision<Wire, T, E>) -> bool {
 }
 
 fn binary(record: &Record<Wire>) -> Option<Wire> {
-    record.tenure.as_ref().map(|tenure| *tenure.binary)
+    record.tenure.as_ref().map(|tenure| **tenure.binary)
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn claim_of_a_held_server_id_is_a_conflict() {
     let Err(conflict) = claim(&held(old), &Arc::new("new"), epoch) else {
         panic!("it is held");
     };
-    assert_eq!((*conflict.incumbent, conflict.epoch), ("b", old));
+    assert_eq!((**conflict.incumbent, conflict.epoch), ("b", old));
 }
 
 #[test]
@@ -165,7 +166,9 @@ fn grace_keeps_binary_epoch_and_phones() {
     for record in [held(mine), in_grace(mine, 1)] {
         let (waiting, ()) = next(grace(&record, Whose::Claim(mine), a_grace(2)));
         assert!(waiting.held_by(mine));
-        assert_eq!(waiting.arming().unwrap().arming, Some(2));
+        let began = record.arming().map_or(2, |earlier| earlier.began);
+        let arming = waiting.arming().unwrap();
+        assert_eq!((arming.arming, arming.began), (Some(2), began));
         assert_eq!((binary(&waiting), waiting.phones.len()), (Some("b"), 1));
         assert_eq!(waiting.removals, 5);
     }
@@ -176,19 +179,24 @@ fn expiry_ends_a_grace_that_is_over_and_no_other() {
     let (mine, _) = epochs();
     let mut record = in_grace(mine, 7);
     let deadline = record.arming().unwrap().deadline;
-    assert!(retires(expire(&record, deadline)));
+    assert!(retires(expire(&record, deadline, 8)));
     let just_before = deadline.checked_sub(Duration::from_nanos(1)).unwrap();
-    assert!(expire(&record, just_before).is_err());
+    assert!(expire(&record, just_before, 8).is_err());
+    assert!(
+        expire(&record, deadline, 7).is_err(),
+        "it began after that expiry"
+    );
     record.tenure.as_mut().unwrap().grace = Some(Grace {
         deadline,
         arming: None,
+        began: 7,
     });
     assert!(
-        expire(&record, deadline).is_err(),
+        expire(&record, deadline, 8).is_err(),
         "it never ends by itself"
     );
-    assert!(expire(&held(mine), deadline).is_err());
-    assert!(expire(&vacant(), deadline).is_err());
+    assert!(expire(&held(mine), deadline, 8).is_err());
+    assert!(expire(&vacant(), deadline, 8).is_err());
 }
 
 #[test]
@@ -223,7 +231,10 @@ fn leaving_is_silent_and_being_removed_is_not() {
     let (left, ()) = next(leave(&both, &q));
     assert_eq!((left.phones.len(), left.removals), (1, 5));
     let (removed, conn) = next(unregister(&both, "q"));
-    assert_eq!((removed.phones.len(), removed.removals, *conn), (1, 6, "q"));
+    assert_eq!(
+        (removed.phones.len(), removed.removals, **conn),
+        (1, 6, "q")
+    );
     assert_eq!(leave(&removed, &q).err(), Some(NotHeld));
     assert_eq!(
         leave(&both, &phone("q")).err(),

@@ -1,0 +1,130 @@
+use std::time::Instant;
+
+use crate::deadlines::Key;
+use crate::displaced::{Cause, Displaced};
+use crate::ledger::Ledger;
+use crate::transition;
+
+/// One walk over the deadlines that are over, from the latest to the earliest. Each step is one entry of the queue, with
+/// what it ended.
+///
+/// It ends the graces that began before it did. It walks backwards for two reasons. A deadline that moves to an earlier
+/// time meanwhile moves to where the walk has still to come, and its new entry is there before the old one goes. And the
+/// graces of a storm, which all begin now and last equally long, queue up where the walk has been, so that it ends
+/// however long the storm goes on.
+pub(crate) struct Expiry<'a, C: ?Sized> {
+    ledger: &'a Ledger<C>,
+    now: Instant,
+    /// The first arming that this does not end.
+    newer: u64,
+    /// What is left stands before this.
+    end: Key,
+}
+
+impl<'a, C: ?Sized> Expiry<'a, C> {
+    pub(crate) fn new(ledger: &'a Ledger<C>, now: Instant) -> Self {
+        Self {
+            ledger,
+            now,
+            newer: ledger.next_arming(),
+            end: Key::last_at(now),
+        }
+    }
+}
+
+impl<C: ?Sized> Iterator for Expiry<'_, C> {
+    type Item = Option<Displaced<C>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, slot) = self.ledger.deadlines.before(self.end)?;
+        self.end = key;
+        let applied = slot.apply(|record| transition::expire(record, self.now, self.newer));
+        let ended = applied.filter(|applied| applied.outcome.is_ok());
+        Some(ended.map(|ended| Displaced::of(&slot, ended.before, Cause::Expired)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Conn, Registry, SendError};
+
+    struct Wire;
+
+    impl Conn for Wire {
+        fn conn_id(&self) -> &'static str {
+            "wire"
+        }
+        fn send(&self, _: Bytes) -> Result<(), SendError> {
+            Ok(())
+        }
+        fn close(&self) {}
+    }
+
+    const GRACES: u32 = 1_000;
+
+    fn begin_grace(registry: &Registry<Wire>, server_id: &str, seconds: u32) {
+        let claim = registry.claim_server(server_id, Arc::new(Wire)).unwrap();
+        claim.release_after(Duration::from_secs(seconds.into()));
+    }
+
+    /// How many steps and how many graces that ended, where `storm` is called after each step.
+    fn walk(registry: &Registry<Wire>, mut storm: impl FnMut(u32)) -> (u32, u32) {
+        let now = Instant::now() + Duration::from_secs(u64::from(GRACES));
+        let (mut steps, mut ended) = (0, 0);
+        for step in Expiry::new(&registry.index.ledger, now) {
+            steps += 1;
+            ended += u32::from(step.is_some());
+            storm(steps);
+            assert!(steps < 10 * GRACES, "it does not end");
+        }
+        (steps, ended)
+    }
+
+    fn registry() -> Registry<Wire> {
+        let registry = Registry::new();
+        for i in 0..GRACES {
+            begin_grace(&registry, &i.to_string(), i);
+        }
+        registry
+    }
+
+    #[test]
+    fn takes_a_step_for_each_grace_that_is_over() {
+        let registry = registry();
+        begin_grace(&registry, "later", GRACES + 60);
+        assert_eq!(walk(&registry, |_| {}), (GRACES, GRACES));
+    }
+
+    #[test]
+    fn ends_beside_a_storm_that_goes_on_as_long_as_it_does() {
+        for seconds in [0, GRACES / 2, GRACES - 10] {
+            let registry = registry();
+            let (steps, ended) = walk(&registry, |step| {
+                for storm in 0..3 {
+                    begin_grace(&registry, &format!("{step} {storm}"), seconds);
+                }
+            });
+            assert_eq!(ended, GRACES, "no more than there were");
+            // One for each that began while the walk had not yet come to where they stand.
+            assert!(steps <= 4 * GRACES, "{steps} steps with {seconds} s");
+        }
+    }
+
+    #[test]
+    fn ends_beside_one_grace_that_is_armed_again_and_again() {
+        let registry = registry();
+        let epoch = registry.claim_server("s", Arc::new(Wire)).unwrap().detach();
+        let arm = |seconds| {
+            registry.release_claim_after("s", epoch, Duration::from_secs(seconds));
+        };
+        arm(u64::from(2 * GRACES));
+        let (steps, ended) = walk(&registry, |_| arm(u64::from(2 * GRACES)));
+        assert_eq!((steps, ended), (GRACES, GRACES));
+    }
+}

@@ -1,0 +1,42 @@
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A reference to a connection, as the registry keeps it. Its drop never unwinds.
+///
+/// It may be the last one, and go in the middle of another caller's operation, or with a thousand others. A destructor
+/// that panics must not cost them theirs: the panic hook has reported it, and here it ends.
+pub(crate) struct Kept<C: ?Sized>(Option<Arc<C>>);
+
+impl<C: ?Sized> Kept<C> {
+    pub(crate) fn new(conn: Arc<C>) -> Self {
+        Self(Some(conn))
+    }
+
+    pub(crate) fn into_arc(mut self) -> Arc<C> {
+        self.0.take().expect("only this and the drop take it")
+    }
+}
+
+impl<C: ?Sized> Deref for Kept<C> {
+    type Target = Arc<C>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<C> {
+        self.0.as_ref().expect("only the drop takes it")
+    }
+}
+
+impl<C: ?Sized> Clone for Kept<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: ?Sized> Drop for Kept<C> {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
+        }
+    }
+}
