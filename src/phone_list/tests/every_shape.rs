@@ -48,7 +48,7 @@ impl Dealt {
             last: None,
             older: self.node.clone(),
         };
-        let mut expected: Vec<_> = self.phones.iter().flatten().map(|p| *p.conn).collect();
+        let mut expected: Vec<_> = self.phones.iter().flatten().map(|p| **p.conn).collect();
         expected.sort_unstable();
         assert_eq!(names(&list), expected);
         for phone in self.phones.iter().flatten() {

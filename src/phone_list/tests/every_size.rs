@@ -21,7 +21,7 @@ impl Kept {
     fn add(&mut self, phone: &Shared<Phone<usize>>) {
         assert!(!self.list.contains(phone) && !self.list.has_namesake(phone));
         self.list = self.list.with(phone);
-        self.phones.insert(*phone.conn, Shared::clone(phone));
+        self.phones.insert(**phone.conn, Shared::clone(phone));
     }
 
     fn remove(&mut self, name: usize) {
@@ -37,7 +37,7 @@ impl Kept {
             let found = self.list.at(place.expect("it is in the list"));
             assert!(Shared::ptr_eq(found, phone));
             assert!(self.list.has_namesake(phone));
-            let namesake = hashed(phone.hash, *phone.conn);
+            let namesake = hashed(phone.hash, **phone.conn);
             assert!(!self.list.contains(&namesake), "another registration");
         }
         let nobody = hashed(0, usize::MAX);

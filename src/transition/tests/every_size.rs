@@ -38,13 +38,13 @@ fn assert_phones(record: &Record<Wire>, phones: &[&Shared<Phone<Wire>>]) {
 }
 
 /// The tenure as it was, or another one, by all of its parts.
-type Parts = Option<(Wire, Epoch, Option<Instant>, Option<u64>)>;
+type Parts = Option<(Wire, Epoch, Option<(Instant, Option<u64>, u64)>)>;
 
 fn parts(record: &Record<Wire>) -> Parts {
     let tenure = record.tenure.as_ref()?;
-    let deadline = tenure.grace.map(|grace| grace.deadline);
-    let arming = tenure.grace.and_then(|grace| grace.arming);
-    Some((*tenure.binary, tenure.epoch, deadline, arming))
+    let grace = tenure.grace;
+    let grace = grace.map(|grace| (grace.deadline, grace.arming, grace.began));
+    Some((**tenure.binary, tenure.epoch, grace))
 }
 
 /// In each state that a record with these phones can be in: vacant, held, in grace, in grace for ever.
@@ -79,7 +79,7 @@ fn all(phones: &Kept) -> Vec<&Shared<Phone<Wire>>> {
 
 /// Held by the new binary, with all of the phones and no removal, or with none and one removal.
 fn assert_claimed(next: &Record<Wire>, epoch: Epoch, phones: &Kept, stay: bool) {
-    assert_eq!(parts(next), Some(("new", epoch, None, None)));
+    assert_eq!(parts(next), Some(("new", epoch, None)));
     let left = if stay { all(phones) } else { Vec::new() };
     assert_phones(next, &left);
     assert_eq!(next.removals, if stay { 5 } else { 6 });
@@ -149,7 +149,10 @@ fn a_grace_keeps_binary_epoch_and_all_phones_and_is_no_removal() {
             return assert!(decision.is_err());
         }
         let (next, ()) = next(decision);
-        let expected = ("b", mine, Some(anew.deadline), Some(9));
+        // One that is armed anew began when it did.
+        let earlier = record.tenure.as_ref().and_then(|tenure| tenure.grace);
+        let began = earlier.map_or(9, |earlier| earlier.began);
+        let expected = ("b", mine, Some((anew.deadline, Some(9), began)));
         assert_eq!(parts(&next), Some(expected));
         assert_phones(&next, &all(phones));
         assert_eq!(next.removals, 5);
@@ -171,7 +174,11 @@ fn an_expiry_takes_everybody_out_where_the_grace_ends() {
     of_every_size(|_, _, record| {
         let deadline = record.arming().map(|grace| grace.deadline);
         let now = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
-        let decision = expire(record, now);
+        assert!(
+            expire(record, now, 1).is_err(),
+            "it began after that expiry"
+        );
+        let decision = expire(record, now, 2);
         assert_eq!(decision.is_ok(), deadline.is_some());
         assert!(decision.is_err() || retires(decision));
     });
