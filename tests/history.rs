@@ -9,7 +9,7 @@ use std::thread;
 
 use common::linear::{Event, is_linearizable, smallest_window};
 use common::model::Server;
-use common::player::{Call, Dice, Player, Table};
+use common::player::{Call, Dice, Player, Size, Table};
 
 const THREADS: u32 = 3;
 const CALLS: usize = 60;
@@ -18,7 +18,7 @@ const CALLS: usize = 60;
 /// the next claim takes their place and nothing is removed beside it.
 const TOO_LONG_TO_LINGER: usize = 1024 + 1;
 
-/// All threads play on server-ids that nobody has used before.
+/// All threads play on the same server-ids.
 fn round(table: &Table, seed: u64) -> Vec<Vec<Vec<Event<Call>>>> {
     let barrier = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
@@ -52,17 +52,29 @@ fn server_ids(round: u64) -> Vec<String> {
 fn every_history_of_a_server_id_can_be_explained_one_call_after_the_other() {
     let rounds = std::env::var("SWITCHBOARD_HISTORY_ROUNDS");
     let rounds: u64 = rounds.map_or(2_000, |rounds| rounds.parse().unwrap());
-    let (mut calls, mut overlapping) = (0, 0);
+    let (mut calls, mut overlapping, mut wide_calls) = (0, 0, 0);
+    // Nobody has used their server-ids before, and there are few conn-ids.
     let mut tables: Vec<_> = (0..3).map(|number| Table::new(number, vec![])).collect();
     for seed in 0..rounds {
-        let table = tables.remove(0).next(server_ids(seed));
+        let is_wide = seed % 4 == 1;
+        let table = if is_wide {
+            Table::sized(seed, Size::wide(seed / 4), server_ids(seed))
+        } else {
+            tables.remove(0).next(server_ids(seed))
+        };
         let (more, overlapped) = table.check(&round(&table, seed), &format!("round {seed}"));
         calls += more;
         overlapping += overlapped;
         drop(table.registry.drain());
-        tables.push(table);
+        if is_wide {
+            wide_calls += more;
+        } else {
+            tables.push(table);
+        }
     }
-    println!("{calls} calls, {overlapping} of them overlapped with others");
+    println!(
+        "{calls} calls, {overlapping} of them overlapped with others; {wide_calls} where there were many phones"
+    );
     assert!(
         overlapping > calls / 100,
         "{overlapping} of {calls}: nothing was raced"

@@ -3,16 +3,18 @@
 //! After every operation:
 //!
 //! 1. its result is the model's: who won, who was refused and why, who was displaced and by what cause;
-//! 2. every lookup, by key and by handle, shows what the model holds, for every server-id and conn-id;
+//! 2. every lookup, by key and by handle, shows what the model holds, for every server-id and conn-id; where there
+//!    are many conn-ids, for all after each operation on a server-id, and for some after each on phones;
 //! 3. a claim that no longer holds its server-id sees no phones, a membership that is no longer registered
 //!    sees no binary;
 //! 4. epochs grow;
 //! 5. `counts()` and the enumeration agree with the model, and so does `next_deadline()`;
-//! 6. what is gone leaves nothing to enumerate.
+//! 6. what is gone leaves nothing to enumerate, the queue of deadlines holds one entry for each grace that ends, and
+//!    no empty place is forgotten.
 
 mod common;
 
-use common::driver::{Driver, Op};
+use common::driver::{Driver, Op, Shape};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -43,19 +45,57 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("proptest-regressions/properties.txt"))),
+/// Mostly runs of many phones.
+fn wide_op() -> impl Strategy<Value = Op> {
+    let n = any::<u8>;
+    let many = || (n(), n(), n());
+    prop_oneof![
+        6 => many().prop_map(|(server, first, count)| Op::RegisterMany { server, first, count }),
+        3 => many().prop_map(|(server, first, count)| Op::UnregisterMany { server, first, count }),
+        2 => (n(), n()).prop_map(|(membership, count)| Op::LeaveMany { membership, count }),
+        // Otherwise most of what ends a tenure takes all phones with it.
+        2 => n().prop_map(|server| Op::ReleaseServer { server }),
+        2 => n().prop_map(|server| Op::Claim { server }),
+        18 => op(),
+    ]
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    let file = FileFailurePersistence::Direct("proptest-regressions/properties.txt");
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(file)),
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1_000))]
 
     #[test]
     fn every_sequence_of_operations_does_what_the_model_does(
         grace in proptest::option::of(0..16_u8),
         ops in vec(op(), 1..80),
     ) {
-        let mut driver = Driver::new(grace);
+        let mut driver = Driver::new(grace, Shape::NARROW);
+        for op in ops {
+            driver.run(op);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(700))]
+
+    #[test]
+    fn every_sequence_of_operations_on_many_phones_does_what_the_model_does(
+        grace in proptest::option::of(0..16_u8),
+        cap in any::<u8>(),
+        ops in vec(wide_op(), 1..60),
+    ) {
+        let mut driver = Driver::new(grace, Shape::wide(cap));
+        // So that there is something to register under.
+        (0..3).for_each(|server| driver.run(Op::Claim { server }));
         for op in ops {
             driver.run(op);
         }

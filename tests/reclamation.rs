@@ -262,6 +262,18 @@ fn dropping_the_last_handle_lets_everything_go() {
     assert_eq!(living.count(), 0);
 }
 
+/// A choice that has no period which a loss could hide behind.
+struct Choice(u64);
+
+impl Choice {
+    fn of(&mut self, sides: u64) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 33) % sides).unwrap()
+    }
+}
+
 /// One life of a server-id, refused calls included.
 fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
     let nobody = registry.register_phone(server_id, wire("p"));
@@ -309,13 +321,14 @@ fn a_million_cycles_leave_nothing_behind() {
     let registry: Registry<Wire> = Registry::new();
     let warm = CYCLES / 20;
     let mut after_warm_up = 0;
+    let mut choice = Choice(1);
     for turn in 0..CYCLES {
         // Half of them return, half are never seen again.
-        let server_id = match turn % 2 {
-            0 => format!("s{}", turn % 100),
+        let server_id = match choice.of(2) {
+            0 => format!("s{}", choice.of(50)),
             _ => format!("once {turn}"),
         };
-        cycle(&registry, &server_id, turn / 2);
+        cycle(&registry, &server_id, choice.of(4));
         if turn == warm {
             after_warm_up = BYTES.load(Relaxed);
         }
@@ -323,11 +336,60 @@ fn a_million_cycles_leave_nothing_behind() {
     let grown = BYTES.load(Relaxed) - after_warm_up;
     assert_eq!(registry.counts(), Counts::default());
     assert_eq!(registry.servers().count(), 0);
+    let books = registry.books();
+    assert_eq!(books.deadlines, 0);
+    assert!(
+        books.empty_places <= books.lingering_places && books.lingering_places <= 1_024,
+        "{books:?}"
+    );
     // One byte a cycle would be a million. What waits for a batch to fill up is far less.
     assert!(
         grown < 256 * 1024,
         "{grown} bytes more than after the warm-up"
     );
+}
+
+/// Each server-id comes once, so none has been replaced: as many places are empty as are known to be.
+fn assert_every_empty_place_is_known(registry: &Registry<Wire>) {
+    let books = registry.books();
+    assert_eq!(
+        books.empty_places, books.lingering_places,
+        "an empty place will stay in the index for good, or one that was removed is still remembered"
+    );
+    assert_eq!(books.deadlines, 0);
+}
+
+/// One in many would be too few to be seen in bytes.
+#[test]
+fn no_empty_place_is_forgotten() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let mut choice = Choice(2);
+    for turn in 0..8_000 {
+        cycle(&registry, &format!("once {turn}"), choice.of(4));
+        // Those that linger are removed once there are too many of them.
+        if turn < 100 || turn % 100 == 0 {
+            assert_every_empty_place_is_known(&registry);
+        }
+    }
+    assert_every_empty_place_is_known(&registry);
+    assert!(registry.books().lingering_places <= 1_024);
+}
+
+/// The longest name that lingers, and the shortest that does not.
+#[test]
+fn no_empty_place_of_a_long_name_is_forgotten() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let mut choice = Choice(3);
+    let mut linger = 0;
+    for turn in 0..1_000 {
+        let length = 1_023 + choice.of(4);
+        cycle(&registry, &format!("{turn:length$}"), choice.of(4));
+        linger += usize::from(length <= 1_024);
+    }
+    assert_every_empty_place_is_known(&registry);
+    assert_eq!(registry.books().lingering_places, linger);
 }
 
 #[test]
@@ -348,23 +410,26 @@ fn long_names_of_what_has_gone_are_not_kept() {
 fn cycles_on_several_threads_leave_nothing_behind() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
-    let storm = || {
+    let storm = |round: u64| {
         thread::scope(|scope| {
             for thread in 0..4 {
                 let registry = &registry;
                 scope.spawn(move || {
+                    let mut choice = Choice(round * 4 + thread + 1);
                     for turn in 0..10_000 {
-                        cycle(registry, &format!("{thread} {turn}"), turn);
+                        let server_id = format!("{round} {thread} {turn}");
+                        cycle(registry, &server_id, choice.of(4));
                     }
                 });
             }
         });
+        assert_every_empty_place_is_known(&registry);
         BYTES.load(Relaxed)
     };
-    storm();
-    let first = storm();
-    for _ in 0..4 {
-        storm();
+    storm(0);
+    let first = storm(1);
+    for round in 2..6 {
+        storm(round);
     }
     let grown = BYTES.load(Relaxed) - first;
     assert_eq!(registry.counts(), Counts::default());
@@ -422,6 +487,7 @@ fn claims_dropped_at_the_end_of_a_thread_leave_nothing_behind() {
         assert!(ended.join().is_ok());
     }
     come_and_go(20_000);
+    assert_every_empty_place_is_known(&registry);
     let grown = BYTES.load(Relaxed) - before;
     assert!(
         grown < 4 << 20,

@@ -6,13 +6,25 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use common::driver::{Driver, Op};
+use common::driver::{Driver, Op, Shape};
 use libfuzzer_sys::fuzz_target;
 
+/// What builds the registry, and whether there are many phones. Then the same operations concern runs of them.
+fn registry(byte: Option<u8>) -> (Option<u8>, Shape) {
+    match byte {
+        Some(wide @ 0x40..0x80) => {
+            let grace = wide % 8;
+            let hours = [0, 1, 2, 3, 5, 8, u8::MAX].get(usize::from(grace));
+            (hours.copied(), Shape::wide(wide / 8))
+        }
+        grace => (grace, Shape::NARROW),
+    }
+}
+
 fuzz_target!(|input: (Option<u8>, Vec<Op>)| {
-    let (grace, ops) = input;
-    let mut driver = Driver::new(grace);
-    for op in ops {
-        driver.run(op);
+    let (grace, shape) = registry(input.0);
+    let mut driver = Driver::new(grace, shape);
+    for op in input.1 {
+        driver.run(if shape.is_wide() { op.widened() } else { op });
     }
 });

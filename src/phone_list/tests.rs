@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod every_shape;
+mod every_size;
+
 /// A phone whose hash is chosen. The list finds it by identity and by iteration, not by name.
 fn hashed(hash: u64, name: usize) -> Shared<Phone<usize>> {
     Shared::new(Phone {

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod every_size;
+
 type Wire = &'static str;
 
 fn epochs() -> (Epoch, Epoch) {

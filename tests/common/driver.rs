@@ -8,42 +8,181 @@ use switchboard::{
     Claim, Displaced, Epoch, Membership, RegisterError, Registry, Route, ServerIdConflict, Status,
 };
 
-use super::model::{self, Model, NEVER, Phone, Refusal};
+use super::model::{self, Model, NEVER, Phone, Phones, Refusal};
 use super::player::{displaced, phone, phones};
 use super::{Wire, labelled};
 
 pub const SERVERS: u8 = 3;
-pub const CONN_IDS: u8 = 6;
-pub const MAX_PHONES: usize = 4;
+
+/// How many conn-ids there are, and how many phones a server-id can have.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    conn_ids: u16,
+    max_phones: usize,
+}
+
+/// What lies at the borders of a leaf of the phone list, of a branch, and far beyond.
+const CAPS: [usize; 10] = [300, 17, usize::MAX, 9, 16, 18, 64, 65, 8, 130];
+const RUNS: [u16; 14] = [17, 300, 1, 2, 7, 8, 9, 15, 16, 18, 33, 64, 65, 130];
+
+impl Shape {
+    /// So few conn-ids that most operations meet one that is there.
+    pub const NARROW: Self = Self {
+        conn_ids: 6,
+        max_phones: 4,
+    };
+
+    /// As many as it needs for the list of phones to split and to merge.
+    pub fn wide(cap: u8) -> Self {
+        let max_phones = CAPS[usize::from(cap) % CAPS.len()];
+        let conn_ids = max_phones.min(500) + 10;
+        Self {
+            conn_ids: u16::try_from(conn_ids).unwrap(),
+            max_phones,
+        }
+    }
+
+    #[must_use]
+    pub fn is_wide(self) -> bool {
+        self.conn_ids > Self::NARROW.conn_ids
+    }
+
+    /// The conn-ids of a run.
+    fn run(self, first: u8, count: u8) -> impl Iterator<Item = u16> {
+        let first = u16::from(first) * 2;
+        let count = RUNS[usize::from(count) % RUNS.len()].min(self.conn_ids);
+        (0..count).map(move |i| (first + i) % self.conn_ids)
+    }
+}
 
 /// One operation. Indices are taken modulo what there is, so that every sequence means something.
 #[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    Claim { server: u8 },
-    TakeOver { conflict: u8 },
-    DropConflict { conflict: u8 },
-    ReleaseServer { server: u8 },
-    ReleaseClaim { past: u8 },
-    ReleaseClaimAfter { past: u8, grace: u8 },
-    Release { claim: u8 },
-    ReleaseAfter { claim: u8, grace: u8 },
-    DropClaim { claim: u8 },
-    DetachClaim { claim: u8 },
-    EvictClaim { claim: u8 },
-    Register { server: u8, conn_id: u8 },
-    UnregisterPhone { server: u8, conn_id: u8 },
-    Unregister { membership: u8 },
-    DropMembership { membership: u8 },
-    DetachMembership { membership: u8 },
-    EvictServer { server: u8 },
-    Expire { hours: u8 },
+    Claim {
+        server: u8,
+    },
+    TakeOver {
+        conflict: u8,
+    },
+    DropConflict {
+        conflict: u8,
+    },
+    ReleaseServer {
+        server: u8,
+    },
+    ReleaseClaim {
+        past: u8,
+    },
+    ReleaseClaimAfter {
+        past: u8,
+        grace: u8,
+    },
+    Release {
+        claim: u8,
+    },
+    ReleaseAfter {
+        claim: u8,
+        grace: u8,
+    },
+    DropClaim {
+        claim: u8,
+    },
+    DetachClaim {
+        claim: u8,
+    },
+    EvictClaim {
+        claim: u8,
+    },
+    Register {
+        server: u8,
+        conn_id: u8,
+    },
+    UnregisterPhone {
+        server: u8,
+        conn_id: u8,
+    },
+    Unregister {
+        membership: u8,
+    },
+    DropMembership {
+        membership: u8,
+    },
+    DetachMembership {
+        membership: u8,
+    },
+    EvictServer {
+        server: u8,
+    },
+    Expire {
+        hours: u8,
+    },
     Drain,
+    #[cfg_attr(fuzzing, arbitrary(skip))]
+    RegisterMany {
+        server: u8,
+        first: u8,
+        count: u8,
+    },
+    #[cfg_attr(fuzzing, arbitrary(skip))]
+    UnregisterMany {
+        server: u8,
+        first: u8,
+        count: u8,
+    },
+    #[cfg_attr(fuzzing, arbitrary(skip))]
+    LeaveMany {
+        membership: u8,
+        count: u8,
+    },
+}
+
+impl Op {
+    /// The same for many phones, where it concerns one. The bytes of a fuzzer's input mean the same operations
+    /// whether there are few phones or many.
+    #[must_use]
+    pub fn widened(self) -> Self {
+        match self {
+            Self::Register { server, conn_id } => Self::RegisterMany {
+                server,
+                first: conn_id,
+                count: server / SERVERS,
+            },
+            Self::UnregisterPhone { server, conn_id } => Self::UnregisterMany {
+                server,
+                first: conn_id,
+                count: server / SERVERS,
+            },
+            Self::Unregister { membership } => Self::LeaveMany {
+                membership,
+                count: membership,
+            },
+            other => other,
+        }
+    }
+
+    /// Whether it changes nothing but some phones.
+    fn is_of_phones(self) -> bool {
+        matches!(
+            self,
+            Self::Register { .. }
+                | Self::RegisterMany { .. }
+                | Self::UnregisterPhone { .. }
+                | Self::UnregisterMany { .. }
+                | Self::Unregister { .. }
+                | Self::LeaveMany { .. }
+                | Self::DropMembership { .. }
+                | Self::DetachMembership { .. }
+        )
+    }
 }
 
 /// Graces are in hours and the clock stands at half past, so that it doesn't matter how many
 /// milliseconds a test takes.
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// One in so many conn-ids and memberships is looked at where there are many, after an operation on phones.
+const SAMPLE: usize = 37;
 
 /// A grace of this many hours is one that never ends.
 const ENDLESS: u8 = 15;
@@ -71,6 +210,7 @@ struct Member {
 pub struct Driver {
     registry: Registry<Wire>,
     model: Model,
+    shape: Shape,
     /// The grace that the registry was built with.
     grace: Option<u8>,
     start: Instant,
@@ -92,8 +232,8 @@ fn name(server: u8) -> String {
 }
 
 impl Driver {
-    pub fn new(grace: Option<u8>) -> Self {
-        let builder = Registry::builder().max_phones(MAX_PHONES);
+    pub fn new(grace: Option<u8>, shape: Shape) -> Self {
+        let builder = Registry::builder().max_phones(shape.max_phones);
         let registry = match grace {
             Some(hours) => builder.grace(duration(hours)).build(),
             None => builder.build(),
@@ -101,6 +241,7 @@ impl Driver {
         Self {
             registry,
             model: Model::default(),
+            shape,
             grace,
             start: Instant::now(),
             now: 0,
@@ -198,20 +339,33 @@ impl Driver {
                 }
             }
             Op::Register { server, conn_id } => {
-                self.register(server % SERVERS, conn_id % CONN_IDS);
+                self.register(server % SERVERS, u16::from(conn_id) % self.shape.conn_ids);
+            }
+            Op::RegisterMany {
+                server,
+                first,
+                count,
+            } => {
+                for conn_id in self.shape.run(first, count) {
+                    self.register(server % SERVERS, conn_id);
+                }
             }
             Op::UnregisterPhone { server, conn_id } => {
-                let (server, conn_id) = (server % SERVERS, conn_id % CONN_IDS);
-                let expected = self.model.server(server).unregister(conn_id);
-                let out = self
-                    .registry
-                    .unregister_phone(&name(server), &conn_id.to_string());
-                assert_eq!(out.as_deref().map(phone), expected);
+                self.unregister(server % SERVERS, u16::from(conn_id) % self.shape.conn_ids);
             }
-            Op::Unregister { membership } => {
-                if let Some(member) = pick(&mut self.members, membership) {
-                    let expected = self.model.server(member.server).leave(member.phone);
-                    assert_eq!(member.membership.unregister(), expected);
+            Op::UnregisterMany {
+                server,
+                first,
+                count,
+            } => {
+                for conn_id in self.shape.run(first, count) {
+                    self.unregister(server % SERVERS, conn_id);
+                }
+            }
+            Op::Unregister { membership } => self.leave(membership),
+            Op::LeaveMany { membership, count } => {
+                for _ in self.shape.run(0, count) {
+                    self.leave(membership);
                 }
             }
             Op::DropMembership { membership } => {
@@ -246,7 +400,13 @@ impl Driver {
                 );
             }
         }
-        self.compare();
+        // Of many phones that come or go each is compared once the next operation is another one.
+        let sample = if self.shape.is_wide() && op.is_of_phones() {
+            SAMPLE
+        } else {
+            1
+        };
+        self.compare(sample);
     }
 
     fn claim(&mut self, server: u8) {
@@ -299,13 +459,31 @@ impl Driver {
         }
     }
 
-    fn register(&mut self, server: u8, conn_id: u8) {
+    fn unregister(&mut self, server: u8, conn_id: u16) {
+        let expected = self.model.server(server).unregister(conn_id);
+        let out = self
+            .registry
+            .unregister_phone(&name(server), &conn_id.to_string());
+        assert_eq!(out.as_deref().map(phone), expected);
+    }
+
+    fn leave(&mut self, membership: u8) {
+        if let Some(member) = pick(&mut self.members, membership) {
+            let expected = self.model.server(member.server).leave(member.phone);
+            assert_eq!(member.membership.unregister(), expected);
+        }
+    }
+
+    fn register(&mut self, server: u8, conn_id: u16) {
         let phone = Phone {
             conn_id,
             number: self.number(),
         };
         let conn = labelled(&conn_id.to_string(), phone.number);
-        let expected = self.model.server(server).register(phone, MAX_PHONES);
+        let expected = self
+            .model
+            .server(server)
+            .register(phone, self.shape.max_phones);
         match self.registry.register_phone(&name(server), conn) {
             Ok(membership) => {
                 assert_eq!(expected, Ok(()));
@@ -351,8 +529,8 @@ impl Driver {
         assert_eq!(seen, expected);
     }
 
-    /// Everything that can be seen, by key and by handle.
-    fn compare(&mut self) {
+    /// Everything that can be seen, by key and by handle; of conn-ids and memberships one in so many.
+    fn compare(&mut self, sample: usize) {
         let counts = self.registry.counts();
         let seen = (counts.binaries, counts.phones, counts.in_grace);
         assert_eq!(seen, self.model.counts());
@@ -360,8 +538,12 @@ impl Driver {
             self.registry.next_deadline().map(|at| self.hours(at)),
             self.model.next_deadline(),
         );
+        self.compare_books();
+        // Not always the same ones.
+        let first = usize::try_from(self.numbers).unwrap() % sample;
+        let conn_ids = (0..self.shape.conn_ids).skip(first).step_by(sample);
         for server in 0..SERVERS {
-            self.compare_server(server);
+            self.compare_server(server, conn_ids.clone());
         }
         let mut listed: Vec<_> = self
             .registry
@@ -379,17 +561,17 @@ impl Driver {
             let server = self.model.server(held.server);
             let current = server.is_current(held.number);
             assert_eq!(held.claim.is_current(), current);
-            let visible: &[Phone] = if current { &server.phones } else { &[] };
-            assert_eq!(phones(&held.claim.phones()), visible);
-            for conn_id in 0..CONN_IDS {
+            let none = Phones::default();
+            let visible = if current { &server.phones } else { &none };
+            assert_eq!(&phones(&held.claim.phones()), visible);
+            for conn_id in conn_ids.clone() {
                 let found = held.claim.phone(&conn_id.to_string());
-                let expected = visible.iter().find(|phone| phone.conn_id == conn_id);
-                assert_eq!(found.as_deref().map(phone).as_ref(), expected);
+                assert_eq!(found.as_deref().map(phone), visible.get(conn_id));
             }
         }
-        for member in &self.members {
+        for member in self.members.iter().skip(first).step_by(sample) {
             let server = self.model.server(member.server);
-            let registered = server.phones.contains(&member.phone);
+            let registered = server.phones.has(member.phone);
             assert_eq!(member.membership.is_registered(), registered);
             let binary = member.membership.binary().map(|conn| conn.label);
             let expected = server.tenure.map(|tenure| tenure.claim);
@@ -399,14 +581,24 @@ impl Driver {
         }
     }
 
-    fn compare_server(&mut self, number: u8) {
+    /// What no other call shows: what is left behind here is a leak.
+    fn compare_books(&self) {
+        let books = self.registry.books();
+        assert_eq!(books.deadlines, self.model.deadlines().count());
+        assert!(
+            books.empty_places <= books.lingering_places,
+            "an empty place will stay in the index for good: {books:?}"
+        );
+    }
+
+    fn compare_server(&mut self, number: u8, conn_ids: impl Iterator<Item = u16>) {
         let server_id = name(number);
         let model = self.model.server(number).clone();
         let claim = model.tenure.map(|tenure| tenure.claim);
         let binary = self.registry.binary_for(&server_id);
         assert_eq!(binary.map(|conn| conn.label), claim);
         assert_eq!(phones(&self.registry.phones_for(&server_id)), model.phones);
-        for conn_id in 0..CONN_IDS {
+        for conn_id in conn_ids {
             let found = self.registry.phone_for(&server_id, &conn_id.to_string());
             assert_eq!(found.as_deref().map(phone), model.phone(conn_id));
         }

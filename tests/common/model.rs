@@ -1,12 +1,101 @@
 //! The contract as a plain sequential program: no threads, no sharing, no cleverness.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// A registration, told apart from a later one with the same conn-id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Phone {
-    pub conn_id: u8,
+    pub conn_id: u16,
     pub number: u32,
+}
+
+/// Phones in the order of their conn-ids, no two with the same.
+///
+/// A copy shares them until it is changed, and their hash is kept: the search for an order copies, hashes and compares
+/// many that are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Phones {
+    /// The sum of the hashes of all. The first field, so that a comparison seldom goes on to the second.
+    hash: u64,
+    sorted: Arc<Vec<Phone>>,
+}
+
+impl Phone {
+    fn spread(self) -> u64 {
+        let number = u64::from(self.conn_id) << 32 | u64::from(self.number);
+        let mixed = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+    }
+}
+
+impl Phones {
+    fn place(&self, conn_id: u16) -> Result<usize, usize> {
+        self.sorted
+            .binary_search_by_key(&conn_id, |phone| phone.conn_id)
+    }
+
+    pub fn get(&self, conn_id: u16) -> Option<Phone> {
+        self.place(conn_id).ok().map(|at| self.sorted[at])
+    }
+
+    pub fn has(&self, phone: Phone) -> bool {
+        self.get(phone.conn_id) == Some(phone)
+    }
+
+    /// `false`: there is one with this conn-id.
+    fn insert(&mut self, phone: Phone) -> bool {
+        let Err(at) = self.place(phone.conn_id) else {
+            return false;
+        };
+        Arc::make_mut(&mut self.sorted).insert(at, phone);
+        self.hash = self.hash.wrapping_add(phone.spread());
+        true
+    }
+
+    fn remove(&mut self, phone: Phone) -> bool {
+        let Some(at) = self.place(phone.conn_id).ok().filter(|_| self.has(phone)) else {
+            return false;
+        };
+        Arc::make_mut(&mut self.sorted).remove(at);
+        self.hash = self.hash.wrapping_sub(phone.spread());
+        true
+    }
+}
+
+impl Deref for Phones {
+    type Target = [Phone];
+
+    fn deref(&self) -> &[Phone] {
+        &self.sorted
+    }
+}
+
+/// Of what a registry shows: it must not show a conn-id twice.
+impl FromIterator<Phone> for Phones {
+    fn from_iter<I: IntoIterator<Item = Phone>>(phones: I) -> Self {
+        let mut sorted: Vec<_> = phones.into_iter().collect();
+        sorted.sort_unstable();
+        let twice = sorted
+            .windows(2)
+            .find(|two| two[0].conn_id == two[1].conn_id);
+        assert_eq!(twice, None, "the same conn-id twice");
+        let hash = sorted
+            .iter()
+            .fold(0_u64, |sum, phone| sum.wrapping_add(phone.spread()));
+        Self {
+            hash,
+            sorted: Arc::new(sorted),
+        }
+    }
+}
+
+impl Hash for Phones {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +113,7 @@ pub const NEVER: u64 = u64::MAX;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Server {
     pub tenure: Option<Tenure>,
-    pub phones: Vec<Phone>,
+    pub phones: Phones,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +128,7 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Displaced {
     pub claim: Option<u32>,
-    pub phones: Vec<Phone>,
+    pub phones: Phones,
     pub cause: Cause,
 }
 
@@ -52,11 +141,9 @@ pub enum Refusal {
 
 impl Server {
     fn displace(&mut self, cause: Cause) -> Displaced {
-        let mut phones = std::mem::take(&mut self.phones);
-        phones.sort();
         Displaced {
             claim: self.tenure.take().map(|tenure| tenure.claim),
-            phones,
+            phones: std::mem::take(&mut self.phones),
             cause,
         }
     }
@@ -139,31 +226,24 @@ impl Server {
         if self.phones.len() >= max_phones {
             return Err(Refusal::AtCapacity);
         }
-        if self.phone(phone.conn_id).is_some() {
+        if !self.phones.insert(phone) {
             return Err(Refusal::DuplicateConnId);
         }
-        self.phones.push(phone);
-        self.phones.sort();
         Ok(())
     }
 
-    pub fn phone(&self, conn_id: u8) -> Option<Phone> {
-        self.phones
-            .iter()
-            .copied()
-            .find(|phone| phone.conn_id == conn_id)
+    pub fn phone(&self, conn_id: u16) -> Option<Phone> {
+        self.phones.get(conn_id)
     }
 
-    pub fn unregister(&mut self, conn_id: u8) -> Option<Phone> {
+    pub fn unregister(&mut self, conn_id: u16) -> Option<Phone> {
         let phone = self.phone(conn_id)?;
         self.leave(phone);
         Some(phone)
     }
 
     pub fn leave(&mut self, phone: Phone) -> bool {
-        let before = self.phones.len();
-        self.phones.retain(|other| *other != phone);
-        self.phones.len() < before
+        self.phones.remove(phone)
     }
 
     /// `claim` is `None` for whoever holds it, and for nobody.
@@ -208,11 +288,15 @@ impl Model {
         )
     }
 
-    pub fn next_deadline(&self) -> Option<u64> {
+    /// Of the graces that end by themselves.
+    pub fn deadlines(&self) -> impl Iterator<Item = u64> {
         self.servers
             .values()
             .filter_map(|server| server.tenure?.deadline)
             .filter(|deadline| *deadline != NEVER)
-            .min()
+    }
+
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines().min()
     }
 }

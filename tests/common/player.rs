@@ -11,10 +11,48 @@ use switchboard::{
 };
 
 use super::linear::{Event, Sequential, is_linearizable, smallest_window};
-use super::model::{self, Phone, Refusal, Server, Tenure};
+use super::model::{self, Phone, Phones as Known, Refusal, Server, Tenure};
 use super::{Wire, at, labelled};
 
-pub const MAX_PHONES: usize = 2;
+/// How many phones there are before anybody plays, and how many there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    at_start: u16,
+    /// How many conn-ids are in use.
+    conn_ids: u16,
+    max_phones: usize,
+}
+
+impl Size {
+    /// Next to no conn-ids, so that calls meet at the same ones all the time.
+    pub const NARROW: Self = Self {
+        at_start: 0,
+        conn_ids: 3,
+        max_phones: 2,
+    };
+
+    /// So many that the list of phones splits and merges. Under shuttle no more than that needs, because each
+    /// registration before the race is steps that its scheduler counts.
+    pub fn wide(number: u64) -> Self {
+        const SIZES: &[u16] = &[16, 9, 18, 8, 17, 15, 64, 300, 33, 65, 130];
+        let sizes = if cfg!(switchboard_shuttle) {
+            &SIZES[..6]
+        } else {
+            SIZES
+        };
+        let at_start = sizes[usize::try_from(number).unwrap() % sizes.len()];
+        Self {
+            at_start,
+            conn_ids: at_start + 4,
+            max_phones: usize::from(at_start) + 2,
+        }
+    }
+
+    fn is_wide(self) -> bool {
+        self != Self::NARROW
+    }
+}
+
 /// Deadlines of the model: one that `expire` finds over, and one that it does not.
 const OVER: u64 = 0;
 const NOW: u64 = 1;
@@ -55,10 +93,11 @@ pub enum Call {
     Expire(Option<model::Displaced>),
     Register {
         phone: Phone,
+        max_phones: usize,
         result: Result<(), Refusal>,
     },
     Unregister {
-        conn_id: u8,
+        conn_id: u16,
         out: Option<Phone>,
     },
     Leave {
@@ -74,17 +113,17 @@ pub enum Call {
     },
     PhonesOf {
         claim: u32,
-        phones: Vec<Phone>,
+        phones: Known,
     },
     PhoneOf {
         claim: u32,
-        conn_id: u8,
+        conn_id: u16,
         phone: Option<Phone>,
     },
     BinaryFor(Option<u32>),
-    PhonesFor(Vec<Phone>),
+    PhonesFor(Known),
     PhoneFor {
-        conn_id: u8,
+        conn_id: u16,
         phone: Option<Phone>,
     },
     IsRegistered {
@@ -127,7 +166,11 @@ impl Sequential for Server {
             Call::Evict { claim, out } => next.evict(*claim, model::Cause::Evicted) == *out,
             Call::Drain(out) => next.evict(None, model::Cause::Drained) == *out,
             Call::Expire(out) => next.expire(NOW) == *out,
-            Call::Register { phone, result } => next.register(*phone, MAX_PHONES) == *result,
+            Call::Register {
+                phone,
+                max_phones,
+                result,
+            } => next.register(*phone, *max_phones) == *result,
             Call::Unregister { conn_id, out } => next.unregister(*conn_id) == *out,
             Call::Leave { phone, done } => next.leave(*phone) == *done,
             Call::DropMembership { phone } => {
@@ -136,8 +179,8 @@ impl Sequential for Server {
             }
             Call::IsCurrent { claim, current } => next.is_current(*claim) == *current,
             Call::PhonesOf { claim, phones } => {
-                let visible = next.phones.iter().filter(|_| next.is_current(*claim));
-                visible.eq(phones)
+                let visible = Some(&next.phones).filter(|_| next.is_current(*claim));
+                visible.unwrap_or(&Known::default()) == phones
             }
             Call::PhoneOf {
                 claim,
@@ -150,12 +193,12 @@ impl Sequential for Server {
             Call::BinaryFor(found) => binary(&next) == *found,
             Call::PhonesFor(phones) => next.phones == *phones,
             Call::PhoneFor { conn_id, phone } => next.phone(*conn_id) == *phone,
-            Call::IsRegistered { phone, registered } => next.phones.contains(phone) == *registered,
+            Call::IsRegistered { phone, registered } => next.phones.has(*phone) == *registered,
             Call::BinaryOf {
                 phone,
                 binary: found,
             } => {
-                let registered = next.phones.contains(phone);
+                let registered = next.phones.has(*phone);
                 binary(&next).filter(|_| registered) == *found
             }
             Call::Look(seen) => next == *seen,
@@ -171,10 +214,9 @@ pub fn phone(wire: &Wire) -> Phone {
     }
 }
 
-pub fn phones(snapshot: &Phones<Wire>) -> Vec<Phone> {
-    let mut phones: Vec<_> = snapshot.iter().map(|wire| phone(wire)).collect();
-    phones.sort();
-    phones
+pub fn phones(snapshot: &Phones<Wire>) -> Known {
+    assert_eq!(snapshot.iter().count(), snapshot.len());
+    snapshot.iter().map(|wire| phone(wire)).collect()
 }
 
 pub fn displaced(out: &Displaced<Wire>) -> model::Displaced {
@@ -216,39 +258,125 @@ fn seen(server: &switchboard::Server<Wire>) -> Server {
 pub struct Table {
     pub registry: Registry<Wire>,
     server_ids: Vec<String>,
+    size: Size,
     /// The grace that the registry was built with.
     grace: Option<u64>,
+    /// What each server-id is before anybody plays.
+    starts: Vec<Server>,
     clock: AtomicU64,
     /// Every claim that succeeded, with its server-id: epochs may be used by anyone.
     epochs: Mutex<Vec<(usize, u32, Epoch)>>,
+    /// Of some of the phones that are there at the start, for whoever comes to play.
+    members: Mutex<Vec<(usize, Membership<Wire>)>>,
 }
 
+/// Of this many phones that are there at the start each player gets the membership.
+const MEMBERS: usize = 4;
+/// The first label of what is there at the start. Those of players are below.
+const AT_START: u32 = 1 << 20;
+
 impl Table {
-    /// `number` chooses one of the ways to build a registry.
+    /// `number` chooses one of the ways to build a registry; one table in five has many phones from the start.
     pub fn new(number: u64, server_ids: Vec<String>) -> Self {
-        let builder = Registry::builder().max_phones(MAX_PHONES);
+        let size = if number / 3 % 5 == 4 {
+            Size::wide(number / 15)
+        } else {
+            Size::NARROW
+        };
+        Self::sized(number, size, server_ids)
+    }
+
+    pub fn sized(number: u64, size: Size, server_ids: Vec<String>) -> Self {
+        let builder = Registry::builder().max_phones(size.max_phones);
         let (registry, grace) = match number % 3 {
             0 => (builder.build(), None),
             1 => (builder.grace(duration(OVER)).build(), Some(OVER)),
             _ => (builder.grace(duration(LATER)).build(), Some(LATER)),
         };
-        Self {
+        let mut table = Self {
             registry,
+            starts: vec![Server::default(); server_ids.len()],
             server_ids,
+            size,
             grace,
             clock: AtomicU64::new(0),
             epochs: Mutex::default(),
+            members: Mutex::default(),
+        };
+        if size.is_wide() {
+            table.fill(number);
         }
+        table
     }
 
-    /// Other server-ids on the same registry.
+    /// Other server-ids on the same registry. Nobody has used them.
     pub fn next(self, server_ids: Vec<String>) -> Self {
         Self {
+            starts: vec![Server::default(); server_ids.len()],
             server_ids,
             clock: AtomicU64::new(0),
             epochs: Mutex::default(),
+            members: Mutex::default(),
             ..self
         }
+    }
+
+    /// Each server-id with its phones: held, vacant, in a grace that is over, in one that is not. Under shuttle only the
+    /// first one.
+    fn fill(&mut self, number: u64) {
+        let mut labels = AT_START..;
+        let mut members = Vec::new();
+        let filled = if cfg!(switchboard_shuttle) {
+            1
+        } else {
+            usize::MAX
+        };
+        for (key, server_id) in self.server_ids.iter().enumerate().take(filled) {
+            let start = &mut self.starts[key];
+            let claim = labels.next().unwrap();
+            let conn = labelled("0", claim);
+            let epoch = self
+                .registry
+                .claim_server(server_id, conn)
+                .unwrap()
+                .detach();
+            start.claim(claim).unwrap();
+            for conn_id in 0..self.size.at_start {
+                let number = labels.next().unwrap();
+                let conn = labelled(&conn_id.to_string(), number);
+                let member = self.registry.register_phone(server_id, conn).unwrap();
+                let phone = Phone { conn_id, number };
+                start.register(phone, self.size.max_phones).unwrap();
+                if usize::from(conn_id) < 2 * MEMBERS {
+                    members.push((key, member));
+                } else {
+                    member.detach();
+                }
+            }
+            match (number / 3 + key as u64) % 4 {
+                0 => {}
+                1 => {
+                    assert!(self.registry.release_claim(server_id, epoch));
+                    start.release(Some(claim));
+                }
+                later => {
+                    let deadline = if later == 2 { OVER } else { LATER };
+                    let grace = duration(deadline);
+                    assert!(self.registry.release_claim_after(server_id, epoch, grace));
+                    start.release_after(claim, deadline);
+                }
+            }
+            self.epochs.lock().unwrap().push((key, claim, epoch));
+        }
+        // Some of each server-id for each player.
+        members.sort_by_key(|(_, member)| phone(member.conn()).conn_id);
+        self.members = Mutex::new(members);
+    }
+
+    fn some_members(&self) -> Vec<(usize, Membership<Wire>)> {
+        let mut members = self.members.lock().unwrap();
+        let left = members.len().saturating_sub(MEMBERS);
+        members.split_off(left)
     }
 
     /// What a call that concerns all server-ids handed out of one of them.
@@ -273,11 +401,11 @@ impl Table {
         let (mut calls, mut overlapping) = (0, 0);
         for (key, server_id) in self.server_ids.iter().enumerate() {
             let histories: Vec<_> = threads.iter().map(|keys| keys[key].clone()).collect();
-            let last = look(&self.registry, server_id);
+            let (start, last) = (&self.starts[key], look(&self.registry, server_id));
             assert!(
-                is_linearizable(&Server::default(), &histories, |end| *end == last),
-                "{about}: server-id {key}, which ended in {last:?}, cannot be explained: {}",
-                smallest_window(&Server::default(), &histories),
+                is_linearizable(start, &histories, |end| *end == last),
+                "{about}: server-id {key}, which began as {start:?} and ended in {last:?}, cannot be explained: {}",
+                smallest_window(start, &histories),
             );
             let events = || histories.iter().flatten();
             calls += events().count();
@@ -346,11 +474,11 @@ impl<'a> Player<'a> {
     pub fn new(table: &'a Table, thread: u32, dice: Dice) -> Self {
         Self {
             table,
-            labels: thread * 1_000,
+            labels: thread * 100_000,
             dice,
             claims: Vec::new(),
             conflicts: Vec::new(),
-            members: Vec::new(),
+            members: table.some_members(),
             routes: Vec::new(),
             histories: vec![Vec::new(); table.server_ids.len()],
         }
@@ -377,8 +505,15 @@ impl<'a> Player<'a> {
         self.dice.roll(sides)
     }
 
-    fn conn_id(&mut self) -> u8 {
-        u8::try_from(self.roll(3)).unwrap()
+    /// One of a few, or, where there are many, one of those that come last, or any.
+    fn conn_id(&mut self) -> u16 {
+        let Size { conn_ids, .. } = self.table.size;
+        let (first, count) = match conn_ids {
+            ..=3 => (0, conn_ids),
+            _ if self.roll(2) == 0 => (conn_ids - 6, 6),
+            _ => (0, conn_ids),
+        };
+        first + u16::try_from(self.roll(u64::from(count))).unwrap()
     }
 
     fn label(&mut self) -> u32 {
@@ -455,7 +590,9 @@ impl<'a> Player<'a> {
     }
 
     fn turn(&mut self) {
-        match self.roll(9) {
+        let runs = if self.table.size.is_wide() { 2 } else { 0 };
+        match self.roll(9 + runs) {
+            9.. => self.run(),
             0..3 => self.turn_by_key(),
             3..6 => self.turn_by_guard(),
             6 => self.turn_by_epoch(),
@@ -498,32 +635,11 @@ impl<'a> Player<'a> {
             )),
             6..10 => {
                 let phone = self.phone();
-                let conn = labelled(&phone.conn_id.to_string(), phone.number);
-                let result = self.record(
-                    key,
-                    || registry.register_phone(server_id, conn),
-                    |result| Call::Register {
-                        phone,
-                        result: match result {
-                            Ok(_) => Ok(()),
-                            Err(RegisterError::NoServer(_)) => Err(Refusal::NoServer),
-                            Err(RegisterError::AtCapacity(_)) => Err(Refusal::AtCapacity),
-                            Err(_) => Err(Refusal::DuplicateConnId),
-                        },
-                    },
-                );
-                self.members.extend(result.map(|member| (key, member)));
+                self.register(key, phone);
             }
             10 => {
                 let conn_id = self.conn_id();
-                self.record(
-                    key,
-                    || registry.unregister_phone(server_id, &conn_id.to_string()),
-                    |out| Call::Unregister {
-                        conn_id,
-                        out: out.as_deref().map(phone),
-                    },
-                );
+                self.unregister(key, conn_id);
             }
             11 => drop(self.record(
                 key,
@@ -551,6 +667,70 @@ impl<'a> Player<'a> {
                 || look(registry, server_id),
                 |seen| Call::Look(seen.clone()),
             )),
+        }
+    }
+
+    fn register(&mut self, key: usize, phone: Phone) {
+        let table = self.table;
+        let max_phones = table.size.max_phones;
+        let conn = labelled(&phone.conn_id.to_string(), phone.number);
+        let result = self.record(
+            key,
+            || table.registry.register_phone(&table.server_ids[key], conn),
+            |result| Call::Register {
+                phone,
+                max_phones,
+                result: match result {
+                    Ok(_) => Ok(()),
+                    Err(RegisterError::NoServer(_)) => Err(Refusal::NoServer),
+                    Err(RegisterError::AtCapacity(_)) => Err(Refusal::AtCapacity),
+                    Err(_) => Err(Refusal::DuplicateConnId),
+                },
+            },
+        );
+        self.members.extend(result.map(|member| (key, member)));
+    }
+
+    fn unregister(&mut self, key: usize, conn_id: u16) {
+        let table = self.table;
+        let server_id = table.server_ids[key].as_str();
+        self.record(
+            key,
+            || {
+                table
+                    .registry
+                    .unregister_phone(server_id, &conn_id.to_string())
+            },
+            |out| Call::Unregister {
+                conn_id,
+                out: out.as_deref().map(phone),
+            },
+        );
+    }
+
+    /// Many registrations or removals, one after the other: past a border of the list.
+    fn run(&mut self) {
+        let table = self.table;
+        let Size {
+            conn_ids, at_start, ..
+        } = table.size;
+        let key = usize::try_from(self.roll(table.server_ids.len() as u64)).unwrap();
+        let longest = if cfg!(switchboard_shuttle) {
+            10
+        } else {
+            at_start
+        };
+        let length = [2, 5, 10, 18, longest][usize::try_from(self.roll(5)).unwrap()];
+        let length = length.min(longest);
+        let first = self.conn_id();
+        let registers = self.roll(2) == 0;
+        for conn_id in (0..length).map(|i| (first + i) % conn_ids) {
+            if registers {
+                let number = self.label();
+                self.register(key, Phone { conn_id, number });
+            } else {
+                self.unregister(key, conn_id);
+            }
         }
     }
 

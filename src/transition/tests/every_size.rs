@@ -1,0 +1,243 @@
+//! Each transition on records with few phones and with many: who must stay stays, who must go goes, whatever their number.
+
+use super::*;
+
+/// All sizes around which the list of phones changes its form, and all small ones.
+fn sizes() -> impl Iterator<Item = usize> {
+    (0..=70).chain([127, 128, 129, 255, 256, 257, 300])
+}
+
+type Kept = Vec<Shared<Phone<Wire>>>;
+
+fn some_phones(size: usize) -> Kept {
+    (0..size)
+        .map(|i| Phone::new(i.to_string().into(), Arc::new("phone")))
+        .collect()
+}
+
+fn with_phones(mut record: Record<Wire>, phones: &Kept) -> Record<Wire> {
+    let none = PhoneList::new();
+    record.phones = phones.iter().fold(none, |list, phone| list.with(phone));
+    record
+}
+
+/// These phones and no others: by iteration, by identity and by name.
+fn assert_phones(record: &Record<Wire>, phones: &[&Shared<Phone<Wire>>]) {
+    let address = |phone: &Shared<Phone<Wire>>| std::ptr::from_ref::<Phone<Wire>>(phone).addr();
+    let mut seen: Vec<_> = record.phones.iter().map(address).collect();
+    let mut expected: Vec<_> = phones.iter().map(|phone| address(phone)).collect();
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
+    assert_eq!(record.phones.len(), phones.len());
+    for phone in phones {
+        assert!(record.phones.contains(phone));
+        let found = record.phones.get(&phone.conn_id).expect("it is there");
+        assert!(Shared::ptr_eq(found, phone));
+    }
+}
+
+/// The tenure as it was, or another one, by all of its parts.
+type Parts = Option<(Wire, Epoch, Option<(Instant, Option<u64>, u64)>)>;
+
+fn parts(record: &Record<Wire>) -> Parts {
+    let tenure = record.tenure.as_ref()?;
+    let grace = tenure.grace;
+    let grace = grace.map(|grace| (grace.deadline, grace.arming, grace.began));
+    Some((**tenure.binary, tenure.epoch, grace))
+}
+
+/// In each state that a record with these phones can be in: vacant, held, in grace, in grace for ever.
+fn states(mine: Epoch, phones: &Kept) -> Vec<Record<Wire>> {
+    let mut endless = in_grace(mine, 1);
+    let grace = endless.tenure.as_mut().and_then(|t| t.grace.as_mut());
+    grace.expect("it is in grace").arming = None;
+    let states = [vacant(), held(mine), in_grace(mine, 1), endless];
+    let with = |record| with_phones(record, phones);
+    let is_kept = |record: &Record<_>| record.tenure.is_some() || record.phones.len() > 0;
+    states.into_iter().map(with).filter(is_kept).collect()
+}
+
+/// Calls it with the phones of a record and with the record, in each state and of each size. Afterwards the record is
+/// what it was: whatever follows a record, snapshots of it are still there.
+fn of_every_size(check: impl Fn(Epoch, &Kept, &Record<Wire>)) {
+    let mine = Epoch::draw();
+    for size in sizes() {
+        let phones = some_phones(size);
+        for record in states(mine, &phones) {
+            let before = (parts(&record), record.removals);
+            check(mine, &phones, &record);
+            assert_eq!((parts(&record), record.removals), before);
+            assert_phones(&record, &phones.iter().collect::<Vec<_>>());
+        }
+    }
+}
+
+fn all(phones: &Kept) -> Vec<&Shared<Phone<Wire>>> {
+    phones.iter().collect()
+}
+
+/// Held by the new binary, with all of the phones and no removal, or with none and one removal.
+fn assert_claimed(next: &Record<Wire>, epoch: Epoch, phones: &Kept, stay: bool) {
+    assert_eq!(parts(next), Some(("new", epoch, None)));
+    let left = if stay { all(phones) } else { Vec::new() };
+    assert_phones(next, &left);
+    assert_eq!(next.removals, if stay { 5 } else { 6 });
+}
+
+#[test]
+fn a_claim_keeps_all_phones_of_a_vacant_server_id_and_none_of_one_in_grace() {
+    of_every_size(|_, phones, record| {
+        let epoch = Epoch::draw();
+        let decision = claim(record, &Arc::new("new"), epoch);
+        let Some(tenure) = &record.tenure else {
+            let (next, cause) = next(decision.map_err(drop));
+            assert_eq!(cause, None);
+            return assert_claimed(&next, epoch, phones, true);
+        };
+        if tenure.grace.is_none() {
+            assert!(decision.is_err());
+        } else {
+            let (next, cause) = next(decision.map_err(drop));
+            assert_eq!(cause, Some(Cause::Reclaimed));
+            assert_claimed(&next, epoch, phones, false);
+        }
+    });
+}
+
+#[test]
+fn a_take_over_keeps_all_phones_of_a_vacant_server_id_and_none_of_another() {
+    of_every_size(|mine, phones, record| {
+        let epoch = Epoch::draw();
+        let new = Arc::new("new");
+        let (next, cause) = next(take_over(record, mine, &new, epoch).map_err(drop));
+        let expected = match &record.tenure {
+            None => None,
+            Some(tenure) if tenure.grace.is_none() => Some(Cause::TakenOver),
+            Some(_) => Some(Cause::Reclaimed),
+        };
+        assert_eq!(cause, expected);
+        assert_claimed(&next, epoch, phones, record.tenure.is_none());
+    });
+}
+
+#[test]
+fn a_release_keeps_all_phones_and_is_no_removal() {
+    of_every_size(|mine, phones, record| {
+        for whose in [Whose::Anyone, Whose::Claim(mine), Whose::Present(mine)] {
+            let decision = release(record, whose);
+            if whose.tenure(record).is_err() {
+                assert!(decision.is_err());
+            } else if phones.is_empty() {
+                assert!(retires(decision));
+            } else {
+                let (next, ()) = next(decision);
+                assert_eq!(parts(&next), None);
+                assert_phones(&next, &all(phones));
+                assert_eq!(next.removals, 5);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_grace_keeps_binary_epoch_and_all_phones_and_is_no_removal() {
+    of_every_size(|mine, phones, record| {
+        let anew = a_grace(9);
+        let decision = grace(record, Whose::Claim(mine), anew);
+        if record.tenure.is_none() {
+            return assert!(decision.is_err());
+        }
+        let (next, ()) = next(decision);
+        // One that is armed anew began when it did.
+        let earlier = record.tenure.as_ref().and_then(|tenure| tenure.grace);
+        let began = earlier.map_or(9, |earlier| earlier.began);
+        let expected = ("b", mine, Some((anew.deadline, Some(9), began)));
+        assert_eq!(parts(&next), Some(expected));
+        assert_phones(&next, &all(phones));
+        assert_eq!(next.removals, 5);
+    });
+}
+
+#[test]
+fn an_eviction_takes_everybody_out_of_any_record() {
+    of_every_size(|mine, _, record| {
+        assert!(retires(evict(record, Whose::Anyone)));
+        let by_claim = evict(record, Whose::Claim(mine));
+        assert!(by_claim.is_err() == record.tenure.is_none());
+        assert!(by_claim.is_err() || retires(by_claim));
+    });
+}
+
+#[test]
+fn an_expiry_takes_everybody_out_where_the_grace_ends() {
+    of_every_size(|_, _, record| {
+        let deadline = record.arming().map(|grace| grace.deadline);
+        let now = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
+        assert!(
+            expire(record, now, 1).is_err(),
+            "it began after that expiry"
+        );
+        let decision = expire(record, now, 2);
+        assert_eq!(decision.is_ok(), deadline.is_some());
+        assert!(decision.is_err() || retires(decision));
+    });
+}
+
+#[test]
+fn a_registration_adds_one_phone_to_all_others_below_the_cap() {
+    of_every_size(|_, phones, record| {
+        let new = phone("new");
+        let refusal = |max, phone: &Shared<_>| register(record, max, phone).err();
+        if record.tenure.is_none() {
+            return assert_eq!(refusal(usize::MAX, &new), Some(Refusal::NoServer));
+        }
+        assert_eq!(refusal(phones.len(), &new), Some(Refusal::AtCapacity));
+        for max in [phones.len() + 1, usize::MAX] {
+            let (next, removals) = next(register(record, max, &new));
+            assert_eq!((removals, next.removals), (5, 5));
+            assert_eq!(parts(&next), parts(record));
+            let with_it: Vec<_> = phones.iter().chain([&new]).collect();
+            assert_phones(&next, &with_it);
+            for namesake in phones {
+                let conn_id = namesake.conn_id.clone();
+                let namesake = Phone::new(conn_id, Arc::new("namesake"));
+                assert_eq!(refusal(max, &namesake), Some(Refusal::DuplicateConnId));
+            }
+        }
+    });
+}
+
+/// All others stay, and what holds the server-id: by its membership without a removal, by its conn-id with one.
+#[test]
+fn one_phone_goes_and_all_others_stay() {
+    of_every_size(|_, phones, record| {
+        let stranger = phone("stranger");
+        assert_eq!(leave(record, &stranger).err(), Some(NotHeld));
+        assert_eq!(unregister(record, "stranger").err(), Some(NotHeld));
+        // Each one of a few, and of many some that stand in all parts of the list.
+        let some = phones.iter().step_by(phones.len() / 16 + 1);
+        for gone in some.chain(phones.last()) {
+            let others: Vec<_> = phones
+                .iter()
+                .filter(|phone| !Shared::ptr_eq(phone, gone))
+                .collect();
+            let left = leave(record, gone);
+            let removed = unregister(record, &gone.conn_id);
+            if record.tenure.is_none() && others.is_empty() {
+                assert!(retires(left) && retires(removed));
+                continue;
+            }
+            let (left, ()) = next(left);
+            let (removed, conn) = next(removed);
+            assert!(Arc::ptr_eq(&conn, &gone.conn));
+            for (next, removals) in [(left, 5), (removed, 6)] {
+                assert_eq!(parts(&next), parts(record));
+                assert_phones(&next, &others);
+                assert_eq!(next.removals, removals);
+                assert!(!next.phones.contains(gone));
+                assert!(next.phones.get(&gone.conn_id).is_none());
+            }
+        }
+    });
+}
