@@ -14,7 +14,12 @@
 //! tells of an order that rests on them, as that of lookups by key does. It lets a load see an old value, but no access
 //! overtake an earlier one of its thread; where that matters, a twin swaps the two by hand.
 #![cfg(not(switchboard_shuttle))]
-#![allow(unreachable_pub, reason = "the included sources say it of a crate")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::missing_panics_doc,
+    reason = "what the included sources ask for looks public, and is not"
+)]
 
 // What the included sources call `std` and `arc_swap` is this file.
 extern crate self as arc_swap;

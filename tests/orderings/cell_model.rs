@@ -68,21 +68,20 @@ impl<V> ArcSwapAny<Option<Shared<V>>> {
         current: *const V,
         next: Option<Shared<V>>,
     ) -> Guard<Option<Shared<V>>> {
+        let mut put = self.put.lock().unwrap();
+        let next_at = put.len();
+        put.push(next);
+        drop(put);
         loop {
             let at = self.at.load(Ordering::SeqCst);
             let old = self.put_at(at);
             if old.as_ref().map(Shared::as_ptr) != Some(current) {
                 return Guard(old);
             }
-            let mut put = self.put.lock().unwrap();
-            put.push(next.clone());
-            let next_at = put.len() - 1;
-            drop(put);
-            if self
-                .at
-                .compare_exchange(at, next_at, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
-            {
+            let exchanged =
+                self.at
+                    .compare_exchange(at, next_at, Ordering::SeqCst, Ordering::Relaxed);
+            if exchanged.is_ok() {
                 return Guard(old);
             }
         }
