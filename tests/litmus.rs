@@ -217,6 +217,9 @@ fn unclaimed(
             way = Some((member, route));
         }
         assert!(claim.release());
+        if let Some((_, route)) = &mut way {
+            assert!(route.binary().is_none(), "it remembers nothing older");
+        }
     }
     let to_claim = ToClaim {
         registry: registry.clone(),
@@ -328,8 +331,9 @@ mod message_passing {
         litmus.must_hold(|round| {
             let (first, ask_x) = unclaimed(&registry, format_args!("{round}x"), x.0, x.1);
             let name = format_args!("{round}y");
-            let (mut second, ask_y) = unclaimed(&registry, name, Place::Vacant, by);
+            let (mut second, mut ask_y) = unclaimed(&registry, name, Place::Vacant, by);
             second.claim();
+            assert!(ask_y.finds_a_binary());
             let second = second.claimed.take().unwrap();
             (Some(Tell { first, second }), (ask_x, ask_y))
         });
