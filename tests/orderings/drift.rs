@@ -1,0 +1,124 @@
+//! The orderings in `src/` are those that the models and the argument in IMPLEMENTATION.md are about.
+
+use real_std::fs;
+use real_std::path::Path;
+use real_std::sync::atomic::Ordering;
+
+use Ordering::{Relaxed, SeqCst};
+
+use crate::models::{DRAW_OF_ARMING, READ_OF_ARMING, SEEN};
+
+/// Every ordering in `src/`: the file, the call, and what it is. Before this is changed, a model has to.
+const ORDERINGS: [(&str, &str, Ordering); 11] = [
+    ("counts.rs", "counter.fetch_add", Relaxed),
+    ("counts.rs", ".load", Relaxed),
+    ("epoch.rs", "NEXT.fetch_add", Relaxed),
+    // The switch point of the schedules, in their build alone.
+    ("facade.rs", ".load", SeqCst),
+    // `Cached::load`, on x86 and elsewhere.
+    ("facade.rs", "compiler_fence", SeqCst),
+    ("facade.rs", "fence", SeqCst),
+    ("ledger.rs", "self.armings.load", READ_OF_ARMING),
+    ("ledger.rs", "self.armings.fetch_add", DRAW_OF_ARMING),
+    ("membership.rs", "self.seen.load", SEEN),
+    ("membership.rs", "self.seen.store", SEEN),
+    ("striped.rs", "NEXT.fetch_add", Relaxed),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files of a folder and those below it, by their path in it.
+fn sources(folder: &Path, within: &str) -> Vec<(String, String)> {
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{within}{}", entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            sources.extend(self::sources(&entry.path(), &format!("{name}/")));
+        } else {
+            sources.push((name, fs::read_to_string(entry.path()).unwrap()));
+        }
+    }
+    sources.sort();
+    sources
+}
+
+/// What is neither a comment nor an import.
+fn code(source: &str) -> String {
+    let lines = source.lines().map(|line| line.split("//").next().unwrap());
+    let lines = lines.filter(|line| !line.trim_start().starts_with("use "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The call that something is an argument of, as far as it is a path: what stands before the last bracket that is open.
+fn call(before: &str) -> &str {
+    let mut closed = 0;
+    let is_open = |c: char| {
+        closed += match c {
+            ')' => 1,
+            '(' => -1,
+            _ => 0,
+        };
+        closed < 0
+    };
+    let callee = &before[..before.rfind(is_open).unwrap()];
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let start = callee.trim_end_matches(is_path).len();
+    &callee[start..]
+}
+
+fn orderings(source: &str) -> Vec<(String, String)> {
+    let code = code(source);
+    let uses = code.match_indices("Ordering::");
+    let uses = uses.map(|(at, prefix)| {
+        let ordering = &code[at + prefix.len()..];
+        let end = ordering.find(|c: char| !c.is_alphanumeric()).unwrap();
+        (call(&code[..at]).to_owned(), ordering[..end].to_owned())
+    });
+    uses.collect()
+}
+
+#[test]
+fn every_ordering_in_the_sources_is_one_that_the_models_know() {
+    let mut found = Vec::new();
+    for (file, source) in sources(&root().join("src"), "") {
+        let more = orderings(&source);
+        let words = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
+        let code = code(&source);
+        let named = words.map(|word| code.matches(word).count());
+        assert_eq!(
+            named.iter().sum::<usize>(),
+            more.len(),
+            "{file} names an ordering in a way that is not understood here"
+        );
+        found.extend(
+            more.into_iter()
+                .map(|(call, ordering)| (file.clone(), call, ordering)),
+        );
+    }
+    let known = ORDERINGS
+        .map(|(file, call, ordering)| (file.to_owned(), call.to_owned(), format!("{ordering:?}")));
+    assert_eq!(
+        found, known,
+        "left the sources, right the models: look at tests/orderings/models.rs and at IMPLEMENTATION.md"
+    );
+}
+
+/// The order of lookups by key rests on what these do inside.
+#[test]
+fn the_argument_was_read_off_these_versions() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for (name, version) in [
+        ("arc-swap", "1.9.5"),
+        ("papaya", "0.2.5"),
+        ("seize", "0.5.1"),
+    ] {
+        let line = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(
+            lock.contains(&line),
+            "{name} is no longer {version}: read \"Why each ordering suffices\" in IMPLEMENTATION.md against the new one"
+        );
+    }
+}

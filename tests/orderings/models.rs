@@ -1,0 +1,411 @@
+//! What the files that `the_sources` leaves out do in order, each step an access of loom's with the ordering that stands
+//! there. A cell is an `AtomicUsize`: `SWAP` and `LOAD` are what remains of arc-swap's `SeqCst` under loom.
+
+use real_std::sync::Arc;
+
+use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use loom::thread;
+
+use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+/// arc-swap 1.9.5, `HybridStrategy`: `compare_and_swap` exchanges `SeqCst`.
+const SWAP: Ordering = AcqRel;
+/// The same: `attempt` and `fallback` load `SeqCst`.
+const LOAD: Ordering = Acquire;
+/// `Ledger::grace_of`.
+pub(crate) const DRAW_OF_ARMING: Ordering = Relaxed;
+/// `Ledger::next_arming`.
+pub(crate) const READ_OF_ARMING: Ordering = Relaxed;
+/// `Membership::tenure`, both ways.
+pub(crate) const SEEN: Ordering = Relaxed;
+
+/// A model with shared memory of its own in every execution.
+fn explore<T: Default + Send + Sync + 'static>(model: impl Fn(&Arc<T>) + Send + Sync + 'static) {
+    loom::model(move || model(&Arc::new(T::default())));
+}
+
+/// A thread that shares it.
+fn beside<T: Send + Sync + 'static, R: 'static>(
+    shared: &Arc<T>,
+    run: impl FnOnce(&T) -> R + 'static,
+) -> thread::JoinHandle<R> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || run(&shared))
+}
+
+mod a_grace_that_begins_after_an_expiry {
+    use super::*;
+
+    #[derive(Default)]
+    struct Registry {
+        armings: AtomicU64,
+        cell: AtomicUsize,
+    }
+
+    const OUT: usize = 1;
+
+    #[derive(Clone, Copy)]
+    struct Steps {
+        swap: Ordering,
+        load: Ordering,
+        reads_before_it_swaps: bool,
+        draws_after_it_loads: bool,
+    }
+
+    const RIGHT: Steps = Steps {
+        swap: SWAP,
+        load: LOAD,
+        reads_before_it_swaps: true,
+        draws_after_it_loads: true,
+    };
+
+    /// `Registry::expire` reads `Ledger::next_arming` and hands a server-id out. Whoever claims it again and leaves it,
+    /// `claim::release_after`, has loaded a record from after that when it draws a number, `Ledger::grace_of`.
+    ///
+    /// A load stands for the draw: loom shows a read-modify-write the newest value and no other one, where the language
+    /// promises what it promises a load, that nothing older is read than what is known already.
+    fn has_a_number_that_expire_did_not_read(steps: Steps) {
+        explore(move |registry: &Arc<Registry>| {
+            let somebody = beside(registry, |registry| {
+                registry.armings.fetch_add(1, DRAW_OF_ARMING);
+            });
+            let expire = beside(registry, move |registry| {
+                let read = || registry.armings.load(READ_OF_ARMING);
+                let swap = || registry.cell.swap(OUT, steps.swap);
+                if steps.reads_before_it_swaps {
+                    let newer = read();
+                    swap();
+                    newer
+                } else {
+                    swap();
+                    read()
+                }
+            });
+            let load = || registry.cell.load(steps.load);
+            let draw = || registry.armings.load(DRAW_OF_ARMING);
+            let (record, number) = if steps.draws_after_it_loads {
+                let record = load();
+                (record, draw())
+            } else {
+                let number = draw();
+                (load(), number)
+            };
+            let newer = expire.join().unwrap();
+            assert!(record != OUT || number >= newer, "handed out twice");
+            somebody.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn is_new_to_it() {
+        has_a_number_that_expire_did_not_read(RIGHT);
+    }
+
+    #[test]
+    #[should_panic(expected = "handed out twice")]
+    fn needs_a_swap_that_releases() {
+        has_a_number_that_expire_did_not_read(Steps {
+            swap: Relaxed,
+            ..RIGHT
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "handed out twice")]
+    fn needs_a_load_that_acquires() {
+        has_a_number_that_expire_did_not_read(Steps {
+            load: Relaxed,
+            ..RIGHT
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "handed out twice")]
+    fn needs_a_number_that_is_read_before_the_swap() {
+        has_a_number_that_expire_did_not_read(Steps {
+            reads_before_it_swaps: false,
+            ..RIGHT
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "handed out twice")]
+    fn needs_a_draw_after_the_load() {
+        has_a_number_that_expire_did_not_read(Steps {
+            draws_after_it_loads: false,
+            ..RIGHT
+        });
+    }
+}
+
+mod a_grace_that_began_before_an_expiry {
+    use super::*;
+
+    #[derive(Default)]
+    struct Registry {
+        armings: AtomicU64,
+        returned: AtomicU64,
+        other_cell: AtomicUsize,
+    }
+
+    /// Whoever calls `Registry::expire` has seen `claim::release_after` return.
+    fn that_was_seen_to_begin(seen_by: Ordering) {
+        explore(move |registry: &Arc<Registry>| {
+            let arm = beside(registry, |registry| {
+                let number = registry.armings.fetch_add(1, DRAW_OF_ARMING);
+                registry.returned.store(number + 1, Release);
+            });
+            let returned = registry.returned.load(seen_by);
+            let newer = registry.armings.load(READ_OF_ARMING);
+            assert!(returned <= newer, "an old grace was taken for a new one");
+            arm.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn is_old_to_whoever_has_seen_it_begin() {
+        that_was_seen_to_begin(Acquire);
+    }
+
+    #[test]
+    #[should_panic(expected = "an old grace was taken for a new one")]
+    fn may_be_new_to_others() {
+        that_was_seen_to_begin(Relaxed);
+    }
+
+    /// One thread arms a grace, then looks at another server-id. The other one changes that, then expires. Where the first
+    /// has not seen the change, the grace began before the second one called.
+    ///
+    /// The fence of the first is that of its look, `Cached::load`. The second has none of its own: see the second test.
+    fn that_must_have_begun(fence_before_the_read: bool) {
+        explore(move |registry: &Arc<Registry>| {
+            let arm = beside(registry, |registry| {
+                let number = registry.armings.fetch_add(1, DRAW_OF_ARMING);
+                fence(SeqCst);
+                (number, registry.other_cell.load(Relaxed))
+            });
+            registry.other_cell.swap(1, SWAP);
+            if fence_before_the_read {
+                fence(SeqCst);
+            }
+            let newer = registry.armings.load(READ_OF_ARMING);
+            let (number, other_cell) = arm.join().unwrap();
+            assert!(
+                other_cell == 1 || number < newer,
+                "an old grace was taken for a new one"
+            );
+        });
+    }
+
+    #[test]
+    fn is_old_to_a_call_with_a_fence() {
+        that_must_have_begun(true);
+    }
+
+    /// So the language has it, and ARM may. On x86 the swap is a locked instruction, and no later load overtakes it.
+    #[test]
+    #[should_panic(expected = "an old grace was taken for a new one")]
+    fn may_be_new_to_a_call_without_one() {
+        that_must_have_begun(false);
+    }
+}
+
+mod a_grace_that_is_seen {
+    use super::*;
+
+    #[derive(Default)]
+    struct Registry {
+        deadline: AtomicBool,
+        cell: AtomicUsize,
+    }
+
+    const GRACE: usize = 1;
+
+    /// `claim::release_after` inserts the deadline, then swaps the grace into the record. The insertion is `Relaxed` here,
+    /// less than the skip list's, so that what is seen is the doing of the cell.
+    fn has_its_deadline(swap: Ordering, load: Ordering, inserted_first: bool) {
+        explore(move |registry: &Arc<Registry>| {
+            let arm = beside(registry, move |registry| {
+                if inserted_first {
+                    registry.deadline.store(true, Relaxed);
+                }
+                registry.cell.swap(GRACE, swap);
+                if !inserted_first {
+                    registry.deadline.store(true, Relaxed);
+                }
+            });
+            if registry.cell.load(load) == GRACE {
+                assert!(registry.deadline.load(Relaxed), "a grace without end");
+            }
+            arm.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn has_its_deadline_in_the_queue() {
+        has_its_deadline(SWAP, LOAD, true);
+    }
+
+    #[test]
+    #[should_panic(expected = "a grace without end")]
+    fn needs_a_swap_that_releases() {
+        has_its_deadline(Relaxed, LOAD, true);
+    }
+
+    #[test]
+    #[should_panic(expected = "a grace without end")]
+    fn needs_a_load_that_acquires() {
+        has_its_deadline(SWAP, Relaxed, true);
+    }
+
+    #[test]
+    #[should_panic(expected = "a grace without end")]
+    fn needs_an_insertion_before_the_swap() {
+        has_its_deadline(SWAP, LOAD, false);
+    }
+}
+
+mod a_slot_that_is_found {
+    use super::*;
+
+    #[derive(Default)]
+    struct Index {
+        cell: AtomicUsize,
+        entry: AtomicUsize,
+    }
+
+    /// `Slot::new` fills the cell, `Set::insert` shows the slot: papaya 0.2.5 exchanges the entry, `insert_at`, by way of
+    /// seize 0.5.1, which makes every ordering `SeqCst`, and loads it so, `get`.
+    fn has_its_cell_filled(insert: Ordering, find: Ordering) {
+        explore(move |index: &Arc<Index>| {
+            let claim = beside(index, move |index| {
+                index.cell.store(1, Relaxed);
+                let shown = index.entry.compare_exchange(0, 1, insert, Relaxed);
+                assert!(shown.is_ok());
+            });
+            if index.entry.load(find) == 1 {
+                assert_eq!(index.cell.load(Relaxed), 1, "an unfinished slot");
+            }
+            claim.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn is_finished() {
+        has_its_cell_filled(AcqRel, Acquire);
+    }
+
+    #[test]
+    #[should_panic(expected = "an unfinished slot")]
+    fn needs_an_insertion_that_releases() {
+        has_its_cell_filled(Relaxed, Acquire);
+    }
+
+    #[test]
+    #[should_panic(expected = "an unfinished slot")]
+    fn needs_a_lookup_that_acquires() {
+        has_its_cell_filled(AcqRel, Relaxed);
+    }
+}
+
+mod two_first_claims_and_lookups {
+    use super::*;
+
+    /// papaya's table, as far as a lookup of a key that is not there goes.
+    #[derive(Default)]
+    struct Index {
+        table: AtomicUsize,
+        metadata: [AtomicUsize; 2],
+    }
+
+    /// Two threads: each claims a server-id for the first time and then looks the other's up. A first claim ends in
+    /// papaya's store of the metadata, `Release`; a lookup begins with a load of the table, `SeqCst`, and goes by the
+    /// metadata, `Acquire`.
+    fn by_key(barrier: bool) {
+        explore(move |index: &Arc<Index>| {
+            let claim_and_look = move |index: &Index, mine: usize| {
+                index.metadata[mine].store(1, Release);
+                if barrier {
+                    fence(SeqCst);
+                }
+                index.table.load(SeqCst);
+                index.metadata[1 - mine].load(Acquire) == 1
+            };
+            let other = beside(index, move |index| claim_and_look(index, 1));
+            let one_sees = claim_and_look(index, 0);
+            let other_sees = other.join().unwrap();
+            assert!(one_sees || other_sees, "neither saw the other's claim");
+        });
+    }
+
+    /// The barrier is not in the sources: it is what the instructions are to each other that the accesses between the
+    /// store and the load become. IMPLEMENTATION.md names them.
+    #[test]
+    fn see_each_other_where_something_between_is_a_barrier() {
+        by_key(true);
+    }
+
+    /// What the language alone allows.
+    #[test]
+    #[should_panic(expected = "neither saw the other's claim")]
+    fn need_not_see_each_other_by_the_language() {
+        by_key(false);
+    }
+}
+
+mod a_membership_that_two_threads_ask {
+    use super::*;
+
+    #[derive(Default)]
+    struct Slot {
+        cell: AtomicUsize,
+        seen: AtomicU64,
+    }
+
+    /// The count of removals, and whether the phone is there. First a sibling goes, then the phone.
+    type Records = [(u64, bool); 3];
+    const COUNTED: Records = [(0, true), (1, true), (2, false)];
+
+    /// `Membership::tenure`, beside two calls of `Registry::unregister_phone`.
+    fn tells_what_is(records: Records, remembered_only_if_found: bool) {
+        explore(move |slot: &Arc<Slot>| {
+            let ask = move |slot: &Slot| {
+                let (removals, there) = records[slot.cell.load(LOAD)];
+                let mut told = true;
+                if removals != slot.seen.load(SEEN) {
+                    told = there;
+                    if told || !remembered_only_if_found {
+                        slot.seen.store(removals, SEEN);
+                    }
+                }
+                assert_eq!(told, there, "a phone that is gone, or none that is there");
+            };
+            let unregister = beside(slot, |slot| {
+                slot.cell.swap(1, SWAP);
+                slot.cell.swap(2, SWAP);
+            });
+            let other = beside(slot, ask);
+            ask(slot);
+            ask(slot);
+            unregister.join().unwrap();
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn tells_both_what_is() {
+        tells_what_is(COUNTED, true);
+    }
+
+    #[test]
+    #[should_panic(expected = "a phone that is gone")]
+    fn needs_every_removal_to_be_counted() {
+        tells_what_is([(0, true), (1, true), (1, false)], true);
+    }
+
+    #[test]
+    #[should_panic(expected = "a phone that is gone")]
+    fn must_remember_no_count_at_which_the_phone_was_gone() {
+        tells_what_is(COUNTED, false);
+    }
+}

@@ -1,0 +1,192 @@
+//! The crate's own files, compiled with loom's atomics.
+
+use real_std::sync::Arc;
+
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::thread;
+
+use crate::counts::{Change, Counts, StripedCounts};
+use crate::epoch::Epoch;
+use crate::facade::{Cached, Cell, HasCell};
+use crate::record::{Record, Tenure};
+use crate::stand_ins::{Without, explore};
+
+impl HasCell for Arc<Cell<u32>> {
+    type Value = u32;
+
+    fn cell(&self) -> &Cell<u32> {
+        self
+    }
+}
+
+/// Two server-ids, two threads: each changes one, and asks a route, `Cached::load`, for the other. That neither sees the
+/// other's change cannot be explained one call after the other.
+fn changes_and_asks_a_route(without: Without) {
+    fn change_and_ask(mine: &Cell<u32>, others: &mut Cached<Arc<Cell<u32>>>) -> bool {
+        let before = mine.load_counted().unwrap();
+        let next = crate::facade::Shared::new(1);
+        assert!(mine.compare_and_swap(&before, Some(next)).is_ok());
+        **others.load().unwrap() == 1
+    }
+
+    explore(without, || {
+        let (x, y) = (Arc::new(Cell::new(0)), Arc::new(Cell::new(0)));
+        let (mut to_x, mut to_y) = (Cached::new(Arc::clone(&x)), Cached::new(Arc::clone(&y)));
+        let other = thread::spawn(move || change_and_ask(&y, &mut to_x));
+        let one_sees = change_and_ask(&x, &mut to_y);
+        let other_sees = other.join().unwrap();
+        assert!(one_sees || other_sees, "neither saw the other's change");
+    });
+}
+
+#[test]
+fn of_two_threads_that_change_and_then_ask_a_route_one_sees_the_others_change() {
+    changes_and_asks_a_route(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "neither saw the other's change")]
+fn without_its_fence_a_route_misses_changes() {
+    changes_and_asks_a_route(Without::Fences);
+}
+
+/// A change of the counts: `(binaries, phones)` before and after.
+fn change(before: (bool, usize), after: (bool, usize)) -> Change {
+    let record = |(held, phones)| Record::<()> {
+        tenure: held_by_somebody(held),
+        phones: vec![(); phones],
+        ..Record::default()
+    };
+    Change::between(Some(&record(before)), Some(&record(after)))
+}
+
+fn held_by_somebody(held: bool) -> Option<Tenure> {
+    held.then(Tenure::default)
+}
+
+fn counts(binaries: usize, phones: usize) -> Counts {
+    Counts {
+        binaries,
+        phones,
+        in_grace: 0,
+    }
+}
+
+/// This is the first to touch each counter, and the numbers of threads.
+fn one_binary() -> Arc<StripedCounts> {
+    let all = Arc::new(StripedCounts::new());
+    assert_eq!(all.sum(), counts(0, 0));
+    all.add(change((false, 0), (true, 0)));
+    all
+}
+
+/// One thread counts and returns; whoever has seen that finds it counted.
+fn counts_and_returns(seen_by: Ordering, counted_first: bool) {
+    explore(Without::Nothing, move || {
+        let all = one_binary();
+        let returned = Arc::new(AtomicBool::new(false));
+        let other = thread::spawn({
+            let (all, returned) = (Arc::clone(&all), Arc::clone(&returned));
+            move || {
+                if counted_first {
+                    all.add(change((true, 0), (true, 1)));
+                }
+                returned.store(true, Ordering::Release);
+                if !counted_first {
+                    all.add(change((true, 0), (true, 1)));
+                }
+            }
+        });
+        if returned.load(seen_by) {
+            assert_eq!(all.sum(), counts(1, 1), "a call that returned is counted");
+        }
+        other.join().unwrap();
+        assert_eq!(all.sum(), counts(1, 1));
+    });
+}
+
+#[test]
+fn whoever_has_seen_a_call_return_finds_it_counted() {
+    counts_and_returns(Ordering::Acquire, true);
+}
+
+#[test]
+#[should_panic(expected = "a call that returned is counted")]
+fn whoever_has_not_synchronized_with_a_return_may_miss_it() {
+    counts_and_returns(Ordering::Relaxed, true);
+}
+
+#[test]
+#[should_panic(expected = "a call that returned is counted")]
+fn a_call_that_returns_before_it_counts_is_missed() {
+    counts_and_returns(Ordering::Acquire, false);
+}
+
+/// Two threads count on stripes of their own, a third on one of those, and somebody sums meanwhile. The phone comes on
+/// one stripe and goes on another.
+fn counts_while_others_count(without: Without) {
+    explore(without, || {
+        let all = one_binary();
+        let count = |change| {
+            let all = Arc::clone(&all);
+            thread::spawn(move || all.add(change))
+        };
+        let (here, there) = (
+            count(change((true, 0), (true, 1))),
+            count(change((true, 1), (true, 0))),
+        );
+        let meanwhile = all.sum();
+        assert!(meanwhile.binaries == 1 && meanwhile.phones <= 1);
+        // The stripe of `there`.
+        all.add(change((true, 0), (true, 1)));
+        here.join().unwrap();
+        there.join().unwrap();
+        assert_eq!(all.sum(), counts(1, 1), "exact at rest");
+    });
+}
+
+#[test]
+fn counts_are_exact_once_all_have_returned() {
+    counts_while_others_count(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "exact at rest")]
+fn counts_lose_what_is_loaded_and_stored() {
+    counts_while_others_count(Without::AtomicUpdates);
+}
+
+/// Two claims: the second one draws when it has seen the first one return, or at the same time.
+fn draws_of_epochs(without: Without) {
+    explore(without, || {
+        // The first to draw.
+        let first = Epoch::draw();
+        let returned = Arc::new(AtomicU64::new(0));
+        let other = thread::spawn({
+            let returned = Arc::clone(&returned);
+            move || {
+                let drawn = Epoch::draw();
+                returned.store(drawn.get(), Ordering::Release);
+                drawn
+            }
+        });
+        let before = returned.load(Ordering::Acquire);
+        let drawn = Epoch::draw();
+        assert!(
+            first < drawn && before < drawn.get(),
+            "a later claim has a larger epoch"
+        );
+        assert_ne!(other.join().unwrap(), drawn, "no epoch comes twice");
+    });
+}
+
+#[test]
+fn a_later_claim_has_a_larger_epoch_and_none_comes_twice() {
+    draws_of_epochs(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "no epoch comes twice")]
+fn an_epoch_that_is_loaded_and_stored_comes_twice() {
+    draws_of_epochs(Without::AtomicUpdates);
+}
