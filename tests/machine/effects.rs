@@ -28,7 +28,7 @@ impl Machine {
         match step {
             Step::Rest => unreachable!("no call is under way"),
             Step::LookUp { name, purpose } => self.look_up(state.index[name], name, purpose),
-            Step::Load { slot, op } => self.decide(state, id, slot, op),
+            Step::Load { slot, op } => self.decide(state, slot, op),
             Step::Swap {
                 slot,
                 version,
@@ -43,7 +43,7 @@ impl Machine {
                         let lost = Counts::of(next).plus(Counts::of(Some(before)), -1);
                         state.counts = state.counts.plus(lost, 1);
                     }
-                    self.decide(state, id, slot, op)
+                    self.decide(state, slot, op)
                 }
             }
             Step::Insert {
@@ -140,7 +140,7 @@ impl Machine {
     }
 
     /// The loop of `Slot::apply` from a load to the next swap, or out of it.
-    fn decide(&self, state: &mut State, id: usize, slot: SlotId, op: Op) -> Step {
+    fn decide(&self, state: &mut State, slot: SlotId, op: Op) -> Step {
         let Slot {
             cell,
             name,
@@ -152,7 +152,7 @@ impl Machine {
         let Some(before) = before else {
             return self.met_retired(slot, name, op);
         };
-        let Some(next) = op.decide(&before, self.fault) else {
+        let Ok(next) = op.decide(&before, self.fault) else {
             return self.refused(state, slot, before, op);
         };
         if self.has(Fault::RemovesEarly)
@@ -197,7 +197,10 @@ impl Machine {
 
     fn refused(&self, state: &State, slot: SlotId, before: Record, op: Op) -> Step {
         match op {
-            Op::Claim { epoch, insist: Insist::Yes } => {
+            Op::Claim {
+                epoch,
+                insist: Insist::Yes,
+            } => {
                 let incumbent = before.tenure.expect("in conflict").epoch;
                 let op = Op::TakeOver { epoch, incumbent };
                 Step::Load { slot, op }
@@ -253,7 +256,12 @@ impl Machine {
             && self.has(Fault::InsertsLate)
         {
             let late = Some(books);
-            return Step::Enqueue { slot, whose, key, late };
+            return Step::Enqueue {
+                slot,
+                whose,
+                key,
+                late,
+            };
         }
         self.settle(id, books)
     }
@@ -284,7 +292,9 @@ impl Machine {
             version: 0,
             was_retired: false,
         });
-        state.gone.extend(record.conns().into_iter().map(|conn| (conn, 0)));
+        state
+            .gone
+            .extend(record.conns().into_iter().map(|conn| (conn, 0)));
         state.threads[id].guard = Some((slot, epoch));
         let books = Books {
             slot,
@@ -297,7 +307,10 @@ impl Machine {
     }
 
     fn search(&self, state: &mut State, id: usize, walk: Walk) -> Step {
-        let last = Key { deadline: NOW, arming: u8::MAX };
+        let last = Key {
+            deadline: NOW,
+            arming: u8::MAX,
+        };
         let found = if self.has(Fault::WalksForwards) {
             let from = walk.met.map_or(Bound::Unbounded, Bound::Excluded);
             state.queue.range((from, Bound::Included(last))).next()
@@ -337,7 +350,12 @@ impl Machine {
 
     /// `Ledger::retire`.
     fn retire(&self, id: usize, books: Books) -> Step {
-        let Books { slot, retired, then, .. } = books;
+        let Books {
+            slot,
+            retired,
+            then,
+            ..
+        } = books;
         match (retired, self.long) {
             (false, _) => after(then),
             (true, false) => Step::Linger { slot, then },
@@ -420,17 +438,16 @@ fn after(then: Then) -> Step {
 }
 
 /// Keeps the history, of which the implementation knows nothing, before a swap.
-fn watch(
-    state: &mut State,
-    id: usize,
-    slot: SlotId,
-    before: Record,
-    next: Option<Record>,
-    op: Op,
-) {
+fn watch(state: &mut State, id: usize, slot: SlotId, before: Record, next: Option<Record>, op: Op) {
     let Slot { cell, name, .. } = state.slots[slot];
-    let held_by = cell.and_then(|record| record.tenure).map(|tenure| tenure.epoch);
-    if op.whose().epoch().is_some_and(|epoch| held_by != Some(epoch)) {
+    let held_by = cell
+        .and_then(|record| record.tenure)
+        .map(|tenure| tenure.epoch);
+    if op
+        .whose()
+        .epoch()
+        .is_some_and(|epoch| held_by != Some(epoch))
+    {
         state.wrong.insert(Wrong::TouchedSuccessor);
     }
     let (had, has) = (before.conns(), next.unwrap_or_default().conns());
@@ -452,7 +469,9 @@ fn watch(
         let tenure = record?.tenure?;
         Some((tenure.epoch, tenure.grace?.key))
     };
-    let stays = grace(cell).zip(grace(next)).is_some_and(|(was, is)| was.0 == is.0 && is.1 <= was.1);
+    let stays = grace(cell)
+        .zip(grace(next))
+        .is_some_and(|(was, is)| was.0 == is.0 && is.1 <= was.1);
     if !stays {
         for thread in &mut state.threads {
             thread.owed &= !(1 << slot);

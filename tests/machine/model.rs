@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stateright::{Model, Property};
 
 use crate::properties;
-use crate::state::{
-    Counts, Grace, Key, Name, Record, Slot, State, Tenure, Thread, Time,
-};
+use crate::state::{Counts, Grace, Key, Name, Record, Slot, State, Tenure, Thread, Time};
 use crate::step::{Purpose, Step, Verb};
 use crate::transition::{Insist, Op, Whose};
 
@@ -62,7 +60,7 @@ pub(crate) enum Start {
     Held,
     Grace(Time),
     Vacant,
-    /// Its retired slot lingers in the index.
+    /// Its retired slot is still in the index.
     Retired,
 }
 
@@ -179,8 +177,11 @@ impl Machine {
                 was_retired: cell.is_none(),
             });
             state.index[name] = Some(slot);
-            if cell.is_none() {
-                state.ring.push(slot);
+            match cell {
+                Some(_) => {}
+                // A thread left it at its end.
+                None if self.long => state.overdue.push(slot),
+                None => state.ring.push(slot),
             }
             state.counts = state.counts.plus(Counts::of(cell), 1);
             let inside = cell.map(|record| record.conns()).unwrap_or_default();
@@ -199,8 +200,8 @@ impl Machine {
 
     /// What only this thread has: no two epochs, and no two phones, are the same.
     fn own(state: &State, id: usize) -> u8 {
-        let id = u8::try_from(id).expect("few threads");
-        3 + id * 3 + state.threads[id as usize].drawn
+        let drawn = state.threads[id].drawn;
+        3 + u8::try_from(id).expect("few threads") * 3 + drawn
     }
 
     /// `None`: there is nothing to call this with.

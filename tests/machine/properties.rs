@@ -12,7 +12,11 @@ use crate::transition::Op;
 pub(crate) fn all(machine: &Machine) -> Vec<Property<Machine>> {
     let must_be_seen = |situation: &Property<Machine>| machine.sees.contains(&situation.name);
     let situations = situations().into_iter().filter(must_be_seen);
-    always().into_iter().chain(in_the_end()).chain(situations).collect()
+    always()
+        .into_iter()
+        .chain(in_the_end())
+        .chain(situations)
+        .collect()
 }
 
 pub(crate) const ONE_LIVE_SLOT: &str = "a live slot is the one in the index";
@@ -20,10 +24,12 @@ pub(crate) const RETIRED_FOR_GOOD: &str = "a retired slot never lives again";
 pub(crate) const GRACE_QUEUED: &str = "a grace has its deadline in the queue";
 pub(crate) const ENTRY_LOOKED_AFTER: &str = "an entry without a grace belongs to a call under way";
 pub(crate) const ONE_PLACE: &str = "every connection is in one place, and let out once";
-pub(crate) const SUCCESSOR_UNTOUCHED: &str = "what is meant for one epoch changes no other's tenure";
+pub(crate) const SUCCESSOR_UNTOUCHED: &str =
+    "what is meant for one epoch changes no other's tenure";
 pub(crate) const EXPIRED_ONCE: &str = "one expire hands a server-id out once";
 pub(crate) const NONE_MISSED: &str = "expire leaves no grace that was over all the time";
-pub(crate) const RETIRED_LOOKED_AFTER: &str = "a retired slot in the index is in a queue, or in a hand";
+pub(crate) const RETIRED_LOOKED_AFTER: &str =
+    "a retired slot in the index is in a queue, or in a hand";
 pub(crate) const QUEUE_AT_REST: &str = "at rest the queue is the graces";
 pub(crate) const COUNTS_AT_REST: &str = "at rest the counts are what is there";
 pub(crate) const ENDS_AT_REST: &str = "at rest the next expire ends every grace that is over";
@@ -47,11 +53,16 @@ fn always() -> Vec<Property<Machine>> {
             let graces = graces(state);
             let threads = &state.threads;
             let looked_after: Vec<_> = threads.iter().map(|t| t.next.looks_after()).collect();
-            let mut stale = queued(state).into_iter().filter(|entry| !graces.contains(entry));
+            let mut stale = queued(state)
+                .into_iter()
+                .filter(|entry| !graces.contains(entry));
             stale.all(|(key, _)| looked_after.contains(&Some(key)))
         }),
         Property::always(ONE_PLACE, |_, state: &State| {
-            let inside: Vec<_> = state.live().flat_map(|(_, record)| record.conns()).collect();
+            let inside: Vec<_> = state
+                .live()
+                .flat_map(|(_, record)| record.conns())
+                .collect();
             let known = inside.iter().all(|conn| state.gone.contains_key(conn));
             let once = state.gone.iter().all(|(conn, &gone)| {
                 inside.iter().filter(|&other| other == conn).count() + usize::from(gone) == 1
@@ -126,7 +137,11 @@ fn graces(state: &State) -> BTreeSet<(Key, usize)> {
 }
 
 fn queued(state: &State) -> BTreeSet<(Key, usize)> {
-    state.queue.iter().map(|(&key, &slot)| (key, slot)).collect()
+    state
+        .queue
+        .iter()
+        .map(|(&key, &slot)| (key, slot))
+        .collect()
 }
 
 fn with_one_more_thread(state: &State) -> State {
@@ -139,7 +154,7 @@ fn with_one_more_thread(state: &State) -> State {
 fn run(machine: &Machine, state: &mut State, verb: Verb) {
     let id = state.threads.len() - 1;
     machine.call(state, id, verb);
-    while state.threads[id].next != Step::Rest {
+    while state.threads[id].next != Step::Rest && !state.wrong.contains(&Wrong::WentBack) {
         machine.step(state, id);
     }
 }
@@ -158,7 +173,8 @@ pub(crate) const NEW_GRACE: &str = "expire meets a grace that began after it did
 pub(crate) const MOVES_AHEAD: &str = "a deadline moves to the front while expire is on its way";
 pub(crate) const OLD_CLAIM: &str = "an old claim meets its successor";
 pub(crate) const TWO_WALK: &str = "two walk at once";
-pub(crate) const SUCCESSOR_STAYS: &str = "a place that has lingered is removed beside its successor";
+pub(crate) const SUCCESSOR_STAYS: &str =
+    "a place that has lingered is removed beside its successor";
 pub(crate) const OVERDUE: &str = "a claim finds a place that a thread left at its end";
 
 /// Situations that the configurations must come to: else they show nothing.
@@ -166,9 +182,11 @@ fn situations() -> Vec<Property<Machine>> {
     vec![
         Property::sometimes(REPLACES, |_, state: &State| {
             about_to(state, |step| match *step {
-                Step::Insert { name, retired: Some(retired), .. } => {
-                    state.index[name] == Some(retired)
-                }
+                Step::Insert {
+                    name,
+                    retired: Some(retired),
+                    ..
+                } => state.index[name] == Some(retired),
                 _ => false,
             })
         }),
@@ -191,7 +209,10 @@ fn situations() -> Vec<Property<Machine>> {
         }),
         Property::sometimes(STALE_ENTRY, |_, state: &State| {
             about_to(state, |step| match *step {
-                Step::Load { slot, op: Op::Expire { met, .. } } => {
+                Step::Load {
+                    slot,
+                    op: Op::Expire { met, .. },
+                } => {
                     let grace = state.slots[slot].cell.and_then(|record| record.grace());
                     grace.is_some_and(|grace| grace.key != met)
                 }
@@ -200,7 +221,10 @@ fn situations() -> Vec<Property<Machine>> {
         }),
         Property::sometimes(NEW_GRACE, |_, state: &State| {
             about_to(state, |step| match *step {
-                Step::Load { slot, op: Op::Expire { newer, .. } } => {
+                Step::Load {
+                    slot,
+                    op: Op::Expire { newer, .. },
+                } => {
                     let record = state.slots[slot].cell.filter(|record| record.is_over());
                     let grace = record.and_then(|record| record.grace());
                     grace.is_some_and(|grace| grace.began >= newer)
@@ -209,9 +233,14 @@ fn situations() -> Vec<Property<Machine>> {
             })
         }),
         Property::sometimes(MOVES_AHEAD, |_, state: &State| {
-            let walks = state.threads.iter().filter_map(|thread| thread.next.walk()?.met);
+            let walks = state
+                .threads
+                .iter()
+                .filter_map(|thread| thread.next.walk()?.met);
             let moves: Vec<_> = state.threads.iter().filter_map(moves).collect();
-            walks.into_iter().any(|met| moves.iter().any(|&(from, to)| to < from && from < met))
+            walks
+                .into_iter()
+                .any(|met| moves.iter().any(|&(from, to)| to < from && from < met))
         }),
         Property::sometimes(OLD_CLAIM, |_, state: &State| {
             about_to(state, |step| match *step {
@@ -248,7 +277,12 @@ fn situations() -> Vec<Property<Machine>> {
 /// The deadline that a thread is about to replace, and the one that it puts in its place.
 fn moves(thread: &Thread) -> Option<(Key, Key)> {
     match thread.next {
-        Step::Swap { before, next: Some(next), op: Op::Grace { .. }, .. } => {
+        Step::Swap {
+            before,
+            next: Some(next),
+            op: Op::Grace { .. },
+            ..
+        } => {
             let from = before.grace()?.key;
             let to = next.grace()?.key;
             (from.deadline <= NOW).then_some((from, to))

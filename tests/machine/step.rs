@@ -1,6 +1,6 @@
 //! The steps of the implementation: whatever one thread does between two points at which another can act.
 
-use crate::state::{Counts, Epoch, Grace, Key, Name, Phone, Record, SlotId, Time};
+use crate::state::{Counts, Epoch, Key, Name, Record, SlotId, Time};
 use crate::transition::{Insist, Op, Whose};
 
 /// What a thread may call.
@@ -75,15 +75,39 @@ pub(crate) enum Step {
     /// `Cell::load_counted`, the first line of `Slot::apply`.
     Load { slot: SlotId, op: Op },
     /// `Cell::compare_and_swap`, in the loop of `Slot::apply`. A swap that fails loads as well.
-    Swap { slot: SlotId, version: u8, before: Record, next: Option<Record>, op: Op },
+    Swap {
+        slot: SlotId,
+        version: u8,
+        before: Record,
+        next: Option<Record>,
+        op: Op,
+    },
     /// `Set::insert`, in `Index::insert_held`: a slot that is held already, in the place of `retired` or of nothing.
-    Insert { name: Name, epoch: Epoch, retired: Option<SlotId>, insist: Insist },
+    Insert {
+        name: Name,
+        epoch: Epoch,
+        retired: Option<SlotId>,
+        insist: Insist,
+    },
     /// `Slot::snapshot`, the first line of `claim::release_after`.
-    Check { slot: SlotId, whose: Whose, deadline: Time },
+    Check {
+        slot: SlotId,
+        whose: Whose,
+        deadline: Time,
+    },
     /// `Ledger::grace_of`, in `claim::release_after`: the next number of an arming.
-    Arm { slot: SlotId, whose: Whose, deadline: Time },
+    Arm {
+        slot: SlotId,
+        whose: Whose,
+        deadline: Time,
+    },
     /// `Deadlines::insert`, in `claim::release_after`, before `Slot::apply`. (`late`: after it, a planted bug.)
-    Enqueue { slot: SlotId, whose: Whose, key: Key, late: Option<Books> },
+    Enqueue {
+        slot: SlotId,
+        whose: Whose,
+        key: Key,
+        late: Option<Books>,
+    },
     /// `Deadlines::remove`, at the end of `claim::release_after`, where the arming was refused.
     Unqueue { key: Key },
     /// `StripedCounts::add`, the first line of `Ledger::settle`.
@@ -97,7 +121,11 @@ pub(crate) enum Step {
     /// `Lingering::pop`, in `Ledger::retire`: some more are removed with the one that had no room.
     PopLingering { left: usize, then: Then },
     /// `Index::remove`, in `Ledger::retire`; then some more, as far as `left` goes.
-    RemoveLingering { slot: SlotId, left: usize, then: Then },
+    RemoveLingering {
+        slot: SlotId,
+        left: usize,
+        then: Then,
+    },
     /// `Ledger::pop_overdue`, in `Index::remove_overdue`.
     PopOverdue { left: usize },
     /// `Index::remove`, in `Index::remove_overdue`.
@@ -112,8 +140,14 @@ impl Step {
     /// The entry of the queue that this call looks after: it has inserted it, or has yet to remove it.
     pub(crate) fn looks_after(&self) -> Option<Key> {
         match *self {
-            Self::Load { op: Op::Grace { key, .. }, .. }
-            | Self::Swap { op: Op::Grace { key, .. }, .. }
+            Self::Load {
+                op: Op::Grace { key, .. },
+                ..
+            }
+            | Self::Swap {
+                op: Op::Grace { key, .. },
+                ..
+            }
             | Self::Unqueue { key } => Some(key),
             Self::Count(books) | Self::Disarm(books) => books.disarmed,
             _ => None,
@@ -135,17 +169,41 @@ impl Step {
     /// The variables of the `expire` that is under way here.
     pub(crate) fn walk(&self) -> Option<Walk> {
         match *self {
-            Self::Load { op: Op::Expire { newer, met }, .. }
-            | Self::Swap { op: Op::Expire { newer, met }, .. } => {
+            Self::Load {
+                op: Op::Expire { newer, met },
+                ..
+            }
+            | Self::Swap {
+                op: Op::Expire { newer, met },
+                ..
+            } => {
                 let met = Some(met);
                 Some(Walk { newer, met })
             }
-            Self::Count(Books { then: Then::Walk(walk), .. })
-            | Self::Disarm(Books { then: Then::Walk(walk), .. })
-            | Self::Linger { then: Then::Walk(walk), .. }
-            | Self::LeaveToOthers { then: Then::Walk(walk), .. }
-            | Self::PopLingering { then: Then::Walk(walk), .. }
-            | Self::RemoveLingering { then: Then::Walk(walk), .. }
+            Self::Count(Books {
+                then: Then::Walk(walk),
+                ..
+            })
+            | Self::Disarm(Books {
+                then: Then::Walk(walk),
+                ..
+            })
+            | Self::Linger {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::LeaveToOthers {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::PopLingering {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::RemoveLingering {
+                then: Then::Walk(walk),
+                ..
+            }
             | Self::Search(walk) => Some(walk),
             _ => None,
         }
@@ -170,7 +228,10 @@ impl Step {
         };
         let settles = |then| if matches!(then, Then::Walk(_)) { 0 } else { 3 };
         let (stage, kind, version) = match *self {
-            Self::LookUp { purpose: Purpose::Apply(op), .. } => (of_op(op), 0, 0),
+            Self::LookUp {
+                purpose: Purpose::Apply(op),
+                ..
+            } => (of_op(op), 0, 0),
             Self::LookUp { .. } | Self::ReadNewer => (0, 0, 0),
             Self::Check { .. } => (0, 1, 0),
             Self::Arm { .. } => (0, 2, 0),

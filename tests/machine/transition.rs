@@ -24,12 +24,15 @@ impl Whose {
         record.tenure.filter(|tenure| match self {
             Self::Anyone => true,
             Self::Claim(epoch) => any_epoch || tenure.epoch == epoch,
-            Self::Present(epoch) => {
-                (any_epoch || tenure.epoch == epoch) && tenure.grace.is_none()
-            }
+            Self::Present(epoch) => (any_epoch || tenure.epoch == epoch) && tenure.grace.is_none(),
         })
     }
 }
+
+/// `transition::Decision`: the record that is to follow, if any, or a refusal.
+pub(crate) type Decision = Result<Option<Record>, Refused>;
+
+pub(crate) struct Refused;
 
 /// What `Slot::apply` is called with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,60 +64,63 @@ impl Op {
         }
     }
 
-    /// `None`: refused. `Some(None)`: retired.
-    pub(crate) fn decide(self, record: &Record, fault: Option<Fault>) -> Option<Option<Record>> {
+    pub(crate) fn decide(self, record: &Record, fault: Option<Fault>) -> Decision {
         match self {
             Self::Claim { epoch, .. } => claim(record, epoch),
             Self::TakeOver { epoch, incumbent } => {
                 match Whose::Present(incumbent).tenure(record, fault) {
-                    Some(_) => Some(Some(Record::held(epoch))),
+                    Some(_) => Ok(Some(Record::held(epoch))),
                     None => claim(record, epoch),
                 }
             }
             Self::Release { whose } => {
-                whose.tenure(record, fault)?;
+                whose.tenure(record, fault).ok_or(Refused)?;
                 let tenure = None;
-                Some(unless_empty(Record { tenure, ..*record }))
+                Ok(unless_empty(Record { tenure, ..*record }))
             }
             Self::Grace { whose, key } => {
-                let tenure = whose.tenure(record, fault)?;
+                let tenure = whose.tenure(record, fault).ok_or(Refused)?;
                 let began = match tenure.grace {
                     Some(grace) if fault != Some(Fault::BeginsAnew) => grace.began,
                     _ => key.arming,
                 };
                 let grace = Some(Grace { key, began });
                 let tenure = Some(Tenure { grace, ..tenure });
-                Some(Some(Record { tenure, ..*record }))
+                Ok(Some(Record { tenure, ..*record }))
             }
             Self::Expire { newer, .. } => {
-                let grace = record.grace().filter(|_| record.is_over())?;
+                let over = record.grace().filter(|_| record.is_over());
+                let grace = over.ok_or(Refused)?;
                 let old = grace.began < newer || fault == Some(Fault::TakesNewGraces);
-                old.then_some(None)
+                old.then_some(None).ok_or(Refused)
             }
-            Self::Evict => Some(None),
+            Self::Evict => Ok(None),
             Self::Register { phone } => {
-                record.tenure?;
+                record.tenure.ok_or(Refused)?;
                 let phones = record.phones | (1 << phone);
-                Some(Some(Record { phones, ..*record }))
+                Ok(Some(Record { phones, ..*record }))
             }
             Self::Leave { phone } => {
                 let phones = record.phones & !(1 << phone);
                 let without = Record { phones, ..*record };
-                record.has(phone).then_some(unless_empty(without))
+                record
+                    .has(phone)
+                    .then_some(unless_empty(without))
+                    .ok_or(Refused)
             }
         }
     }
 }
 
-fn claim(record: &Record, epoch: Epoch) -> Option<Option<Record>> {
+fn claim(record: &Record, epoch: Epoch) -> Decision {
     let phones = match record.tenure {
         None => record.phones,
         Some(tenure) => {
-            tenure.grace?;
+            tenure.grace.ok_or(Refused)?;
             0
         }
     };
-    Some(Some(Record {
+    Ok(Some(Record {
         phones,
         ..Record::held(epoch)
     }))
