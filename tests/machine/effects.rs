@@ -27,7 +27,7 @@ impl Machine {
     fn take(&self, state: &mut State, id: usize, step: Step) -> Step {
         match step {
             Step::Rest => unreachable!("no call is under way"),
-            Step::LookUp { name, purpose } => self.look_up(state.index[name], name, purpose),
+            Step::LookUp { name, purpose } => Self::look_up(state.index[name], name, purpose),
             Step::Load { slot, op } => self.decide(state, slot, op),
             Step::Swap {
                 slot,
@@ -58,7 +58,7 @@ impl Machine {
                 deadline,
             } => {
                 let record = state.slots[slot].cell;
-                let admitted = record.and_then(|record| whose.tenure(&record, self.fault));
+                let admitted = record.and_then(|record| whose.tenure(record, self.fault));
                 admitted.map_or(Step::Rest, |_| Step::Arm {
                     slot,
                     whose,
@@ -121,7 +121,7 @@ impl Machine {
         }
     }
 
-    fn look_up(&self, found: Option<SlotId>, name: Name, purpose: Purpose) -> Step {
+    fn look_up(found: Option<SlotId>, name: Name, purpose: Purpose) -> Step {
         match (found, purpose) {
             (Some(slot), Purpose::Apply(op)) => Step::Load { slot, op },
             (Some(slot), Purpose::Arm { whose, deadline }) => Step::Check {
@@ -152,7 +152,7 @@ impl Machine {
         let Some(before) = before else {
             return self.met_retired(slot, name, op);
         };
-        let Ok(next) = op.decide(&before, self.fault) else {
+        let Ok(next) = op.decide(before, self.fault) else {
             return self.refused(state, slot, before, op);
         };
         if self.has(Fault::RemovesEarly)

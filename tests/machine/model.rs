@@ -108,7 +108,7 @@ impl Model for Machine {
             if thread.next != Step::Rest {
                 actions.push(Action::Next(id, thread.next));
             } else if thread.calls_left > 0 {
-                let known = |&&verb: &&Verb| self.first_step(state, id, verb).is_some();
+                let known = |&&verb: &&Verb| Self::first_step(state, id, verb).is_some();
                 let verbs = program.verbs.iter().filter(known);
                 actions.extend(verbs.map(|&verb| Action::Call(id, verb)));
             }
@@ -184,7 +184,7 @@ impl Machine {
                 None => state.ring.push(slot),
             }
             state.counts = state.counts.plus(Counts::of(cell), 1);
-            let inside = cell.map(|record| record.conns()).unwrap_or_default();
+            let inside = cell.map(Record::conns).unwrap_or_default();
             state.gone.extend(inside.into_iter().map(|conn| (conn, 0)));
             if name == 0 {
                 for (thread, program) in state.threads.iter_mut().zip(&self.programs) {
@@ -205,7 +205,7 @@ impl Machine {
     }
 
     /// `None`: there is nothing to call this with.
-    fn first_step(&self, state: &State, id: usize, verb: Verb) -> Option<Step> {
+    fn first_step(state: &State, id: usize, verb: Verb) -> Option<Step> {
         let thread = &state.threads[id];
         let own = Self::own(state, id);
         let look_up = |name, op| Step::LookUp {
@@ -220,17 +220,12 @@ impl Machine {
         Some(match verb {
             Verb::Claim(name) => claim(name, Insist::No),
             Verb::TakeOver(name) => claim(name, Insist::Yes),
-            Verb::Release(name) => match mine(name) {
-                Some((slot, epoch)) => {
-                    let whose = Whose::Claim(epoch);
-                    let op = Op::Release { whose };
-                    Step::Load { slot, op }
-                }
-                None => {
-                    let whose = Whose::Claim(first(name));
-                    look_up(name, Op::Release { whose })
-                }
-            },
+            Verb::Release(name) => {
+                let epoch = mine(name).map_or(first(name), |(_, epoch)| epoch);
+                let whose = Whose::Claim(epoch);
+                let op = Op::Release { whose };
+                mine(name).map_or(look_up(name, op), |(slot, _)| Step::Load { slot, op })
+            }
             Verb::ReleaseAfter(name, deadline) => match mine(name) {
                 Some((slot, epoch)) => Step::Check {
                     slot,
@@ -265,7 +260,7 @@ impl Machine {
     }
 
     pub(crate) fn call(&self, state: &mut State, id: usize, verb: Verb) {
-        let step = self.first_step(state, id, verb);
+        let step = Self::first_step(state, id, verb);
         let thread = &mut state.threads[id];
         thread.next = step.expect("offered");
         thread.calls_left -= 1;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use stateright::Property;
 
 use crate::model::Machine;
-use crate::state::{Counts, Key, NOW, State, Thread, Wrong};
+use crate::state::{Counts, Key, NOW, Record, State, Thread, Wrong};
 use crate::step::{Step, Verb};
 use crate::transition::Op;
 
@@ -213,7 +213,7 @@ fn situations() -> Vec<Property<Machine>> {
                     slot,
                     op: Op::Expire { met, .. },
                 } => {
-                    let grace = state.slots[slot].cell.and_then(|record| record.grace());
+                    let grace = state.slots[slot].cell.and_then(Record::grace);
                     grace.is_some_and(|grace| grace.key != met)
                 }
                 _ => false,
@@ -225,8 +225,9 @@ fn situations() -> Vec<Property<Machine>> {
                     slot,
                     op: Op::Expire { newer, .. },
                 } => {
-                    let record = state.slots[slot].cell.filter(|record| record.is_over());
-                    let grace = record.and_then(|record| record.grace());
+                    let over = |record: &Record| record.is_over();
+                    let record = state.slots[slot].cell.filter(over);
+                    let grace = record.and_then(Record::grace);
                     grace.is_some_and(|grace| grace.began >= newer)
                 }
                 _ => false,

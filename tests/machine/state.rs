@@ -59,19 +59,19 @@ impl Record {
         }
     }
 
-    pub(crate) fn grace(&self) -> Option<Grace> {
+    pub(crate) fn grace(self) -> Option<Grace> {
         self.tenure?.grace
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.grace().is_some_and(|grace| grace.key.deadline <= NOW)
     }
 
-    pub(crate) fn has(&self, phone: Phone) -> bool {
+    pub(crate) fn has(self, phone: Phone) -> bool {
         self.phones & (1 << phone) != 0
     }
 
-    pub(crate) fn conns(&self) -> BTreeSet<Conn> {
+    pub(crate) fn conns(self) -> BTreeSet<Conn> {
         let phones = (0..16).filter(|&phone| self.has(phone)).map(Conn::Phone);
         let binary = self.tenure.map(|tenure| Conn::Binary(tenure.epoch));
         phones.chain(binary).collect()

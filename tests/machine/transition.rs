@@ -19,7 +19,7 @@ impl Whose {
         }
     }
 
-    pub(crate) fn tenure(self, record: &Record, fault: Option<Fault>) -> Option<Tenure> {
+    pub(crate) fn tenure(self, record: Record, fault: Option<Fault>) -> Option<Tenure> {
         let any_epoch = fault == Some(Fault::AnyEpoch);
         record.tenure.filter(|tenure| match self {
             Self::Anyone => true,
@@ -64,7 +64,7 @@ impl Op {
         }
     }
 
-    pub(crate) fn decide(self, record: &Record, fault: Option<Fault>) -> Decision {
+    pub(crate) fn decide(self, record: Record, fault: Option<Fault>) -> Decision {
         match self {
             Self::Claim { epoch, .. } => claim(record, epoch),
             Self::TakeOver { epoch, incumbent } => {
@@ -76,7 +76,7 @@ impl Op {
             Self::Release { whose } => {
                 whose.tenure(record, fault).ok_or(Refused)?;
                 let tenure = None;
-                Ok(unless_empty(Record { tenure, ..*record }))
+                Ok(unless_empty(Record { tenure, ..record }))
             }
             Self::Grace { whose, key } => {
                 let tenure = whose.tenure(record, fault).ok_or(Refused)?;
@@ -86,7 +86,7 @@ impl Op {
                 };
                 let grace = Some(Grace { key, began });
                 let tenure = Some(Tenure { grace, ..tenure });
-                Ok(Some(Record { tenure, ..*record }))
+                Ok(Some(Record { tenure, ..record }))
             }
             Self::Expire { newer, .. } => {
                 let over = record.grace().filter(|_| record.is_over());
@@ -98,11 +98,11 @@ impl Op {
             Self::Register { phone } => {
                 record.tenure.ok_or(Refused)?;
                 let phones = record.phones | (1 << phone);
-                Ok(Some(Record { phones, ..*record }))
+                Ok(Some(Record { phones, ..record }))
             }
             Self::Leave { phone } => {
                 let phones = record.phones & !(1 << phone);
-                let without = Record { phones, ..*record };
+                let without = Record { phones, ..record };
                 record
                     .has(phone)
                     .then_some(unless_empty(without))
@@ -112,7 +112,7 @@ impl Op {
     }
 }
 
-fn claim(record: &Record, epoch: Epoch) -> Decision {
+fn claim(record: Record, epoch: Epoch) -> Decision {
     let phones = match record.tenure {
         None => record.phones,
         Some(tenure) => {
