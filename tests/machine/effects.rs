@@ -464,7 +464,8 @@ fn watch(state: &mut State, id: usize, slot: SlotId, before: Record, next: Optio
         }
         *taken |= 1 << name;
     }
-    // A grace that has ended, or moves to a later place in the queue, is nobody's debt any more.
+    // A grace that has ended, or moves to a later place in the queue, is nobody's debt any more. An arming to the very same
+    // instant has a larger number, so that moves it to a later place, too.
     let grace = |record: Option<Record>| {
         let tenure = record?.tenure?;
         Some((tenure.epoch, tenure.grace?.key))

@@ -5,6 +5,10 @@
 //! It checks the argument of `IMPLEMENTATION.md`, and not the code: `step::Step` names the line of `src/` that each step stands
 //! for, and nothing but its reader compares the two. Bugs that are planted in the model show that it would see them.
 //!
+//! Left out: `unregister_phone` and the count of removals, the cap, `drain`, reads, graces without an end. `drain` takes the
+//! steps of `evict_server` for each slot that it has gathered; the others write to nothing that is shared, or take the
+//! steps of a call that is here. All threads have the same stripe, and see each other's steps at once, in one order.
+//!
 //! `SWITCHBOARD_MODEL=deep cargo test --test machine -- --nocapture` searches further.
 
 mod effects;

@@ -78,8 +78,9 @@ fn always() -> Vec<Property<Machine>> {
         Property::always(NONE_MISSED, |_, state: &State| {
             !state.wrong.contains(&Wrong::MissedGrace)
         }),
-        // No thread ever waits for another, so a run stops where all calls have returned. `Step::progress`: none goes on
-        // for ever.
+        // No thread ever waits for another, so a run stops only where all calls have returned; and by `Step::progress` none
+        // goes on for ever. So all that comes about in the end can be asked of the states at rest, and nothing here
+        // is an `eventually` of Stateright's, which overlooks cycles, and runs that meet.
         Property::always(CALLS_END, |_, state: &State| {
             !state.wrong.contains(&Wrong::WentBack)
         }),
