@@ -1,0 +1,256 @@
+//! The steps of the implementation: whatever one thread does between two points at which another can act.
+
+use crate::state::{Counts, Epoch, Key, Name, Record, SlotId, Time};
+use crate::transition::{Insist, Op, Whose};
+
+/// What a thread may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Verb {
+    /// `Registry::claim_server`.
+    Claim(Name),
+    /// `Registry::claim_server`, and `ServerIdConflict::take_over` where there is a conflict.
+    TakeOver(Name),
+    /// `Claim::release` of the thread's own claim, else `Registry::release_claim` of the first claim there was.
+    Release(Name),
+    /// `Claim::release_after` or `Registry::release_claim_after`, likewise.
+    ReleaseAfter(Name, Time),
+    /// The drop of the thread's own claim where there is a grace.
+    DropInto(Time),
+    /// `Registry::evict_server`.
+    Evict(Name),
+    /// `Registry::register_phone`.
+    Register(Name),
+    /// `Membership::unregister`.
+    Leave,
+    /// `Registry::expire`.
+    Expire,
+}
+
+/// What a claim or a call of `release_claim_after` looks its slot up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    Apply(Op),
+    Arm { whose: Whose, deadline: Time },
+}
+
+/// `ledger::Change`, and where its slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Books {
+    pub(crate) slot: SlotId,
+    pub(crate) counts: Counts,
+    pub(crate) disarmed: Option<Key>,
+    pub(crate) retired: bool,
+    pub(crate) then: Then,
+}
+
+/// How a call goes on once the books are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Then {
+    Return,
+    /// A first claim removes so many slots that threads could not remove at their end.
+    RemoveOverdue(usize),
+    Walk(Walk),
+}
+
+/// The variables of `Registry::expire`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Walk {
+    pub(crate) newer: u8,
+    /// The entry that was met last.
+    pub(crate) met: Option<Key>,
+}
+
+/// One step each, and what it needs to know. The parts of papaya, arc-swap and crossbeam are taken to be atomic.
+///
+/// Three things are no steps of their own. An epoch is drawn with the step before it is used: all that matters of it is
+/// that no other is the same. A weak pointer is upgraded in the step that found it: a live slot is in the index, so that
+/// fails for retired slots alone, and those are as good as freed. And what a thread decides upon a record it has
+/// loaded is its own affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    /// Nothing: it is between two calls.
+    Rest,
+    /// `Index::slot`, in `claim::claim` and in the methods of `Registry` that take a server-id.
+    LookUp { name: Name, purpose: Purpose },
+    /// `Cell::load_counted`, the first line of `Slot::apply`.
+    Load { slot: SlotId, op: Op },
+    /// `Cell::compare_and_swap`, in the loop of `Slot::apply`. A swap that fails loads as well.
+    Swap {
+        slot: SlotId,
+        version: u8,
+        before: Record,
+        next: Option<Record>,
+        op: Op,
+    },
+    /// `Set::insert`, in `Index::insert_held`: a slot that is held already, in the place of `retired` or of nothing.
+    Insert {
+        name: Name,
+        epoch: Epoch,
+        retired: Option<SlotId>,
+        insist: Insist,
+    },
+    /// `Slot::snapshot`, the first line of `claim::release_after`.
+    Check {
+        slot: SlotId,
+        whose: Whose,
+        deadline: Time,
+    },
+    /// `Ledger::grace_of`, in `claim::release_after`: the next number of an arming.
+    Arm {
+        slot: SlotId,
+        whose: Whose,
+        deadline: Time,
+    },
+    /// `Deadlines::insert`, in `claim::release_after`, before `Slot::apply`. (`late`: after it, a planted bug.)
+    Enqueue {
+        slot: SlotId,
+        whose: Whose,
+        key: Key,
+        late: Option<Books>,
+    },
+    /// `Deadlines::remove`, at the end of `claim::release_after`, where the arming was refused.
+    Unqueue { key: Key },
+    /// `StripedCounts::add`, the first line of `Ledger::settle`.
+    Count(Books),
+    /// `Deadlines::remove`, in `Ledger::settle`: the grace has ended, or has another deadline.
+    Disarm(Books),
+    /// `Lingering::push`, in `Ledger::retire`.
+    Linger { slot: SlotId, then: Then },
+    /// `Lingering::push_overdue`, in `Ledger::retire`, where `can_pin()` is false.
+    LeaveToOthers { slot: SlotId, then: Then },
+    /// `Lingering::pop`, in `Ledger::retire`: some more are removed with the one that had no room.
+    PopLingering { left: usize, then: Then },
+    /// `Index::remove`, in `Ledger::retire`; then some more, as far as `left` goes.
+    RemoveLingering {
+        slot: SlotId,
+        left: usize,
+        then: Then,
+    },
+    /// `Ledger::pop_overdue`, in `Index::remove_overdue`.
+    PopOverdue { left: usize },
+    /// `Index::remove`, in `Index::remove_overdue`.
+    RemoveOverdue { slot: SlotId, left: usize },
+    /// `Ledger::next_arming`, the first line of `Registry::expire`.
+    ReadNewer,
+    /// `Deadlines::before`, in the loop of `Registry::expire`.
+    Search(Walk),
+}
+
+impl Step {
+    /// The entry of the queue that this call looks after: it has inserted it, or has yet to remove it.
+    pub(crate) fn looks_after(&self) -> Option<Key> {
+        match *self {
+            Self::Load {
+                op: Op::Grace { key, .. },
+                ..
+            }
+            | Self::Swap {
+                op: Op::Grace { key, .. },
+                ..
+            }
+            | Self::Unqueue { key } => Some(key),
+            Self::Count(books) | Self::Disarm(books) => books.disarmed,
+            _ => None,
+        }
+    }
+
+    /// The retired slot that this call has yet to remove from the index, or to leave to somebody.
+    pub(crate) fn will_remove(&self) -> Option<SlotId> {
+        match *self {
+            Self::Count(books) | Self::Disarm(books) => books.retired.then_some(books.slot),
+            Self::Linger { slot, .. }
+            | Self::LeaveToOthers { slot, .. }
+            | Self::RemoveLingering { slot, .. }
+            | Self::RemoveOverdue { slot, .. } => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// The variables of the `expire` that is under way here.
+    pub(crate) fn walk(&self) -> Option<Walk> {
+        match *self {
+            Self::Load {
+                op: Op::Expire { newer, met },
+                ..
+            }
+            | Self::Swap {
+                op: Op::Expire { newer, met },
+                ..
+            } => {
+                let met = Some(met);
+                Some(Walk { newer, met })
+            }
+            Self::Count(Books {
+                then: Then::Walk(walk),
+                ..
+            })
+            | Self::Disarm(Books {
+                then: Then::Walk(walk),
+                ..
+            })
+            | Self::Linger {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::LeaveToOthers {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::PopLingering {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::RemoveLingering {
+                then: Then::Walk(walk),
+                ..
+            }
+            | Self::Search(walk) => Some(walk),
+            _ => None,
+        }
+    }
+
+    /// How far its call has come: greater after every step, whatever others do meanwhile. So no run ever comes to a
+    /// state again, and as there are finitely many states, every run ends.
+    ///
+    /// A walk goes on when the entry that it has met is another one, further on. A claim starts over when somebody else has
+    /// inserted a slot: `turn`. A swap is tried again when the record is a newer one, `version`. The rest goes
+    /// from each kind of step to a later one.
+    pub(crate) fn progress(&self, turn: usize) -> [usize; 5] {
+        // From the end of the queue to its front.
+        let walked = self.walk().and_then(|walk| walk.met).map_or(0, |met| {
+            usize::from(u16::MAX) - usize::from(met.deadline) * 256 - usize::from(met.arming)
+        });
+        let insists = |insist| usize::from(insist == Insist::HasDone) * 2;
+        let of_op = |op| match op {
+            Op::Claim { insist, .. } => insists(insist),
+            Op::TakeOver { .. } => 1,
+            _ => 0,
+        };
+        let settles = |then| if matches!(then, Then::Walk(_)) { 0 } else { 3 };
+        let (stage, kind, version) = match *self {
+            Self::LookUp {
+                purpose: Purpose::Apply(op),
+                ..
+            } => (of_op(op), 0, 0),
+            Self::LookUp { .. } | Self::ReadNewer => (0, 0, 0),
+            Self::Check { .. } => (0, 1, 0),
+            Self::Arm { .. } => (0, 2, 0),
+            Self::Enqueue { .. } => (0, 3, 0),
+            Self::Load { op, .. } => (of_op(op), 4, 0),
+            Self::Swap { op, version, .. } => (of_op(op), 5, version.into()),
+            Self::Insert { insist, .. } => (insists(insist), 6, 0),
+            Self::Count(books) => (settles(books.then), 7, 0),
+            Self::Disarm(books) => (settles(books.then), 8, 0),
+            Self::Linger { then, .. } => (settles(then), 9, 0),
+            Self::LeaveToOthers { then, .. } => (settles(then), 10, 0),
+            Self::RemoveLingering { left, then, .. } => (settles(then), 11, 99 - 2 * left),
+            Self::PopLingering { left, then } => (settles(then), 11, 100 - 2 * left),
+            Self::PopOverdue { left } => (3, 12, 99 - 2 * left),
+            Self::RemoveOverdue { left, .. } => (3, 12, 100 - 2 * left),
+            Self::Search(walk) => (0, if walk.met.is_some() { 13 } else { 1 }, 0),
+            Self::Unqueue { .. } => (0, 14, 0),
+            Self::Rest => (4, 0, 0),
+        };
+        [stage, turn, walked, kind, version]
+    }
+}
