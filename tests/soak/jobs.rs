@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use switchboard::{Claim, Epoch, Membership, Registry};
+use switchboard::{
+    Cause, Claim, ConnRef, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict,
+};
 
 use crate::common::{Living, Wire, at};
 
@@ -46,6 +48,34 @@ impl Dice {
     }
 }
 
+/// What must have happened, or the load has come to rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Armed,
+    Reclaimed,
+    TakenOver,
+    Expired,
+    Evicted,
+    Drained,
+    Conflict,
+    NoServer,
+    AtCapacity,
+    DuplicateConnId,
+}
+
+const EVENTS: [Event; 10] = [
+    Event::Armed,
+    Event::Reclaimed,
+    Event::TakenOver,
+    Event::Expired,
+    Event::Evicted,
+    Event::Drained,
+    Event::Conflict,
+    Event::NoServer,
+    Event::AtCapacity,
+    Event::DuplicateConnId,
+];
+
 /// Something that is dropped on another thread.
 pub(crate) type Parcel = Box<dyn Any + Send>;
 
@@ -77,8 +107,9 @@ pub(crate) struct Soak {
     over: AtomicBool,
     /// Numbers the names that never come back.
     fresh: AtomicU64,
-    turns: Vec<AtomicU64>,
+    turns: [AtomicU64; JOBS.len()],
     turns_of_warm_up: AtomicU64,
+    events: [AtomicU64; EVENTS.len()],
 }
 
 type Turn<'a> = Box<dyn FnMut(&mut Dice) + 'a>;
@@ -88,7 +119,7 @@ pub(crate) const JOBS: [(&str, Job); 9] = [
     ("lives", |soak, hands| Box::new(soak.lives(hands))),
     ("more lives", |soak, hands| Box::new(soak.lives(hands))),
     ("claims dropped elsewhere", |soak, hands| {
-        Box::new(soak.claims_dropped_elsewhere(hands))
+        Box::new(|dice| soak.claims_dropped_elsewhere(dice, hands))
     }),
     ("threads that end", |soak, _| {
         Box::new(|dice| soak.a_thread_that_ends(dice))
@@ -112,8 +143,9 @@ impl Soak {
             seed,
             over: AtomicBool::new(false),
             fresh: AtomicU64::new(0),
-            turns: JOBS.iter().map(|_| AtomicU64::new(0)).collect(),
+            turns: [const { AtomicU64::new(0) }; JOBS.len()],
             turns_of_warm_up: AtomicU64::new(0),
+            events: [const { AtomicU64::new(0) }; EVENTS.len()],
         }
     }
 
@@ -143,6 +175,34 @@ impl Soak {
             println!("{:>12} turns of {name}", turns.load(Relaxed));
         }
         println!("{:>12} turns of all", self.all_turns());
+        let seen = EVENTS.map(|event| (event, self.times(event)));
+        println!("{seen:?}");
+    }
+
+    /// What has not happened once.
+    pub(crate) fn missing(&self) -> Vec<Event> {
+        let never = |event: &Event| self.times(*event) == 0;
+        EVENTS.into_iter().filter(never).collect()
+    }
+
+    fn times(&self, event: Event) -> u64 {
+        self.events[event as usize].load(Relaxed)
+    }
+
+    fn saw(&self, event: Event) {
+        self.events[event as usize].fetch_add(1, Relaxed);
+    }
+
+    fn saw_out<'a>(&self, out: impl IntoIterator<Item = &'a Displaced<Wire>>) {
+        for displaced in out {
+            self.saw(match displaced.cause {
+                Cause::Reclaimed => Event::Reclaimed,
+                Cause::TakenOver => Event::TakenOver,
+                Cause::Expired => Event::Expired,
+                Cause::Evicted => Event::Evicted,
+                Cause::Drained => Event::Drained,
+            });
+        }
     }
 
     /// At least one turn, and then until the soak is over.
@@ -192,19 +252,61 @@ impl Soak {
         }
     }
 
-    fn conn_id(&self, dice: &mut Dice) -> String {
-        let padding = if dice.one_in(16) { LONG } else { 0 };
-        format!("{}{}", dice.roll(2_000), "-".repeat(padding))
+    fn claim(
+        &self,
+        registry: &Registry<Wire>,
+        server_id: &str,
+    ) -> Result<Claim<Wire>, ServerIdConflict<Wire>> {
+        let claim = registry.claim_server(server_id, self.living.wire("b"));
+        match &claim {
+            Ok(claim) => self.saw_out(claim.displaced()),
+            Err(_) => self.saw(Event::Conflict),
+        }
+        claim
     }
 
+    fn take_over(&self, conflict: ServerIdConflict<Wire>) -> Option<Claim<Wire>> {
+        let claim = conflict.take_over().ok()?;
+        self.saw_out(claim.displaced());
+        Some(claim)
+    }
+
+    fn evict(&self, registry: &Registry<Wire>, server_id: &str) -> Option<Displaced<Wire>> {
+        let displaced = registry.evict_server(server_id)?;
+        self.saw_out([&displaced]);
+        Some(displaced)
+    }
+
+    fn expire(&self, registry: &Registry<Wire>, now: Instant) {
+        self.saw_out(&registry.expire(now));
+    }
+
+    /// Registers a phone, most likely one that is not there yet.
     fn register(
         &self,
         registry: &Registry<Wire>,
         server_id: &str,
         dice: &mut Dice,
     ) -> Option<Membership<Wire>> {
-        let phone = self.living.wire(&self.conn_id(dice));
-        registry.register_phone(server_id, phone).ok()
+        let padding = if dice.one_in(16) { LONG } else { 0 };
+        let conn_id = format!("{}{}", dice.roll(2_000), "-".repeat(padding));
+        self.register_as(registry, server_id, &conn_id)
+    }
+
+    fn register_as(
+        &self,
+        registry: &Registry<Wire>,
+        server_id: &str,
+        conn_id: &str,
+    ) -> Option<Membership<Wire>> {
+        let phone = registry.register_phone(server_id, self.living.wire(conn_id));
+        match &phone {
+            Ok(_) => {}
+            Err(RegisterError::NoServer(_)) => self.saw(Event::NoServer),
+            Err(RegisterError::AtCapacity(_)) => self.saw(Event::AtCapacity),
+            Err(_) => self.saw(Event::DuplicateConnId),
+        }
+        phone.ok()
     }
 
     /// Server-ids from their claim to their end, on names that others want too.
@@ -218,7 +320,7 @@ impl Soak {
                 kept.pop_front();
             }
             if dice.one_in(256) {
-                drop(self.registry.expire(at(10)));
+                self.expire(&self.registry, at(10));
             }
         }
     }
@@ -227,8 +329,7 @@ impl Soak {
         let registry = &self.registry;
         let server_id = self.server_id(dice);
         drop(self.register(registry, &server_id, dice));
-        let claim = registry.claim_server(&server_id, self.living.wire("b"));
-        let mut claim = match claim {
+        let mut claim = match self.claim(registry, &server_id) {
             Ok(claim) => claim,
             Err(conflict) => match dice.roll(4) {
                 0 => {
@@ -236,10 +337,10 @@ impl Soak {
                     return None;
                 }
                 1 => {
-                    drop(registry.evict_server(&server_id));
+                    drop(self.evict(registry, &server_id));
                     return None;
                 }
-                _ => conflict.take_over().ok()?,
+                _ => self.take_over(conflict)?,
             },
         };
         if let Some(displaced) = claim.take_displaced() {
@@ -247,11 +348,10 @@ impl Soak {
         }
         let mut phones = Vec::new();
         for _ in 0..dice.roll(4) {
-            let conn_id = self.conn_id(dice);
-            let phone = registry.register_phone(&server_id, self.living.wire(&conn_id));
-            // Refused, unless the claim has been taken over and the phone is out.
-            let second = registry.register_phone(&server_id, self.living.wire(&conn_id));
-            phones.extend(phone.into_iter().chain(second));
+            let conn_id = dice.roll(2_000).to_string();
+            phones.extend(self.register_as(registry, &server_id, &conn_id));
+            // Refused, unless the first one is out already.
+            phones.extend(self.register_as(registry, &server_id, &conn_id));
         }
         match dice.roll(8) {
             0 => drop((claim, phones)),
@@ -265,7 +365,7 @@ impl Soak {
             4 => {
                 phones.into_iter().for_each(Membership::detach);
                 claim.release();
-                hands.keep(registry.evict_server(&server_id));
+                hands.keep(self.evict(registry, &server_id));
             }
             5 => {
                 claim.release_after(dice.millis(2_000));
@@ -276,17 +376,18 @@ impl Soak {
     }
 
     /// A thread that only claims, and another one that only drops: what one allocates the other one frees.
-    fn claims_dropped_elsewhere<'a>(&'a self, hands: &'a Hands) -> impl FnMut(&mut Dice) + 'a {
-        move |dice| {
-            let server_id = self.server_id(dice);
-            if let Ok(claim) = self
-                .registry
-                .claim_server(&server_id, self.living.wire("b"))
-            {
-                let phone = self.register(&self.registry, &server_id, dice);
-                let _ = hands.guards.send(Box::new((claim, phone)));
-            }
-        }
+    fn claims_dropped_elsewhere(&self, dice: &mut Dice, hands: &Hands) {
+        let claims: Vec<_> = (0..16)
+            .filter_map(|_| {
+                let server_id = self.server_id(dice);
+                self.claim(&self.registry, &server_id).ok()
+            })
+            .collect();
+        let phones: Vec<_> = claims
+            .iter()
+            .filter_map(|claim| self.register(&self.registry, claim.server_id(), dice))
+            .collect();
+        let _ = hands.guards.send(Box::new((claims, phones)));
     }
 
     /// A thread whose guards are dropped by a thread-local: before papaya's where that was set up later, after it where
@@ -304,7 +405,7 @@ impl Soak {
                     KEPT.with_borrow(|_| ());
                 }
                 for name in &names {
-                    let claim = self.registry.claim_server(name, self.living.wire("b"));
+                    let claim = self.claim(&self.registry, name);
                     let phone = self.register(&self.registry, name, &mut own);
                     KEPT.with_borrow_mut(|kept| kept.push(Box::new((claim.ok(), phone))));
                 }
@@ -327,8 +428,8 @@ impl Soak {
         let registry = &self.registry;
         let server_id = &crowd.server_id;
         if crowd.claim.as_ref().is_none_or(|claim| !claim.is_current()) {
-            let claim = registry.claim_server(server_id, self.living.wire("b"));
-            crowd.claim = claim.or_else(|conflict| conflict.take_over()).ok();
+            let claim = self.claim(registry, server_id);
+            crowd.claim = claim.map_or_else(|conflict| self.take_over(conflict), Some);
         }
         for _ in 0..16 {
             if crowd.grows {
@@ -357,7 +458,7 @@ impl Soak {
             crowd.grows = true;
             // All at once, and the claim with them.
             if dice.one_in(4) {
-                hands.keep(registry.evict_server(server_id));
+                hands.keep(self.evict(registry, server_id));
                 crowd.phones.clear();
             } else if dice.one_in(3) {
                 crowd.claim = None;
@@ -375,7 +476,7 @@ impl Soak {
                 let server_id = format!("grace {at}");
                 let epoch = &mut epochs[at];
                 let Some(old) = *epoch else {
-                    let claim = registry.claim_server(&server_id, self.living.wire("b"));
+                    let claim = self.claim(registry, &server_id);
                     *epoch = claim.ok().map(Claim::detach);
                     if let Some(phone) = self.register(registry, &server_id, dice) {
                         phone.detach();
@@ -383,22 +484,26 @@ impl Soak {
                     continue;
                 };
                 match dice.roll(32) {
-                    0 => *epoch = None,
+                    // Over at once, and left to the clock.
+                    0 => {
+                        registry.release_claim_after(&server_id, old, Duration::ZERO);
+                        *epoch = None;
+                    }
                     1 => {
                         registry.release_claim(&server_id, old);
-                        drop(registry.evict_server(&server_id));
+                        drop(self.evict(registry, &server_id));
                     }
                     2 => {
-                        if let Ok(mut claim) =
-                            registry.claim_server(&server_id, self.living.wire("b"))
-                        {
+                        if let Ok(mut claim) = self.claim(registry, &server_id) {
                             hands.keep(claim.take_displaced());
                             *epoch = Some(claim.detach());
                         }
                     }
                     _ => {
                         let after = dice.millis(20_000);
-                        if !registry.release_claim_after(&server_id, old, after) {
+                        if registry.release_claim_after(&server_id, old, after) {
+                            self.saw(Event::Armed);
+                        } else {
                             *epoch = None;
                         }
                     }
@@ -410,7 +515,7 @@ impl Soak {
     /// Time passes by leaps, forward and back.
     fn the_clock(&self, dice: &mut Dice) {
         let registry = &self.registry;
-        drop(registry.expire(at(dice.roll(10))));
+        self.expire(registry, at(dice.roll(10)));
         let _ = registry.next_deadline();
         let counts = registry.counts();
         assert!(counts.in_grace <= counts.binaries);
@@ -439,7 +544,7 @@ impl Soak {
             4 => hands.keep(
                 registry
                     .phone_for(&server_id, &conn_id)
-                    .map(|phone| phone.into_arc()),
+                    .map(ConnRef::into_arc),
             ),
             _ => {
                 if let Some(phone) = self.register(registry, &server_id, dice) {
@@ -464,7 +569,7 @@ impl Soak {
         let mut kept = Vec::new();
         for _ in 0..64 {
             let server_id = self.server_id(dice);
-            let Ok(claim) = registry.claim_server(&server_id, self.living.wire("b")) else {
+            let Ok(claim) = self.claim(&registry, &server_id) else {
                 continue;
             };
             for _ in 0..dice.roll(6) {
@@ -473,18 +578,16 @@ impl Soak {
             match dice.roll(4) {
                 0 => drop(claim),
                 1 => drop(claim.detach()),
-                2 => hands.keep(
-                    registry
-                        .claim_server(&server_id, self.living.wire("b"))
-                        .err(),
-                ),
+                2 => hands.keep(self.claim(&registry, &server_id).err()),
                 _ => drop(hands.guards.send(Box::new(claim))),
             }
         }
-        drop(registry.expire(at(1)));
+        self.expire(&registry, at(1));
         hands.keep(registry.servers().next());
         if dice.one_in(2) {
-            hands.keep(registry.drain());
+            let drained = registry.drain();
+            self.saw_out(&drained);
+            hands.keep(drained);
         }
         drop(registry);
         hands.keep(kept);

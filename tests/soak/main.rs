@@ -89,9 +89,9 @@ fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() 
         let samples = watch(&soak, seconds(run));
         threads.extend([dropping, keeping]);
         // Joined one by one: a scope does not wait for the destructors of thread-locals.
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         samples
     });
     drop(pinned);
@@ -110,6 +110,11 @@ fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() 
     assert_eq!(soak.living.count(), 0, "connections are still referred to");
 
     soak.report();
+    let missing = soak.missing();
+    assert!(
+        run < JUDGED_FROM || missing.is_empty(),
+        "{missing:?}: the load has come to rest"
+    );
     if samples.is_empty() {
         return println!("!!! MEMORY NOT CHECKED: there is no /proc/self/status");
     }
