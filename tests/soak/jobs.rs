@@ -131,7 +131,7 @@ pub(crate) const JOBS: [(&str, Job); 9] = [
         Box::new(|dice| soak.snapshots(dice, hands))
     }),
     ("other registries", |soak, hands| {
-        Box::new(|dice| soak.another_registry(dice, hands))
+        Box::new(soak.other_registries(hands))
     }),
 ];
 
@@ -558,39 +558,51 @@ impl Soak {
         drop(brief);
     }
 
-    /// A registry of its own from its birth to its end. Guards and conflicts outlive its handle.
-    fn another_registry(&self, dice: &mut Dice, hands: &Hands) {
-        let capacity = dice.index(1_000);
+    /// Registries of their own, from birth to end. The guards, a conflict and a snapshot of the last four outlive their
+    /// handles; they keep what is large of a registry, so their number is fixed here.
+    fn other_registries<'a>(&'a self, hands: &'a Hands) -> impl FnMut(&mut Dice) + 'a {
+        let mut left = VecDeque::new();
+        move |dice| {
+            left.push_back(self.another_registry(dice));
+            if left.len() > 4 {
+                let _ = hands.guards.send(Box::new(left.pop_front()));
+            }
+        }
+    }
+
+    fn another_registry(&self, dice: &mut Dice) -> impl Any + Send + use<> {
         let registry: Registry<Wire> = Registry::builder()
-            .capacity(capacity)
+            .capacity(dice.index(1_000))
             .max_phones(3)
             .grace(dice.millis(2_000))
             .build();
-        let mut kept = Vec::new();
+        let (mut claims, mut phones, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..64 {
             let server_id = self.server_id(dice);
             let Ok(claim) = self.claim(&registry, &server_id) else {
                 continue;
             };
             for _ in 0..dice.roll(6) {
-                kept.extend(self.register(&registry, &server_id, dice));
+                phones.extend(self.register(&registry, &server_id, dice));
             }
             match dice.roll(4) {
                 0 => drop(claim),
                 1 => drop(claim.detach()),
-                2 => hands.keep(self.claim(&registry, &server_id).err()),
-                _ => drop(hands.guards.send(Box::new(claim))),
+                2 => {
+                    conflicts.extend(self.claim(&registry, &server_id).err());
+                    claim.detach();
+                }
+                _ => claims.push(claim),
             }
         }
         self.expire(&registry, at(1));
-        hands.keep(registry.servers().next());
+        let snapshot = registry.servers().next();
         if dice.one_in(2) {
-            let drained = registry.drain();
-            self.saw_out(&drained);
-            hands.keep(drained);
+            self.saw_out(&registry.drain());
         }
-        drop(registry);
-        hands.keep(kept);
+        // With the handle every other conflict: each of those left keeps the whole registry.
+        conflicts.truncate(dice.index(2));
+        (claims, phones, conflicts, snapshot)
     }
 }
 

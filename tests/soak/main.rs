@@ -28,7 +28,7 @@ const SAMPLES: u32 = 600;
 const WARM_UP: usize = SAMPLES as usize / 3;
 
 /// The growth that the noise of the allocator can feign. Of the runs without a bug none came near it.
-const MAX_GROWTH_KIB: f64 = 2048.0;
+const MAX_GROWTH_KIB: f64 = 4096.0;
 
 fn number(variable: &str) -> Option<u64> {
     Some(env::var(variable).ok()?.parse().unwrap())
