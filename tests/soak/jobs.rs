@@ -80,6 +80,7 @@ const EVENTS: [Event; 10] = [
 pub(crate) type Parcel = Box<dyn Any + Send>;
 
 /// Where a job hands on what others shall drop. Once nobody takes it any more, it is dropped at once.
+#[derive(Clone)]
 pub(crate) struct Hands {
     pub(crate) guards: SyncSender<Parcel>,
     pub(crate) snapshots: SyncSender<Parcel>,
@@ -113,19 +114,20 @@ pub(crate) struct Soak {
 }
 
 type Turn<'a> = Box<dyn FnMut(&mut Dice) + 'a>;
-pub(crate) type Job = for<'a> fn(&'a Soak, &'a Hands) -> Turn<'a>;
+type Job = for<'a> fn(&'a Soak, &'a Hands) -> Turn<'a>;
 
-pub(crate) const JOBS: [(&str, Job); 9] = [
+pub(crate) const JOBS: [(&str, Job); 10] = [
     ("lives", |soak, hands| Box::new(soak.lives(hands))),
     ("more lives", |soak, hands| Box::new(soak.lives(hands))),
     ("claims dropped elsewhere", |soak, hands| {
-        Box::new(|dice| soak.claims_dropped_elsewhere(dice, hands))
+        Box::new(|_| soak.claims_dropped_elsewhere(hands))
     }),
     ("threads that end", |soak, _| {
         Box::new(|dice| soak.a_thread_that_ends(dice))
     }),
     ("crowds", |soak, hands| Box::new(soak.crowds(hands))),
     ("graces", |soak, hands| Box::new(soak.graces(hands))),
+    ("more graces", |soak, hands| Box::new(soak.graces(hands))),
     ("the clock", |soak, _| Box::new(|dice| soak.the_clock(dice))),
     ("snapshots", |soak, hands| {
         Box::new(|dice| soak.snapshots(dice, hands))
@@ -206,9 +208,10 @@ impl Soak {
     }
 
     /// At least one turn, and then until the soak is over.
-    pub(crate) fn repeat(&self, number: usize, job: Job, hands: &Hands) {
+    pub(crate) fn repeat(&self, number: usize, hands: &Hands) {
         let _ending = Ending(&self.over);
         let mut dice = Dice::seeded(self.seed, number);
+        let (_, job) = JOBS[number];
         let mut turn = job(self, hands);
         loop {
             turn(&mut dice);
@@ -375,19 +378,16 @@ impl Soak {
         None
     }
 
-    /// A thread that only claims, and another one that only drops: what one allocates the other one frees.
-    fn claims_dropped_elsewhere(&self, dice: &mut Dice, hands: &Hands) {
-        let claims: Vec<_> = (0..16)
+    /// A thread that only claims, and another one that only drops: what one allocates the other one frees, and of the
+    /// index it is the first one that copies the table, again and again.
+    fn claims_dropped_elsewhere(&self, hands: &Hands) {
+        let claims: Vec<_> = (0..64)
             .filter_map(|_| {
-                let server_id = self.server_id(dice);
+                let server_id = format!("fresh {}", self.fresh.fetch_add(1, Relaxed));
                 self.claim(&self.registry, &server_id).ok()
             })
             .collect();
-        let phones: Vec<_> = claims
-            .iter()
-            .filter_map(|claim| self.register(&self.registry, claim.server_id(), dice))
-            .collect();
-        let _ = hands.guards.send(Box::new((claims, phones)));
+        let _ = hands.guards.send(Box::new(claims));
     }
 
     /// A thread whose guards are dropped by a thread-local: before papaya's where that was set up later, after it where
@@ -472,12 +472,15 @@ impl Soak {
         move |dice| {
             let registry = &self.registry;
             for _ in 0..16 {
-                let at = dice.index(epochs.len());
+                // Some of them far more often: there the two threads meet.
+                let many = if dice.one_in(2) { epochs.len() } else { 2 };
+                let at = dice.index(many);
                 let server_id = format!("grace {at}");
                 let epoch = &mut epochs[at];
                 let Some(old) = *epoch else {
                     let claim = self.claim(registry, &server_id);
-                    *epoch = claim.ok().map(Claim::detach);
+                    let claim = claim.map_or_else(|conflict| self.take_over(conflict), Some);
+                    *epoch = claim.map(Claim::detach);
                     if let Some(phone) = self.register(registry, &server_id, dice) {
                         phone.detach();
                     }
