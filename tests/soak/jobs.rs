@@ -103,6 +103,8 @@ impl Drop for Ending<'_> {
 
 pub(crate) struct Soak {
     pub(crate) registry: Registry<Wire>,
+    /// Of a thread that only claims, and one that only drops.
+    pub(crate) handed_over: Registry<Wire>,
     pub(crate) living: Living,
     seed: u64,
     over: AtomicBool,
@@ -141,6 +143,7 @@ impl Soak {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             registry: Registry::builder().max_phones(MAX_PHONES).build(),
+            handed_over: Registry::new(),
             living: Living::default(),
             seed,
             over: AtomicBool::new(false),
@@ -378,13 +381,14 @@ impl Soak {
         None
     }
 
-    /// A thread that only claims, and another one that only drops: what one allocates the other one frees, and of the
-    /// index it is the first one that copies the table, again and again.
+    /// A thread that only claims, and another one that only drops: what one allocates the other one frees, and the first
+    /// one copies the table of the index, again and again. In a registry of their own: elsewhere a claim also removes what
+    /// threads that end have left, and where a name is long that frees replaced tables, too.
     fn claims_dropped_elsewhere(&self, hands: &Hands) {
         let claims: Vec<_> = (0..64)
             .filter_map(|_| {
                 let server_id = format!("fresh {}", self.fresh.fetch_add(1, Relaxed));
-                self.claim(&self.registry, &server_id).ok()
+                self.claim(&self.handed_over, &server_id).ok()
             })
             .collect();
         let _ = hands.guards.send(Box::new(claims));

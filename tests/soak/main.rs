@@ -16,10 +16,10 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{assert_at_rest, at, seconds};
+use common::{Wire, assert_at_rest, at, seconds};
 use jobs::{Hands, JOBS, Soak};
 use memory::{Line, resident_kib};
-use switchboard::Counts;
+use switchboard::{Counts, Registry};
 
 /// A shorter run judges no memory: its warm-up is too short.
 const JUDGED_FROM: u64 = 30;
@@ -97,6 +97,15 @@ fn judge(samples: &[(f64, f64)], soak: &Soak, run: u64) {
     );
 }
 
+fn assert_everything_can_go(registry: &Registry<Wire>) {
+    assert_at_rest(registry);
+    drop(registry.expire(at(3600)));
+    assert_eq!(registry.next_deadline(), None);
+    drop(registry.drain());
+    assert_eq!(registry.counts(), Counts::default());
+    assert_eq!(registry.servers().count(), 0);
+}
+
 #[test]
 fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() {
     let run = number("SWITCHBOARD_SOAK_SECONDS").unwrap_or(2);
@@ -113,17 +122,8 @@ fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() 
     }
     drop(pinned);
 
-    let registry = &soak.registry;
-    assert_at_rest(registry);
-    drop(registry.expire(at(3600)));
-    assert_eq!(
-        registry.next_deadline(),
-        None,
-        "a grace outlasts all deadlines"
-    );
-    drop(registry.drain());
-    assert_eq!(registry.counts(), Counts::default());
-    assert_eq!(registry.servers().count(), 0);
+    assert_everything_can_go(&soak.registry);
+    assert_everything_can_go(&soak.handed_over);
     assert_eq!(soak.living.count(), 0, "connections are still referred to");
 
     let missing = soak.missing();
