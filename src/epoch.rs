@@ -16,12 +16,13 @@ pub struct Epoch(NonZeroU64);
 impl Epoch {
     /// Draws the next epoch.
     ///
-    /// `Relaxed` suffices: all draws are read-modify-writes of one variable, so they have one order,
-    /// and a draw that happens after another one comes after it in that order.
+    /// All draws are read-modify-writes of one variable, so they have one order. `SeqCst` gives them a place in the order of
+    /// all that happens to cells, too: the later of two claims has the larger epoch even where only a third server-id
+    /// tells which was the later one.
     pub(crate) fn draw() -> Self {
         static NEXT: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(1));
         switch_point();
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
         Self(NonZeroU64::new(number).expect("2^64 claims outlast every process"))
     }
 

@@ -121,20 +121,20 @@ impl<C: ?Sized> Ledger<C> {
         self.lingering.len()
     }
 
-    /// No arming before this call has such a number or a larger one.
+    /// No grace that began before this call has such a number or a larger one, and every one that begins after it has.
     ///
-    /// `Relaxed` suffices: whoever draws one after he has seen, through a cell, what the caller did after this, draws
-    /// such a number.
+    /// `SeqCst`, as the draw: both then have a place in the one order of all that happens to cells. So this holds, too, of
+    /// a grace and a call of which only another server-id tells which came first.
     pub(crate) fn next_arming(&self) -> u64 {
         switch_point();
-        self.armings.load(Ordering::Relaxed)
+        self.armings.load(Ordering::SeqCst)
     }
 
     /// A grace that ends `after` from now. What `Instant` cannot hold means never.
     pub(crate) fn grace_of(&self, after: Duration) -> Grace {
         switch_point();
         let now = Instant::now();
-        let number = self.armings.fetch_add(1, Ordering::Relaxed);
+        let number = self.armings.fetch_add(1, Ordering::SeqCst);
         let deadline = now.checked_add(after);
         Grace {
             deadline: deadline.unwrap_or_else(|| latest_from(now)),

@@ -244,18 +244,6 @@ impl<C: ?Sized> Node<C> {
             }
         }
     }
-
-    fn collect_into(&self, entries: &mut Vec<Entry<C>>) {
-        match self {
-            Self::Empty => {}
-            Self::Leaf(leaf) => entries.extend(leaf.iter().cloned()),
-            Self::Branch(branch) => {
-                for node in &branch.children {
-                    node.collect_into(entries);
-                }
-            }
-        }
-    }
 }
 
 fn leaf<C: ?Sized>(len: usize, entry: impl FnMut(usize) -> Entry<C>) -> Node<C> {
@@ -288,12 +276,14 @@ impl<C: ?Sized> Branch<C> {
         })
     }
 
+    /// One leaf of what the children have. None of them is a branch, which would have more than `MERGE_AT` phones alone.
     fn merge(&self) -> Node<C> {
-        let mut entries = Vec::with_capacity(self.len);
-        for node in &self.children {
-            node.collect_into(&mut entries);
-        }
-        leaf(entries.len(), |at| entries[at].clone())
+        let leaves = self.children.iter().filter_map(|node| match node {
+            Node::Leaf(leaf) => Some(leaf),
+            Node::Empty | Node::Branch(_) => None,
+        });
+        let mut entries = leaves.flat_map(|leaf| leaf.iter());
+        leaf(self.len, |_| entries.next().expect("counted").clone())
     }
 }
 

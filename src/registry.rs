@@ -375,8 +375,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// with [`Cause::Expired`], earliest deadline first.
     ///
     /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. A grace that begins
-    /// while this runs is left to the next call. One whose deadline moves meanwhile, to a later time that is over all
-    /// the same, may be left, too.
+    /// while this runs is left to the next call. One whose deadline is set anew meanwhile, not to an earlier time, and
+    /// is over all the same, may be left, too.
     ///
     /// Cost: proportional to the graces that were over when it began, and that of passing over those which begin
     /// meanwhile with a deadline that it has not come to; whatever the number of server-ids.

@@ -136,6 +136,8 @@ pub fn assert_at_rest(registry: &Registry<Wire>) {
             switchboard::Status::Grace { deadline } => Some(deadline),
             switchboard::Status::Held | switchboard::Status::Vacant => None,
         })
+        // One that never ends stands in no queue.
+        .filter(|deadline| *deadline < at(1_000_000_000))
         .collect();
     let earliest = deadlines.iter().min().copied();
     assert_eq!(registry.next_deadline(), earliest);

@@ -12,7 +12,7 @@ use crate::models::{DRAW_OF_ARMING, READ_OF_ARMING, SEEN};
 const ORDERINGS: [(&str, &str, Ordering); 11] = [
     ("counts.rs", "counter.fetch_add", Relaxed),
     ("counts.rs", ".load", Relaxed),
-    ("epoch.rs", "NEXT.fetch_add", Relaxed),
+    ("epoch.rs", "NEXT.fetch_add", SeqCst),
     // The switch point of the schedules, in their build alone.
     ("facade.rs", ".load", SeqCst),
     // `Cached::load`, on x86 and elsewhere.
@@ -26,7 +26,7 @@ const ORDERINGS: [(&str, &str, Ordering); 11] = [
 ];
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// All files of a folder and those below it, by their path in it.

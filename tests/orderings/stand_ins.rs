@@ -45,7 +45,7 @@ pub mod thread {
 }
 
 pub mod sync {
-    pub use real_std::sync::{Arc, Mutex};
+    pub use real_std::sync::{Arc, LazyLock, Mutex};
 
     pub mod atomic {
         pub use real_std::sync::atomic::Ordering;

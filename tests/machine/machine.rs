@@ -9,7 +9,7 @@
 //! steps of `evict_server` for each slot that it has gathered; the others write to nothing that is shared, or take the
 //! steps of a call that is here. All threads have the same stripe, and see each other's steps at once, in one order.
 //!
-//! `SWITCHBOARD_MODEL=deep cargo test --test machine -- --nocapture` searches further.
+//! `SWITCHBOARD_MODEL=deep cargo test -p switchboard-machine -- --nocapture` searches further.
 
 mod effects;
 mod model;

@@ -13,7 +13,6 @@
 //! What loom does not do. It takes `SeqCst` accesses for `AcqRel` ones (but knows `fence(SeqCst)`), so nothing here
 //! tells of an order that rests on them, as that of lookups by key does. It lets a load see an old value, but no access
 //! overtake an earlier one of its thread; where that matters, a twin swaps the two by hand.
-#![cfg(not(switchboard_shuttle))]
 #![allow(
     unreachable_pub,
     missing_docs,
@@ -26,25 +25,22 @@ extern crate self as arc_swap;
 extern crate self as std;
 extern crate std as real_std;
 
-#[path = "orderings/cell_model.rs"]
 mod cell_model;
-#[path = "orderings/stand_ins.rs"]
 mod stand_ins;
 
 pub use cell_model::{ArcSwapAny, Cache, Guard};
 pub use real_std::{cell, fmt, hash, marker, mem, num, ops};
 pub use stand_ins::{sync, thread};
 
-#[path = "../src/epoch.rs"]
+#[path = "../../src/epoch.rs"]
 #[allow(dead_code, reason = "nothing displays an epoch here")]
 mod epoch;
-#[path = "../src/facade.rs"]
+#[path = "../../src/facade.rs"]
 #[allow(dead_code, reason = "only cells are used here")]
 mod facade;
-#[path = "orderings/record.rs"]
 mod record;
 
-#[path = "../src/counts.rs"]
+#[path = "../../src/counts.rs"]
 mod counts;
 
 /// loom's threads are one thread to the operating system: what is theirs is kept by loom.
@@ -54,12 +50,9 @@ macro_rules! thread_local {
     };
 }
 
-#[path = "../src/striped.rs"]
+#[path = "../../src/striped.rs"]
 mod striped;
 
-#[path = "orderings/drift.rs"]
 mod drift;
-#[path = "orderings/models.rs"]
 mod models;
-#[path = "orderings/the_sources.rs"]
 mod the_sources;
