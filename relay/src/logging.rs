@@ -42,6 +42,8 @@ pub fn start(config: &Config) -> Logs {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(stderr)
+        // Colours are for terminals, and any crate in the same build may turn them on.
+        .with_ansi(false)
         // A log that cannot be written would be complained of on the same stderr, and that panics.
         .log_internal_errors(false)
         .init();
