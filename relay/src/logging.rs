@@ -39,14 +39,17 @@ pub fn start(config: &Config) -> Logs {
         .thread_name("log")
         .finish(std::io::stderr());
     let _ = DROPPED.set(stderr.error_counter());
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(stderr)
         // Colours are for terminals, and any crate in the same build may turn them on.
         .with_ansi(false)
         // A log that cannot be written would be complained of on the same stderr, and that panics.
         .log_internal_errors(false)
-        .init();
+        .finish();
+    // Its `init` would also take what libraries give to the crate `log`, if any crate in the same build wants that, and
+    // those show the frames.
+    tracing::subscriber::set_global_default(subscriber).expect("only the program sets it, once");
     Logs { thread }
 }
 
