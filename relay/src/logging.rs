@@ -33,6 +33,10 @@ pub struct Logs {
 }
 
 /// Logs to stderr what the filter lets through.
+///
+/// # Panics
+///
+/// Where the program has started to log before.
 pub fn start(config: &Config) -> Logs {
     let (stderr, thread) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES)
