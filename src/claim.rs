@@ -8,6 +8,7 @@ use crate::displaced::{Cause, Displaced};
 use crate::epoch::Epoch;
 use crate::error::ServerIdConflict;
 use crate::index::Index;
+use crate::kept::Kept;
 use crate::record::Record;
 use crate::slot::{Applied, Slot, Snapshot};
 use crate::snapshot::{ConnRef, Phones};
@@ -24,7 +25,7 @@ use crate::transition::{self, Conflict, Whose};
 #[must_use = "dropping a claim gives its server-id up"]
 pub struct Claim<C: ?Sized> {
     slot: Arc<Slot<C>>,
-    conn: Arc<C>,
+    conn: Kept<C>,
     epoch: Epoch,
     displaced: Option<Displaced<C>>,
     /// Whether the drop still has something to give up.
@@ -34,7 +35,7 @@ pub struct Claim<C: ?Sized> {
 impl<C: ?Sized> Claim<C> {
     fn new(
         slot: Arc<Slot<C>>,
-        conn: Arc<C>,
+        conn: Kept<C>,
         epoch: Epoch,
         displaced: Option<Displaced<C>>,
     ) -> Self {
@@ -194,7 +195,7 @@ pub(crate) fn claim<C: ?Sized>(
     index: &Arc<Index<C>>,
     hash: u64,
     server_id: &str,
-    conn: Arc<C>,
+    conn: Kept<C>,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {
     loop {
         let epoch = Epoch::draw();
@@ -205,7 +206,7 @@ pub(crate) fn claim<C: ?Sized>(
                 None => retired = Some(slot),
             }
         }
-        let record = Record::held(Arc::clone(&conn), epoch);
+        let record = Record::held(conn.clone(), epoch);
         if let Some(slot) = index.insert_held(hash, server_id, retired.as_ref(), record) {
             return Ok(Claim::new(slot, conn, epoch, None));
         }
@@ -233,7 +234,7 @@ pub(crate) fn take_over<C: ?Sized>(
 fn settle<C: ?Sized>(
     index: &Arc<Index<C>>,
     slot: Arc<Slot<C>>,
-    conn: Arc<C>,
+    conn: Kept<C>,
     epoch: Epoch,
     applied: Applied<C, Result<Option<Cause>, Conflict<C>>>,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {

@@ -18,7 +18,7 @@ pub struct ServerIdConflict<C: ?Sized> {
     pub(crate) slot: Arc<Slot<C>>,
     pub(crate) incumbent: Kept<C>,
     pub(crate) incumbent_epoch: Epoch,
-    pub(crate) conn: Arc<C>,
+    pub(crate) conn: Kept<C>,
 }
 
 impl<C: ?Sized> ServerIdConflict<C> {
@@ -49,7 +49,7 @@ impl<C: ?Sized> ServerIdConflict<C> {
     /// Gives the rejected connection back.
     #[must_use]
     pub fn into_conn(self) -> Arc<C> {
-        self.conn
+        self.conn.into_arc()
     }
 
     /// Claims the server-id from the incumbent.

@@ -140,6 +140,7 @@ mod tests {
     use super::*;
     use crate::conn::SendError;
     use crate::epoch::Epoch;
+    use crate::kept::Kept;
 
     struct Wire;
 
@@ -154,7 +155,7 @@ mod tests {
     }
 
     fn insert(index: &Index<Wire>, hash: u64, server_id: &str) -> Option<Arc<Slot<Wire>>> {
-        let record = Record::held(Arc::new(Wire), Epoch::draw());
+        let record = Record::held(Kept::of(Wire), Epoch::draw());
         index.insert_held(hash, server_id, None, record)
     }
 

@@ -1,3 +1,4 @@
+use std::mem;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -35,8 +36,22 @@ impl<C: ?Sized> Clone for Kept<C> {
 
 impl<C: ?Sized> Drop for Kept<C> {
     fn drop(&mut self) {
-        if let Some(conn) = self.0.take() {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
+        let Some(conn) = self.0.take() else { return };
+        let mut thrown = catch_unwind(AssertUnwindSafe(|| drop(conn))).err();
+        // What it panicked with may panic when it is dropped, too; but not for ever.
+        for _ in 0..3 {
+            thrown = thrown.and_then(|payload| {
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+                dropped.err()
+            });
         }
+        mem::forget(thrown);
+    }
+}
+
+#[cfg(test)]
+impl<C> Kept<C> {
+    pub(crate) fn of(conn: C) -> Self {
+        Self::new(Arc::new(conn))
     }
 }

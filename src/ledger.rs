@@ -121,7 +121,7 @@ impl<C: ?Sized> Ledger<C> {
         self.lingering.len()
     }
 
-    /// No grace that began before this call has such a number or a larger one, and every one that begins after it has.
+    /// No grace that began before this call has such a number or a larger one; every one has that is asked for after it.
     ///
     /// `SeqCst`, as the draw: both then have a place in the one order of all that happens to cells. So this holds, too, of
     /// a grace and a call of which only another server-id tells which came first.

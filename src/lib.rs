@@ -98,7 +98,8 @@
 //!   by then, and panics.
 //! - Any call may drop the last reference to a connection, be it another caller's. So never call while holding a lock that
 //!   the `Drop` of a connection takes. If such a `Drop` panics, the panic hook reports it and the panic ends there: it costs
-//!   neither that call nor the other connections. The `Drop` of a reference that a caller holds himself unwinds as usual.
+//!   neither that call nor the other connections. Only the drop of an `Arc` that you hold unwinds. With `panic = "abort"` the
+//!   process ends.
 //! - A connection that owns its own [`Claim`] or [`Membership`] is never dropped: the guard holds the connection, and the
 //!   connection the guard. A long chain of connections of which each owns the next one's guard is dropped recursively, and
 //!   may overflow the stack.

@@ -5,7 +5,6 @@
 //! copies what lies on one path and nothing else.
 
 use std::slice;
-use std::sync::Arc;
 
 use smallstr::SmallString;
 
@@ -34,11 +33,11 @@ pub(crate) struct Phone<C: ?Sized> {
 }
 
 impl<C: ?Sized> Phone<C> {
-    pub(crate) fn new(conn_id: Name, conn: Arc<C>) -> Shared<Self> {
+    pub(crate) fn new(conn_id: Name, conn: Kept<C>) -> Shared<Self> {
         Shared::new(Self {
             hash: hash::conn_id(&conn_id),
             conn_id,
-            conn: Kept::new(conn),
+            conn,
         })
     }
 }

@@ -1,6 +1,5 @@
 //! The state of one server-id at one instant. A record is never changed, only replaced.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::epoch::Epoch;
@@ -39,7 +38,7 @@ pub(crate) struct Grace {
 }
 
 impl<C: ?Sized> Record<C> {
-    pub(crate) fn held(binary: Arc<C>, epoch: Epoch) -> Self {
+    pub(crate) fn held(binary: Kept<C>, epoch: Epoch) -> Self {
         Self {
             tenure: Some(Tenure::held(binary, epoch)),
             phones: PhoneList::new(),
@@ -62,9 +61,9 @@ impl<C: ?Sized> Record<C> {
 }
 
 impl<C: ?Sized> Tenure<C> {
-    pub(crate) fn held(binary: Arc<C>, epoch: Epoch) -> Self {
+    pub(crate) fn held(binary: Kept<C>, epoch: Epoch) -> Self {
         Self {
-            binary: Kept::new(binary),
+            binary,
             epoch,
             grace: None,
         }

@@ -95,6 +95,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         server_id: &str,
         conn: Arc<C>,
     ) -> Result<Claim<C>, ServerIdConflict<C>> {
+        let conn = Kept::new(conn);
         claim::claim(&self.index, self.hash(server_id), server_id, conn)
     }
 
@@ -191,6 +192,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         server_id: &str,
         conn: Arc<C>,
     ) -> Result<Membership<C>, RegisterError<C>> {
+        let conn = Kept::new(conn);
         let phone = Phone::new(conn.conn_id().into(), conn);
         let Some(slot) = self.slot(server_id) else {
             return Err(RegisterError::NoServer(Arc::clone(&phone.conn)));
@@ -372,14 +374,14 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     }
 
     /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
-    /// with [`Cause::Expired`], earliest deadline first.
+    /// with [`Cause::Expired`], earliest deadline first where none moves meanwhile.
     ///
     /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. A grace that begins
-    /// while this runs is left to the next call. One whose deadline is set anew meanwhile, not to an earlier time, and
+    /// while this runs may be left to the next call. One whose deadline is set anew meanwhile, not to an earlier time, and
     /// is over all the same, may be left, too.
     ///
-    /// Cost: proportional to the graces that were over when it began, and that of passing over those which begin
-    /// meanwhile with a deadline that it has not come to; whatever the number of server-ids.
+    /// Cost: one search in the queue of deadlines for each grace that was over when it began, and for each that begins or
+    /// is set anew meanwhile with a deadline that it has not come to; whatever the number of server-ids.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

@@ -3,7 +3,6 @@
 //! They know nothing of threads. [`Slot::apply`](crate::slot::Slot::apply) calls one, possibly several
 //! times, and installs what it decided.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::displaced::Cause;
@@ -66,13 +65,13 @@ impl Whose {
 /// Vacant: held, with the phones that were left. In grace: held, the old binary and all phones out.
 pub(crate) fn claim<C: ?Sized>(
     record: &Record<C>,
-    binary: &Arc<C>,
+    binary: &Kept<C>,
     epoch: Epoch,
 ) -> Decision<C, Option<Cause>, Conflict<C>> {
     match &record.tenure {
         None => Ok((
             Some(Shared::new(Record {
-                tenure: Some(Tenure::held(Arc::clone(binary), epoch)),
+                tenure: Some(Tenure::held(binary.clone(), epoch)),
                 phones: record.phones.clone(),
                 removals: record.removals,
             })),
@@ -93,7 +92,7 @@ pub(crate) fn claim<C: ?Sized>(
 pub(crate) fn take_over<C: ?Sized>(
     record: &Record<C>,
     incumbent: Epoch,
-    binary: &Arc<C>,
+    binary: &Kept<C>,
     epoch: Epoch,
 ) -> Decision<C, Option<Cause>, Conflict<C>> {
     match Whose::Present(incumbent).tenure(record) {
@@ -105,9 +104,9 @@ pub(crate) fn take_over<C: ?Sized>(
     }
 }
 
-fn displace<C: ?Sized>(record: &Record<C>, binary: &Arc<C>, epoch: Epoch) -> Shared<Record<C>> {
+fn displace<C: ?Sized>(record: &Record<C>, binary: &Kept<C>, epoch: Epoch) -> Shared<Record<C>> {
     Shared::new(Record {
-        tenure: Some(Tenure::held(Arc::clone(binary), epoch)),
+        tenure: Some(Tenure::held(binary.clone(), epoch)),
         phones: PhoneList::new(),
         removals: record.removals + 1,
     })

@@ -3,7 +3,7 @@
 mod common;
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -98,6 +98,33 @@ fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
     });
     assert_eq!(registry.phones_for("s").len(), 4_000);
     assert_counts_are_exact(&registry);
+}
+
+/// The panic cost the caller the answer, and a second one of the same call took the process down: that of a payload which
+/// panics itself when it is dropped, too.
+#[test]
+fn a_panic_in_a_destructor_took_the_answer_along() {
+    struct Grenade;
+    impl Drop for Grenade {
+        fn drop(&mut self) {
+            panic!("a payload that panics");
+        }
+    }
+    let panics = |conn_id: &str| wire_that(conn_id, || panic_any(Grenade));
+    let registry: Registry<Wire> = Registry::new();
+    assert!(registry.claim_server("s", panics("b")).unwrap().release());
+    let claim = registry.claim_server("s", panics("b")).unwrap();
+    for conn_id in ["p", "q"] {
+        let phone = registry.register_phone("s", panics(conn_id)).unwrap();
+        assert!(registry.register_phone("s", wire(conn_id)).is_err());
+        phone.detach();
+    }
+    drop(registry.claim_server("s", panics("refused")).unwrap_err());
+    let epoch = claim.detach();
+    assert!(registry.release_claim("s", epoch));
+    // Both at once.
+    drop(registry.evict_server("s"));
+    assert_eq!(registry.counts(), Counts::default());
 }
 
 /// It unwound through papaya's drop of all that it held, too, and the rest leaked.

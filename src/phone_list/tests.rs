@@ -13,7 +13,7 @@ fn hashed(hash: u64, name: usize) -> Shared<Phone<usize>> {
     Shared::new(Phone {
         hash,
         conn_id: name.to_string().into(),
-        conn: Kept::new(Arc::new(name)),
+        conn: Kept::of(name),
     })
 }
 
@@ -101,7 +101,7 @@ proptest! {
 fn phones_are_found_by_their_conn_id() {
     let mut list = PhoneList::new();
     for i in 0..5_000_usize {
-        list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
+        list = list.with(&Phone::new(i.to_string().into(), Kept::of(i)));
     }
     for i in 0..5_000 {
         assert_eq!(**list.get(&i.to_string()).unwrap().conn, i);
@@ -133,11 +133,11 @@ fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
 fn a_change_of_a_long_list_copies_one_path() {
     let mut list = PhoneList::new();
     for i in 0..10_000_usize {
-        list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
+        list = list.with(&Phone::new(i.to_string().into(), Kept::of(i)));
     }
     let longer = list
         .older
-        .with(&Phone::new("one more".into(), Arc::new(0)), 0);
+        .with(&Phone::new("one more".into(), Kept::of(0)), 0);
     let (Node::Branch(old), Node::Branch(new)) = (&list.older, &longer) else {
         panic!("10,000 phones don't fit into a leaf");
     };
@@ -154,11 +154,11 @@ fn a_change_of_a_long_list_copies_one_path() {
 fn a_phone_that_comes_and_goes_leaves_the_older_ones_alone() {
     let mut list = PhoneList::new();
     for i in 0..1_000 {
-        list = list.with(&Phone::new(i.to_string().into(), Arc::new(i)));
+        list = list.with(&Phone::new(i.to_string().into(), Kept::of(i)));
     }
     let newest = list.last.clone().expect("it came last").phone;
     list = list.without(&newest);
-    let (Node::Branch(before), guest) = (&list.older, Phone::new("guest".into(), Arc::new(0)))
+    let (Node::Branch(before), guest) = (&list.older, Phone::new("guest".into(), Kept::of(0)))
     else {
         panic!("1,000 phones don't fit into a leaf");
     };

@@ -13,7 +13,7 @@ fn epochs() -> (Epoch, Epoch) {
 }
 
 fn phone(conn_id: &'static str) -> Shared<Phone<Wire>> {
-    Phone::new(conn_id.into(), Arc::new(conn_id))
+    Phone::new(conn_id.into(), Kept::of(conn_id))
 }
 
 fn a_grace(arming: u64) -> Grace {
@@ -38,7 +38,7 @@ fn vacant() -> Record<Wire> {
 }
 
 fn held(epoch: Epoch) -> Record<Wire> {
-    record(Some(Tenure::held(Arc::new("b"), epoch)))
+    record(Some(Tenure::held(Kept::of("b"), epoch)))
 }
 
 fn in_grace(epoch: Epoch, arming: u64) -> Record<Wire> {
@@ -76,7 +76,7 @@ fn binary(record: &Record<Wire>) -> Option<Wire> {
 #[test]
 fn claim_of_a_vacant_server_id_keeps_the_phones() {
     let (_, epoch) = epochs();
-    let (next, cause) = next(claim(&vacant(), &Arc::new("new"), epoch).map_err(drop));
+    let (next, cause) = next(claim(&vacant(), &Kept::of("new"), epoch).map_err(drop));
     assert_eq!(cause, None);
     assert_eq!(binary(&next), Some("new"));
     assert!(next.held_by(epoch));
@@ -86,7 +86,7 @@ fn claim_of_a_vacant_server_id_keeps_the_phones() {
 #[test]
 fn claim_of_a_held_server_id_is_a_conflict() {
     let (old, epoch) = epochs();
-    let Err(conflict) = claim(&held(old), &Arc::new("new"), epoch) else {
+    let Err(conflict) = claim(&held(old), &Kept::of("new"), epoch) else {
         panic!("it is held");
     };
     assert_eq!((**conflict.incumbent, conflict.epoch), ("b", old));
@@ -95,7 +95,7 @@ fn claim_of_a_held_server_id_is_a_conflict() {
 #[test]
 fn claim_in_grace_pushes_everybody_out() {
     let (old, epoch) = epochs();
-    let (next, cause) = next(claim(&in_grace(old, 1), &Arc::new("new"), epoch).map_err(drop));
+    let (next, cause) = next(claim(&in_grace(old, 1), &Kept::of("new"), epoch).map_err(drop));
     assert_eq!(cause, Some(Cause::Reclaimed));
     assert!(next.held_by(epoch) && next.arming().is_none());
     assert_eq!((next.phones.len(), next.removals), (0, 6));
@@ -104,7 +104,7 @@ fn claim_in_grace_pushes_everybody_out() {
 #[test]
 fn take_over_pushes_out_only_the_incumbent_that_it_names() {
     let (old, epoch) = epochs();
-    let new = Arc::new("new");
+    let new = Kept::of("new");
     let (next_record, cause) = next(take_over(&held(old), old, &new, epoch).map_err(drop));
     assert_eq!(cause, Some(Cause::TakenOver));
     assert_eq!((next_record.phones.len(), next_record.removals), (0, 6));

@@ -5,12 +5,12 @@ use super::*;
 const LARGEST: usize = 300;
 
 /// The list, what ought to be in it, and earlier lists with what ought to be in those.
-struct Kept {
+struct Checked {
     list: PhoneList<usize>,
     phones: BTreeMap<usize, Shared<Phone<usize>>>,
 }
 
-impl Kept {
+impl Checked {
     fn new() -> Self {
         Self {
             list: PhoneList::new(),
@@ -75,7 +75,7 @@ fn orders(phones: &BTreeMap<usize, Shared<Phone<usize>>>) -> [Vec<usize>; 4] {
 #[test]
 fn a_list_that_grows_and_shrinks_holds_at_every_size_what_it_should() {
     for mask in KINDS {
-        let mut kept = Kept::new();
+        let mut kept = Checked::new();
         let mut earlier = Vec::new();
         kept.check();
         for name in 0..LARGEST {
@@ -85,7 +85,7 @@ fn a_list_that_grows_and_shrinks_holds_at_every_size_what_it_should() {
         }
         let full = kept;
         for order in orders(&full.phones) {
-            let mut kept = Kept {
+            let mut kept = Checked {
                 list: full.list.clone(),
                 phones: full.phones.clone(),
             };
@@ -107,12 +107,12 @@ fn a_list_that_grows_and_shrinks_holds_at_every_size_what_it_should() {
 fn every_phone_of_a_list_can_leave_and_come_again() {
     for size in (0..=40).chain([64, 65, 128, 129, 257]) {
         for mask in KINDS {
-            let mut full = Kept::new();
+            let mut full = Checked::new();
             for name in 0..size {
                 full.add(&hashed(spread(name) & mask, name));
             }
             for name in 0..size {
-                let mut kept = Kept {
+                let mut kept = Checked {
                     list: full.list.clone(),
                     phones: full.phones.clone(),
                 };
@@ -130,7 +130,7 @@ fn every_phone_of_a_list_can_leave_and_come_again() {
 fn a_conn_id_is_found_at_every_size_while_it_is_there_and_not_afterwards() {
     let mut list = PhoneList::new();
     let phones: Vec<_> = (0..LARGEST)
-        .map(|i| Phone::new(i.to_string().into(), Arc::new(i)))
+        .map(|i| Phone::new(i.to_string().into(), Kept::of(i)))
         .collect();
     let found = |list: &PhoneList<usize>, there: std::ops::Range<usize>| {
         for (i, phone) in phones.iter().enumerate() {

@@ -7,15 +7,15 @@ fn sizes() -> impl Iterator<Item = usize> {
     (0..=70).chain([127, 128, 129, 255, 256, 257, 300])
 }
 
-type Kept = Vec<Shared<Phone<Wire>>>;
+type Registered = Vec<Shared<Phone<Wire>>>;
 
-fn some_phones(size: usize) -> Kept {
+fn some_phones(size: usize) -> Registered {
     (0..size)
-        .map(|i| Phone::new(i.to_string().into(), Arc::new("phone")))
+        .map(|i| Phone::new(i.to_string().into(), Kept::of("phone")))
         .collect()
 }
 
-fn with_phones(mut record: Record<Wire>, phones: &Kept) -> Record<Wire> {
+fn with_phones(mut record: Record<Wire>, phones: &Registered) -> Record<Wire> {
     let none = PhoneList::new();
     record.phones = phones.iter().fold(none, |list, phone| list.with(phone));
     record
@@ -48,7 +48,7 @@ fn parts(record: &Record<Wire>) -> Parts {
 }
 
 /// In each state that a record with these phones can be in: vacant, held, in grace, in grace for ever.
-fn states(mine: Epoch, phones: &Kept) -> Vec<Record<Wire>> {
+fn states(mine: Epoch, phones: &Registered) -> Vec<Record<Wire>> {
     let mut endless = in_grace(mine, 1);
     let grace = endless.tenure.as_mut().and_then(|t| t.grace.as_mut());
     grace.expect("it is in grace").arming = None;
@@ -60,7 +60,7 @@ fn states(mine: Epoch, phones: &Kept) -> Vec<Record<Wire>> {
 
 /// Calls it with the phones of a record and with the record, in each state and of each size. Afterwards the record is
 /// what it was: whatever follows a record, snapshots of it are still there.
-fn of_every_size(check: impl Fn(Epoch, &Kept, &Record<Wire>)) {
+fn of_every_size(check: impl Fn(Epoch, &Registered, &Record<Wire>)) {
     let mine = Epoch::draw();
     for size in sizes() {
         let phones = some_phones(size);
@@ -73,12 +73,12 @@ fn of_every_size(check: impl Fn(Epoch, &Kept, &Record<Wire>)) {
     }
 }
 
-fn all(phones: &Kept) -> Vec<&Shared<Phone<Wire>>> {
+fn all(phones: &Registered) -> Vec<&Shared<Phone<Wire>>> {
     phones.iter().collect()
 }
 
 /// Held by the new binary, with all of the phones and no removal, or with none and one removal.
-fn assert_claimed(next: &Record<Wire>, epoch: Epoch, phones: &Kept, stay: bool) {
+fn assert_claimed(next: &Record<Wire>, epoch: Epoch, phones: &Registered, stay: bool) {
     assert_eq!(parts(next), Some(("new", epoch, None)));
     let left = if stay { all(phones) } else { Vec::new() };
     assert_phones(next, &left);
@@ -89,7 +89,7 @@ fn assert_claimed(next: &Record<Wire>, epoch: Epoch, phones: &Kept, stay: bool) 
 fn a_claim_keeps_all_phones_of_a_vacant_server_id_and_none_of_one_in_grace() {
     of_every_size(|_, phones, record| {
         let epoch = Epoch::draw();
-        let decision = claim(record, &Arc::new("new"), epoch);
+        let decision = claim(record, &Kept::of("new"), epoch);
         let Some(tenure) = &record.tenure else {
             let (next, cause) = next(decision.map_err(drop));
             assert_eq!(cause, None);
@@ -109,7 +109,7 @@ fn a_claim_keeps_all_phones_of_a_vacant_server_id_and_none_of_one_in_grace() {
 fn a_take_over_keeps_all_phones_of_a_vacant_server_id_and_none_of_another() {
     of_every_size(|mine, phones, record| {
         let epoch = Epoch::draw();
-        let new = Arc::new("new");
+        let new = Kept::of("new");
         let (next, cause) = next(take_over(record, mine, &new, epoch).map_err(drop));
         let expected = match &record.tenure {
             None => None,
@@ -201,7 +201,7 @@ fn a_registration_adds_one_phone_to_all_others_below_the_cap() {
             assert_phones(&next, &with_it);
             for namesake in phones {
                 let conn_id = namesake.conn_id.clone();
-                let namesake = Phone::new(conn_id, Arc::new("namesake"));
+                let namesake = Phone::new(conn_id, Kept::of("namesake"));
                 assert_eq!(refusal(max, &namesake), Some(Refusal::DuplicateConnId));
             }
         }
@@ -230,7 +230,7 @@ fn one_phone_goes_and_all_others_stay() {
             }
             let (left, ()) = next(left);
             let (removed, conn) = next(removed);
-            assert!(Arc::ptr_eq(&conn, &gone.conn));
+            assert!(std::sync::Arc::ptr_eq(&conn, &gone.conn));
             for (next, removals) in [(left, 5), (removed, 6)] {
                 assert_eq!(parts(&next), parts(record));
                 assert_phones(&next, &others);
