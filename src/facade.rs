@@ -60,7 +60,7 @@ impl<T> Clone for SharedSlice<T> {
 ///
 /// Each step, a call into papaya, arc-swap, the skip list or an atomic, is one to all other threads. So a
 /// scheduler that can switch at these points, and only there, can bring about every behaviour that the steps
-/// allow. Under `--cfg switchboard_shuttle` it is shuttle's; in every other build nothing is here.
+/// allow. In the package of the schedules, `tests/schedules`, it is shuttle's; in every other build nothing is here.
 #[cfg_attr(not(switchboard_shuttle), inline(always))]
 pub(crate) fn switch_point() {
     #[cfg(switchboard_shuttle)]
