@@ -29,7 +29,7 @@ pub(crate) enum Fault {
     TakesNewGraces,
     /// `transition::grace` takes each arming for the beginning of a grace.
     BeginsAnew,
-    /// `Registry::expire` walks from the front to the end.
+    /// `Expiry` walks from the front to the end.
     WalksForwards,
     /// `Index::remove` removes whatever has the name.
     RemovesByName,

@@ -52,7 +52,7 @@ pub(crate) enum Then {
     Walk(Walk),
 }
 
-/// The variables of `Registry::expire`.
+/// The variables of `Expiry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Walk {
     pub(crate) newer: u8,
@@ -130,9 +130,9 @@ pub(crate) enum Step {
     PopOverdue { left: usize },
     /// `Index::remove`, in `Index::remove_overdue`.
     RemoveOverdue { slot: SlotId, left: usize },
-    /// `Ledger::next_arming`, the first line of `Registry::expire`.
+    /// `Ledger::next_arming`, in `Expiry::new`.
     ReadNewer,
-    /// `Deadlines::before`, in the loop of `Registry::expire`.
+    /// `Deadlines::before`, in `Expiry::next`.
     Search(Walk),
 }
 
