@@ -1,9 +1,12 @@
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Instant;
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
+use crossbeam_queue::SegQueue;
 use crossbeam_skiplist::base::SkipList;
+use crossbeam_utils::CachePadded;
 
 use crate::facade::switch_point;
 use crate::record::Grace;
@@ -54,6 +57,9 @@ fn pin() -> Guard {
 /// arming the slot's record does not name is about to be armed or about to be removed: it belongs to
 /// another call, which looks after it, and everybody else passes it over.
 ///
+/// What a grace had before it was armed anew stays while anybody walks. So a walk meets every grace that was here when
+/// it began, wherever its deadline moves meanwhile.
+///
 /// Slots are held weakly: what was removed may be freed late, and no connection may wait for that.
 ///
 /// A trait, because the list of crossbeam asks that what it stores be `Send` and `'static`, and the drop of a
@@ -62,6 +68,13 @@ pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>);
 
     fn remove(&self, key: Key);
+
+    /// Removes the entry of a grace that has another one by now: at once, or when nobody walks any more.
+    fn supersede(&self, key: Key);
+
+    fn begin_walk(&self);
+
+    fn end_walk(&self);
 
     /// The first entry behind `key`, or the very first one.
     ///
@@ -77,11 +90,50 @@ pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
 
 /// The list is used through its base and not as a `SkipMap`, because a range of that one loses nodes
 /// (crossbeam issue 1178, not yet in a release).
-pub(crate) struct Queue<C: ?Sized>(SkipList<Key, Weak<Slot<C>>>);
+pub(crate) struct Queue<C: ?Sized> {
+    entries: SkipList<Key, Weak<Slot<C>>>,
+    /// How many walk.
+    walks: CachePadded<AtomicUsize>,
+    /// Entries to be removed once nobody does.
+    superseded: SegQueue<Key>,
+}
 
 impl<C: ?Sized> Queue<C> {
     pub(crate) fn new() -> Self {
-        Self(SkipList::new(COLLECTOR.clone()))
+        Self {
+            entries: SkipList::new(COLLECTOR.clone()),
+            walks: CachePadded::new(AtomicUsize::new(0)),
+            superseded: SegQueue::new(),
+        }
+    }
+
+    /// `SeqCst`: whoever begins to walk after this has said that nobody does finds what was inserted before it.
+    fn is_walked(&self) -> bool {
+        switch_point();
+        self.walks.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl<C: Send + Sync + 'static + ?Sized> Queue<C> {
+    /// Removes what has been superseded, while nobody walks. Whoever ends the last walk calls this, and whoever has
+    /// superseded an entry: one of them comes after the other.
+    fn tidy(&self) {
+        loop {
+            switch_point();
+            let Some(key) = self.superseded.pop() else {
+                return;
+            };
+            // Only now: a walk that begins later finds what has superseded this one.
+            if !self.is_walked() {
+                self.remove(key);
+                continue;
+            }
+            switch_point();
+            self.superseded.push(key);
+            if self.is_walked() {
+                return;
+            }
+        }
     }
 }
 
@@ -89,14 +141,37 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>) {
         switch_point();
         let pin = &pin();
-        self.0.insert(key, Arc::downgrade(slot), pin).release(pin);
+        let entry = self.entries.insert(key, Arc::downgrade(slot), pin);
+        entry.release(pin);
     }
 
     fn remove(&self, key: Key) {
         switch_point();
         let pin = &pin();
-        if let Some(entry) = self.0.remove(&key, pin) {
+        if let Some(entry) = self.entries.remove(&key, pin) {
             entry.release(pin);
+        }
+    }
+
+    fn supersede(&self, key: Key) {
+        if self.is_walked() {
+            switch_point();
+            self.superseded.push(key);
+            self.tidy();
+        } else {
+            self.remove(key);
+        }
+    }
+
+    fn begin_walk(&self) {
+        switch_point();
+        self.walks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end_walk(&self) {
+        switch_point();
+        if self.walks.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.tidy();
         }
     }
 
@@ -104,7 +179,7 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
         switch_point();
         let pin = &pin();
         let bound = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut entry = self.0.lower_bound(bound, pin)?;
+        let mut entry = self.entries.lower_bound(bound, pin)?;
         loop {
             if let Some(slot) = entry.value().upgrade() {
                 return Some((*entry.key(), slot));
@@ -116,7 +191,7 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     fn before(&self, key: Key) -> Option<(Key, Arc<Slot<C>>)> {
         switch_point();
         let pin = &pin();
-        let mut entry = self.0.upper_bound(Bound::Excluded(&key), pin)?;
+        let mut entry = self.entries.upper_bound(Bound::Excluded(&key), pin)?;
         loop {
             if let Some(slot) = entry.value().upgrade() {
                 return Some((*entry.key(), slot));
@@ -126,6 +201,6 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 }

@@ -8,10 +8,9 @@ use crate::transition;
 /// One walk over the deadlines that are over, from the latest to the earliest. Each step is one entry of the queue, with
 /// what it ended.
 ///
-/// It ends the graces that began before it did. It walks backwards for two reasons. A deadline that moves to an earlier
-/// time meanwhile moves to where the walk has still to come, and its new entry is there before the old one goes. And the
-/// graces of a storm, which all begin now and last equally long, queue up where the walk has been, so that it ends
-/// however long the storm goes on.
+/// It ends the graces that began before it did, wherever their deadlines move meanwhile: the entries with which it found
+/// them stay until it ends. It walks backwards because the graces of a storm, which all begin now and last equally long,
+/// then queue up where the walk has been, so that it ends however long the storm goes on.
 pub(crate) struct Expiry<'a, C: ?Sized> {
     ledger: &'a Ledger<C>,
     now: Instant,
@@ -23,6 +22,7 @@ pub(crate) struct Expiry<'a, C: ?Sized> {
 
 impl<'a, C: ?Sized> Expiry<'a, C> {
     pub(crate) fn new(ledger: &'a Ledger<C>, now: Instant) -> Self {
+        ledger.deadlines.begin_walk();
         Self {
             ledger,
             now,
@@ -41,6 +41,12 @@ impl<C: ?Sized> Iterator for Expiry<'_, C> {
         let applied = slot.apply(|record| transition::expire(record, self.now, self.newer));
         let ended = applied.filter(|applied| applied.outcome.is_ok());
         Some(ended.map(|ended| Displaced::of(&slot, ended.before, Cause::Expired)))
+    }
+}
+
+impl<C: ?Sized> Drop for Expiry<'_, C> {
+    fn drop(&mut self) {
+        self.ledger.deadlines.end_walk();
     }
 }
 

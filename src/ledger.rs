@@ -33,6 +33,7 @@ pub(crate) struct Ledger<C: ?Sized> {
 pub(crate) struct Change {
     counts: counts::Change,
     disarmed: Option<Key>,
+    rearmed: bool,
     retired: bool,
 }
 
@@ -46,6 +47,7 @@ impl Change {
         Self {
             counts: counts::Change::between(before, after),
             disarmed: was.filter(|_| was != is).and_then(Key::of),
+            rearmed: is.is_some(),
             retired: after.is_none(),
         }
     }
@@ -71,7 +73,11 @@ impl<C: ?Sized> Ledger<C> {
     pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {
-            self.deadlines.remove(key);
+            if change.rearmed {
+                self.deadlines.supersede(key);
+            } else {
+                self.deadlines.remove(key);
+            }
         }
         if change.retired {
             self.retire(slot);

@@ -271,10 +271,9 @@ fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
     });
 }
 
-/// The earlier time is one that a forward walk has passed once it has come to the grace that stays.
-#[test]
-fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
-    exhaust_from(1, "arm earlier and expire", || {
+/// The time that it moves to is one that a walk may have passed once it has come to the grace that stays.
+fn moves_beside_an_expiry(name: &str, from: u64, to: u64) {
+    exhaust_from(1, name, move || {
         let registry = registry();
         let in_grace = |server_id, grace| {
             let epoch = registry
@@ -284,11 +283,11 @@ fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
             registry.release_claim_after(server_id, epoch, seconds(grace));
             epoch
         };
-        let moves = in_grace("moves", 10);
+        let moves = in_grace("moves", from);
         in_grace("stays", 7);
         let (one, other) = (registry.clone(), registry.clone());
         let (_, expired) = race(
-            move || one.release_claim_after("moves", moves, seconds(5)),
+            move || one.release_claim_after("moves", moves, seconds(to)),
             move || other.expire(at(20)),
         );
         let mut expired: Vec<_> = expired.iter().map(|out| &*out.server_id).collect();
@@ -296,6 +295,16 @@ fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
         assert_eq!(expired, ["moves", "stays"]);
         assert_at_rest(&registry);
     });
+}
+
+#[test]
+fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
+    moves_beside_an_expiry("arm earlier and expire", 10, 5);
+}
+
+#[test]
+fn a_deadline_that_moves_to_a_later_time_beside_an_expiry_is_met_by_it() {
+    moves_beside_an_expiry("arm later and expire", 5, 10);
 }
 
 /// What ends a grace, or moves its deadline. The epoch is that of the grace, and the conflict is of the time before it.
