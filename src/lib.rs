@@ -109,6 +109,8 @@
 //!   that removed some. The stripes themselves are 16 KiB each.
 //! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
+// The unit tests belong to the package switchboard, and know no scheduler.
+#![cfg(not(all(test, switchboard_shuttle)))]
 
 mod builder;
 mod claim;
