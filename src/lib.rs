@@ -65,8 +65,8 @@
 //!
 //! # Consistency
 //!
-//! Operations on one server-id are linearizable. [`Registry::server`] is one instant; [`Registry::servers`] and
-//! [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest, and
+//! Operations on one server-id are linearizable. [`Registry::server`] is one instant; [`Registry::servers`],
+//! [`Registry::expire`] and [`Registry::drain`] are one instant for each server-id. [`Registry::counts`] is exact at rest, and
 //! otherwise off by at most what those calls change that overlap it.
 //!
 //! Lookups never wait. What changes a server-id that is and stays in the index doesn't either: registering, releasing

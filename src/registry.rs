@@ -376,9 +376,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
     /// with [`Cause::Expired`], earliest deadline first where none moves meanwhile.
     ///
-    /// Consistency: each grace ends at one instant; of several concurrent calls exactly one gets it. A grace that begins
-    /// while this runs may be left to the next call. One whose deadline is set anew meanwhile, not to an earlier time, and
-    /// is over all the same, may be left, too.
+    /// Consistency: linearizable for each server-id; together they are not one instant. A grace that is over when this is
+    /// called is ended by it, however its deadline is set anew meanwhile, unless it is no longer over when its turn comes.
+    /// Of several concurrent calls exactly one gets it. A grace that begins while this runs may be left to the next call.
     ///
     /// Cost: one search in the queue of deadlines for each grace that was over when it began, and for each that begins or
     /// is set anew meanwhile with a deadline that it has not come to; whatever the number of server-ids.
