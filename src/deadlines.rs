@@ -4,7 +4,6 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::Instant;
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
-use crossbeam_queue::SegQueue;
 use crossbeam_skiplist::base::SkipList;
 use crossbeam_utils::CachePadded;
 
@@ -37,7 +36,8 @@ impl Key {
 }
 
 /// The collector of all queues. The default one is the whole program's: whoever keeps that pinned, anywhere, would keep
-/// all removed entries in memory. This one is pinned for a step at a time, and only here.
+/// all removed entries in memory. This one is pinned for a step at a time, and only here, so that each step begins with
+/// the fence of a pin.
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 
 thread_local! {
@@ -95,7 +95,7 @@ pub(crate) struct Queue<C: ?Sized> {
     /// How many walk.
     walks: CachePadded<AtomicUsize>,
     /// Entries to be removed once nobody does.
-    superseded: SegQueue<Key>,
+    superseded: SkipList<Key, ()>,
 }
 
 impl<C: ?Sized> Queue<C> {
@@ -103,7 +103,7 @@ impl<C: ?Sized> Queue<C> {
         Self {
             entries: SkipList::new(COLLECTOR.clone()),
             walks: CachePadded::new(AtomicUsize::new(0)),
-            superseded: SegQueue::new(),
+            superseded: SkipList::new(COLLECTOR.clone()),
         }
     }
 
@@ -115,51 +115,56 @@ impl<C: ?Sized> Queue<C> {
 }
 
 impl<C: Send + Sync + 'static + ?Sized> Queue<C> {
-    /// Removes what has been superseded, while nobody walks. Whoever ends the last walk calls this, and whoever has
-    /// superseded an entry: one of them comes after the other.
+    /// Removes what has been superseded, while nobody walks. Called by whoever ends the last walk, and by whoever
+    /// supersedes an entry and then sees that nobody walks: one of the two comes after the other.
     fn tidy(&self) {
-        loop {
-            switch_point();
-            let Some(key) = self.superseded.pop() else {
-                return;
-            };
-            // Only now: a walk that begins later finds what has superseded this one.
-            if !self.is_walked() {
-                self.remove(key);
-                continue;
-            }
-            switch_point();
-            self.superseded.push(key);
+        while let Some(key) = self.first_superseded() {
+            // Not before: a walk that begins after this finds what has superseded that entry.
             if self.is_walked() {
                 return;
             }
+            remove(&self.entries, key);
+            remove(&self.superseded, key);
         }
+    }
+
+    fn first_superseded(&self) -> Option<Key> {
+        switch_point();
+        let pin = &pin();
+        Some(*self.superseded.front(pin)?.key())
+    }
+}
+
+fn insert<V: Send + 'static>(list: &SkipList<Key, V>, key: Key, value: V) {
+    switch_point();
+    let pin = &pin();
+    list.insert(key, value, pin).release(pin);
+}
+
+fn remove<V: Send + 'static>(list: &SkipList<Key, V>, key: Key) {
+    switch_point();
+    let pin = &pin();
+    if let Some(entry) = list.remove(&key, pin) {
+        entry.release(pin);
     }
 }
 
 impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>) {
-        switch_point();
-        let pin = &pin();
-        let entry = self.entries.insert(key, Arc::downgrade(slot), pin);
-        entry.release(pin);
+        insert(&self.entries, key, Arc::downgrade(slot));
     }
 
     fn remove(&self, key: Key) {
-        switch_point();
-        let pin = &pin();
-        if let Some(entry) = self.entries.remove(&key, pin) {
-            entry.release(pin);
-        }
+        remove(&self.entries, key);
     }
 
     fn supersede(&self, key: Key) {
-        if self.is_walked() {
-            switch_point();
-            self.superseded.push(key);
+        if !self.is_walked() {
+            return self.remove(key);
+        }
+        insert(&self.superseded, key, ());
+        if !self.is_walked() {
             self.tidy();
-        } else {
-            self.remove(key);
         }
     }
 

@@ -33,7 +33,8 @@ pub(crate) struct Ledger<C: ?Sized> {
 pub(crate) struct Change {
     counts: counts::Change,
     disarmed: Option<Key>,
-    rearmed: bool,
+    /// The grace goes on, with another deadline or without one.
+    goes_on: bool,
     retired: bool,
 }
 
@@ -47,7 +48,7 @@ impl Change {
         Self {
             counts: counts::Change::between(before, after),
             disarmed: was.filter(|_| was != is).and_then(Key::of),
-            rearmed: is.is_some(),
+            goes_on: after.is_some_and(Record::is_in_grace),
             retired: after.is_none(),
         }
     }
@@ -73,7 +74,7 @@ impl<C: ?Sized> Ledger<C> {
     pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {
-            if change.rearmed {
+            if change.goes_on {
                 self.deadlines.supersede(key);
             } else {
                 self.deadlines.remove(key);

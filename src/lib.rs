@@ -81,7 +81,7 @@
 //! Every value is `Send + Sync + 'static` and may be kept across an `.await`. No call is a future. Lookups never wait; a
 //! first claim may, while the index is copied, as said [above](#consistency): build the registry with the
 //! [capacity](Builder::capacity) that it will need. [`Registry::next_deadline`] and [`Registry::expire`] are for a timer of the caller's: call
-//! `expire` when the deadline has come, and look again whenever a grace begins.
+//! `expire` when the deadline has come, and look again whenever a grace begins or is set anew.
 //!
 //! # Limits and trade-offs
 //!

@@ -52,6 +52,11 @@ impl<C: ?Sized> Record<C> {
             .is_some_and(|tenure| tenure.epoch == epoch)
     }
 
+    pub(crate) fn is_in_grace(&self) -> bool {
+        let tenure = self.tenure.as_ref();
+        tenure.is_some_and(|tenure| tenure.grace.is_some())
+    }
+
     pub(crate) fn arming(&self) -> Option<Grace> {
         self.tenure
             .as_ref()?

@@ -381,7 +381,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Of several concurrent calls exactly one gets it. A grace that begins while this runs may be left to the next call.
     ///
     /// Cost: one search in the queue of deadlines for each grace that was over when it began, and for each that begins or
-    /// is set anew meanwhile with a deadline that it has not come to; whatever the number of server-ids.
+    /// is set anew meanwhile with a deadline that it has not come to; whatever the number of server-ids. A grace that is set
+    /// anew while any call runs keeps its old place in the queue until none does, so let one timer call this: calls that
+    /// overlap without end would keep them all.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -404,7 +406,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// The earliest deadline of a grace: when [`expire`](Self::expire) has something to do next.
     ///
     /// Consistency: a grace whose deadline does not move while this runs is seen. Cost: one search in the queue
-    /// of deadlines.
+    /// of deadlines, and one for each grace that was set anew while [`expire`](Self::expire) runs.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

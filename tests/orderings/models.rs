@@ -212,6 +212,48 @@ mod a_grace_that_began_before_an_expiry {
     }
 }
 
+mod a_grace_that_is_armed_anew_beside_a_walk {
+    use super::*;
+
+    #[derive(Default)]
+    struct Queue {
+        walks: AtomicUsize,
+        new_entry: AtomicBool,
+    }
+
+    /// `Deadlines::supersede` comes after the insertion of the new entry, and removes the old one if nobody walks.
+    /// `Expiry::new` announces the walk, and then pins and searches. All but the search is `SeqCst`, and a pin is a fence.
+    fn has_an_entry_that_is_met(are_in_one_order: bool) {
+        explore(move |queue: &Arc<Queue>| {
+            let arm = beside(queue, move |queue| {
+                queue.new_entry.store(true, Release);
+                if are_in_one_order {
+                    fence(SeqCst);
+                }
+                queue.walks.load(Acquire) > 0
+            });
+            queue.walks.fetch_add(1, AcqRel);
+            if are_in_one_order {
+                fence(SeqCst);
+            }
+            let met = queue.new_entry.load(Acquire);
+            let old_entry_stays = arm.join().unwrap();
+            assert!(met || old_entry_stays, "the walk meets neither entry");
+        });
+    }
+
+    #[test]
+    fn has_an_entry_that_the_walk_meets() {
+        has_an_entry_that_is_met(true);
+    }
+
+    #[test]
+    #[should_panic(expected = "the walk meets neither entry")]
+    fn needs_one_order_of_entries_and_walks() {
+        has_an_entry_that_is_met(false);
+    }
+}
+
 mod a_grace_that_is_seen {
     use super::*;
 
