@@ -310,6 +310,36 @@ fn a_deadline_that_moves_to_a_later_time_beside_an_expiry_is_met_by_it() {
     moves_beside_an_expiry("arm later and expire", 5, 10);
 }
 
+/// The call that ends beside them tidies up, and must leave the entry that the other one still needs.
+#[test]
+fn a_deadline_that_moves_beside_two_expiries_is_met_by_the_one_that_finds_it_over() {
+    let program = || {
+        let registry = registry();
+        let in_grace = |server_id, grace| {
+            let epoch = registry
+                .claim_server(server_id, wire("b"))
+                .unwrap()
+                .detach();
+            registry.release_claim_after(server_id, epoch, seconds(grace));
+            epoch
+        };
+        let moves = in_grace("moves", 5);
+        in_grace("stays", 7);
+        let early = registry.clone();
+        let early = thread::spawn(move || early.expire(at(1)).len());
+        let (one, other) = (registry.clone(), registry.clone());
+        let (_, expired) = race(
+            move || one.release_claim_after("moves", moves, seconds(10)),
+            move || other.expire(at(20)).len(),
+        );
+        assert_eq!((early.join().unwrap(), expired), (0, 2));
+        assert_at_rest(&registry);
+    };
+    let schedules = size(5_000, 100_000);
+    explore(RandomScheduler::new_from_seed(0, schedules), program);
+    explore(PctScheduler::new_from_seed(0, 4, schedules), program);
+}
+
 /// What ends a grace, or moves its deadline. The epoch is that of the grace, and the conflict is of the time before it.
 type Way = fn(&Registry<Wire>, Epoch, ServerIdConflict<Wire>) -> Vec<Displaced<Wire>>;
 
