@@ -323,7 +323,7 @@ impl Machine {
                 let newer = state.armings;
                 Step::Search(Walk { newer, met: None })
             }
-            Step::Search(walk) => self.search(state, id, walk),
+            Step::Search(walk) => Self::search(state, id, walk),
             Step::EndWalk => {
                 state.walks -= 1;
                 if state.walks > 0 || self.has(Fault::EndsUntidily) {
@@ -404,7 +404,7 @@ impl Machine {
         }
     }
 
-    fn search(&self, state: &mut State, id: usize, walk: Walk) -> Step {
+    fn search(state: &mut State, id: usize, walk: Walk) -> Step {
         let last = Key {
             deadline: NOW,
             arming: u8::MAX,

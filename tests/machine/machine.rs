@@ -251,11 +251,11 @@ fn three_threads_hold() {
 fn deadlines_that_move_beside_expire_hold() {
     search("moving deadlines", moving_deadlines(1));
     search_deep("two walks in turn", two_walks());
-    search_deep("moving deadlines, two moves", moving_deadlines(2));
     search_deep(
         "moving deadlines, two expire in turn",
         with_calls(2, moving_deadlines(1)),
     );
+    search_deep("moving deadlines, two moves", moving_deadlines(2));
 }
 
 #[test]
