@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use crate::model::{Fault, Machine};
 use crate::state::{Counts, Epoch, Key, NOW, Name, Record, Slot, SlotId, State, Wrong};
-use crate::step::{Books, Purpose, Step, Then, Walk};
+use crate::step::{Books, Purpose, Step, Then, Tidy, Walk};
 use crate::transition::{Insist, Op};
 
 impl Machine {
@@ -28,7 +28,7 @@ impl Machine {
         match step {
             Step::Rest => unreachable!("no call is under way"),
             Step::LookUp { name, purpose } => Self::look_up(state.index[name], name, purpose),
-            Step::Load { slot, op } => self.decide(state, slot, op),
+            Step::Load { slot, op } => self.decide(state, id, slot, op),
             Step::Swap {
                 slot,
                 version,
@@ -43,7 +43,7 @@ impl Machine {
                         let lost = Counts::of(next).plus(Counts::of(Some(before)), -1);
                         state.counts = state.counts.plus(lost, 1);
                     }
-                    self.decide(state, slot, op)
+                    self.decide(state, id, slot, op)
                 }
             }
             Step::Insert {
@@ -109,14 +109,14 @@ impl Machine {
                 }
                 self.retire(id, books)
             }
-            Step::ReadNewer => {
-                let over = state.live().filter(|(_, record)| record.is_over());
-                let owed = over.fold(0, |owed, (slot, _)| owed | (1 << slot));
-                state.threads[id].owed = owed;
-                let newer = state.armings;
-                Step::Search(Walk { newer, met: None })
-            }
-            Step::Search(walk) => self.search(state, id, walk),
+            Step::BeginWalk
+            | Step::ReadNewer
+            | Step::Search(_)
+            | Step::EndWalk
+            | Step::Supersede { .. }
+            | Step::RemoveSuperseded { .. }
+            | Step::Postpone { .. }
+            | Step::Tidy(_) => self.walk(state, id, step),
             _ => self.clear(state, id, step),
         }
     }
@@ -140,7 +140,7 @@ impl Machine {
     }
 
     /// The loop of `Slot::apply` from a load to the next swap, or out of it.
-    fn decide(&self, state: &mut State, slot: SlotId, op: Op) -> Step {
+    fn decide(&self, state: &mut State, id: usize, slot: SlotId, op: Op) -> Step {
         let Slot {
             cell,
             name,
@@ -153,7 +153,7 @@ impl Machine {
             return self.met_retired(slot, name, op);
         };
         let Ok(next) = op.decide(before, self.fault) else {
-            return self.refused(state, slot, before, op);
+            return self.refused(state, id, slot, before, op);
         };
         if self.has(Fault::RemovesEarly)
             && let Some(grace) = before.grace()
@@ -195,7 +195,10 @@ impl Machine {
         }
     }
 
-    fn refused(&self, state: &State, slot: SlotId, before: Record, op: Op) -> Step {
+    fn refused(&self, state: &mut State, id: usize, slot: SlotId, before: Record, op: Op) -> Step {
+        if matches!(op, Op::Expire { .. }) && !before.is_over() {
+            state.threads[id].owed &= !(1 << slot);
+        }
         match op {
             Op::Claim {
                 epoch,
@@ -249,6 +252,7 @@ impl Machine {
             disarmed: disarmed
                 .filter(|_| !self.has(Fault::KeepsDisarmed))
                 .map(|grace| grace.key),
+            rearmed: grace(next).is_some(),
             retired: next.is_none(),
             then,
         };
@@ -300,25 +304,114 @@ impl Machine {
             slot,
             counts: Counts::of(Some(record)),
             disarmed: None,
+            rearmed: false,
             retired: false,
             then: Then::RemoveOverdue(self.batch),
         };
         self.settle(id, books)
     }
 
-    fn search(&self, state: &mut State, id: usize, walk: Walk) -> Step {
+    /// The steps of an `expire` between its calls of `Slot::apply`, and those of whoever supersedes an entry.
+    fn walk(&self, state: &mut State, id: usize, step: Step) -> Step {
+        match step {
+            Step::BeginWalk => {
+                state.walks += 1;
+                state.threads[id].owed = over(state);
+                Step::ReadNewer
+            }
+            Step::ReadNewer => {
+                let newer = state.armings;
+                Step::Search(Walk { newer, met: None })
+            }
+            Step::Search(walk) => Self::search(state, id, walk),
+            Step::EndWalk => {
+                state.walks -= 1;
+                if state.walks > 0 || self.has(Fault::EndsUntidily) {
+                    return Step::Rest;
+                }
+                for thread in &mut state.threads {
+                    if let Step::Tidy(Tidy::PutBack { ended, .. } | Tidy::LookAgain { ended }) =
+                        &mut thread.next
+                    {
+                        *ended = true;
+                    }
+                }
+                self.tidy()
+            }
+            Step::Supersede { key } if state.walks > 0 => Step::Postpone { key },
+            Step::Supersede { key } => Step::RemoveSuperseded { key },
+            Step::RemoveSuperseded { key } => {
+                state.queue.remove(&key);
+                Step::Rest
+            }
+            Step::Postpone { key } => {
+                state.superseded.push(key);
+                if self.has(Fault::LeavesSuperseded) {
+                    return Step::Rest;
+                }
+                self.tidy()
+            }
+            Step::Tidy(tidy) => self.tidies(state, id, tidy),
+            _ => unreachable!("another step: {step:?}"),
+        }
+    }
+
+    /// How `Queue::tidy` begins, and begins again.
+    fn tidy(&self) -> Step {
+        Step::Tidy(if self.has(Fault::LooksBeforeItPops) {
+            Tidy::LookFirst
+        } else {
+            Tidy::Pop
+        })
+    }
+
+    fn tidies(&self, state: &mut State, id: usize, tidy: Tidy) -> Step {
+        let is_walked = state.walks > 0;
+        match tidy {
+            Tidy::LookFirst if is_walked => Step::Rest,
+            Tidy::LookFirst => Step::Tidy(Tidy::Pop),
+            Tidy::Pop if state.superseded.is_empty() => Step::Rest,
+            Tidy::Pop => {
+                let key = state.superseded.remove(0);
+                Step::Tidy(if self.has(Fault::LooksBeforeItPops) {
+                    Tidy::Remove { key }
+                } else {
+                    Tidy::Look { key }
+                })
+            }
+            Tidy::Look { key } if is_walked => {
+                let ended = false;
+                Step::Tidy(Tidy::PutBack { key, ended })
+            }
+            Tidy::Look { key } => Step::Tidy(Tidy::Remove { key }),
+            Tidy::Remove { key } => {
+                let removed = state.queue.remove(&key).is_some();
+                state.threads[id].turn += usize::from(removed);
+                self.tidy()
+            }
+            Tidy::PutBack { key, ended } => {
+                state.superseded.push(key);
+                if self.has(Fault::LooksOnce) {
+                    return Step::Rest;
+                }
+                Step::Tidy(Tidy::LookAgain { ended })
+            }
+            Tidy::LookAgain { .. } if is_walked && !self.has(Fault::WaitsForWalks) => Step::Rest,
+            Tidy::LookAgain { ended } => {
+                state.threads[id].turn += usize::from(ended);
+                self.tidy()
+            }
+        }
+    }
+
+    fn search(state: &mut State, id: usize, walk: Walk) -> Step {
         let last = Key {
             deadline: NOW,
             arming: u8::MAX,
         };
-        let found = if self.has(Fault::WalksForwards) {
-            let from = walk.met.map_or(Bound::Unbounded, Bound::Excluded);
-            state.queue.range((from, Bound::Included(last))).next()
-        } else {
-            let to = walk.met.map_or(Bound::Included(last), Bound::Excluded);
-            state.queue.range((Bound::Unbounded, to)).next_back()
-        };
-        if let Some((&met, &slot)) = found {
+        let to = walk.met.map_or(Bound::Included(last), Bound::Excluded);
+        let mut before = state.queue.range((Bound::Unbounded, to));
+        if let Some((&met, &slot)) = before.next_back() {
             let newer = walk.newer;
             let op = Op::Expire { newer, met };
             return Step::Load { slot, op };
@@ -328,7 +421,7 @@ impl Machine {
             state.wrong.insert(Wrong::MissedGrace);
         }
         (thread.owed, thread.taken) = (0, 0);
-        Step::Rest
+        Step::EndWalk
     }
 
     /// `Ledger::settle`. Counters that do not change are not touched.
@@ -341,10 +434,12 @@ impl Machine {
     }
 
     fn disarm(&self, id: usize, books: Books) -> Step {
-        if books.disarmed.is_some() {
-            Step::Disarm(books)
-        } else {
-            self.retire(id, books)
+        match books.disarmed {
+            Some(key) if books.rearmed && !self.has(Fault::RemovesSuperseded) => {
+                Step::Supersede { key }
+            }
+            Some(_) => Step::Disarm(books),
+            None => self.retire(id, books),
         }
     }
 
@@ -437,6 +532,12 @@ fn after(then: Then) -> Step {
     }
 }
 
+/// The slots whose grace is over, as bits.
+fn over(state: &State) -> u16 {
+    let over = state.live().filter(|(_, record)| record.is_over());
+    over.fold(0, |bits, (slot, _)| bits | (1 << slot))
+}
+
 /// Keeps the history, of which the implementation knows nothing, before a swap.
 fn watch(state: &mut State, id: usize, slot: SlotId, before: Record, next: Option<Record>, op: Op) {
     let Slot { cell, name, .. } = state.slots[slot];
@@ -464,16 +565,12 @@ fn watch(state: &mut State, id: usize, slot: SlotId, before: Record, next: Optio
         }
         *taken |= 1 << name;
     }
-    // A grace that has ended, or moves to a later place in the queue, is nobody's debt any more. An arming to the very same
-    // instant has a larger number, so that moves it to a later place, too.
-    let grace = |record: Option<Record>| {
+    // A grace that has ended is nobody's debt any more. No tenure has two.
+    let in_grace = |record: Option<Record>| {
         let tenure = record?.tenure?;
-        Some((tenure.epoch, tenure.grace?.key))
+        tenure.grace.map(|_| tenure.epoch)
     };
-    let stays = grace(cell)
-        .zip(grace(next))
-        .is_some_and(|(was, is)| was.0 == is.0 && is.1 <= was.1);
-    if !stays {
+    if in_grace(cell) != in_grace(next) {
         for thread in &mut state.threads {
             thread.owed &= !(1 << slot);
         }

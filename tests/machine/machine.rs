@@ -91,23 +91,24 @@ fn three_threads() -> Machine {
     }
 }
 
-/// Two names in grace, of which deadlines move and claims come while one or two threads expire.
-fn moving_deadlines() -> Machine {
+/// Two names in grace, of which deadlines move and claims come, so many of them, while one or two threads expire.
+fn moving_deadlines(moves: u8) -> Machine {
     let calls = [
         Verb::Claim(0),
         Verb::ReleaseAfter(0, 1),
+        Verb::ReleaseAfter(0, NOW),
         Verb::ReleaseAfter(0, LATE),
         Verb::ReleaseAfter(1, 1),
     ];
     let other = [Verb::Expire, Verb::ReleaseAfter(0, 1)];
     Machine {
         starts: vec![
-            vec![Start::Grace(NOW), Start::Grace(2)],
+            vec![Start::Grace(1), Start::Grace(2)],
             vec![Start::Grace(NOW), Start::Held],
         ],
         programs: vec![
             program(1, &[Verb::Expire]),
-            program(2, &calls),
+            program(moves, &calls),
             program(1, &other),
         ],
         sees: vec![
@@ -116,9 +117,27 @@ fn moving_deadlines() -> Machine {
             p::STALE_ENTRY,
             p::NEW_GRACE,
             p::MOVES_AHEAD,
+            p::MOVES_BACK,
+            p::MET_BEFORE,
+            p::LOOKS_AGAIN,
             p::OLD_CLAIM,
             p::TWO_WALK,
         ],
+        ..two_threads()
+    }
+}
+
+/// A thread expires twice. Beside it two names come to be over, and the deadline of one moves to a later time: so an entry can be
+/// superseded before one walk, between the two, or while the second goes on.
+fn two_walks() -> Machine {
+    Machine {
+        starts: vec![vec![Start::Held, Start::Grace(LATE)]],
+        programs: vec![
+            program(2, &[Verb::Expire]),
+            program(1, &[Verb::ReleaseAfter(1, 2)]),
+            program(2, &[Verb::ReleaseAfter(0, 1), Verb::ReleaseAfter(0, NOW)]),
+        ],
+        sees: vec![p::MOVES_BACK, p::MET_BEFORE, p::LOOKS_AGAIN],
         ..two_threads()
     }
 }
@@ -230,11 +249,13 @@ fn three_threads_hold() {
 
 #[test]
 fn deadlines_that_move_beside_expire_hold() {
-    search("moving deadlines", moving_deadlines());
+    search("moving deadlines", moving_deadlines(1));
+    search_deep("two walks in turn", two_walks());
     search_deep(
         "moving deadlines, two expire in turn",
-        with_calls(2, moving_deadlines()),
+        with_calls(2, moving_deadlines(1)),
     );
+    search_deep("moving deadlines, two moves", moving_deadlines(2));
 }
 
 #[test]
@@ -278,17 +299,44 @@ fn the_model_sees_an_entry_that_is_removed_early() {
 
 #[test]
 fn the_model_sees_an_expire_that_takes_new_graces() {
-    sees(Fault::TakesNewGraces, p::EXPIRED_ONCE, moving_deadlines());
+    let mut of_two = moving_deadlines(2);
+    of_two.programs.truncate(2);
+    sees(Fault::TakesNewGraces, p::EXPIRED_ONCE, of_two);
 }
 
 #[test]
 fn the_model_sees_a_grace_that_forgets_when_it_began() {
-    sees(Fault::BeginsAnew, p::NONE_MISSED, moving_deadlines());
+    sees(Fault::BeginsAnew, p::NONE_MISSED, moving_deadlines(1));
 }
 
 #[test]
-fn the_model_sees_a_walk_that_misses_a_deadline_which_moves_ahead() {
-    sees(Fault::WalksForwards, p::NONE_MISSED, moving_deadlines());
+fn the_model_sees_a_superseded_entry_that_is_removed_at_once() {
+    sees(
+        Fault::RemovesSuperseded,
+        p::NONE_MISSED,
+        moving_deadlines(1),
+    );
+}
+
+#[test]
+fn the_model_sees_a_superseded_entry_that_nobody_removes() {
+    sees(
+        Fault::LeavesSuperseded,
+        p::QUEUE_AT_REST,
+        moving_deadlines(1),
+    );
+    sees(Fault::EndsUntidily, p::QUEUE_AT_REST, moving_deadlines(1));
+    sees(Fault::LooksOnce, p::QUEUE_AT_REST, moving_deadlines(1));
+}
+
+#[test]
+fn the_model_sees_a_superseded_entry_that_a_new_walk_needs() {
+    sees(Fault::LooksBeforeItPops, p::NONE_MISSED, two_walks());
+}
+
+#[test]
+fn the_model_sees_a_tidying_that_waits_for_walks() {
+    sees(Fault::WaitsForWalks, p::CALLS_END, moving_deadlines(1));
 }
 
 #[test]

@@ -29,8 +29,18 @@ pub(crate) enum Fault {
     TakesNewGraces,
     /// `transition::grace` takes each arming for the beginning of a grace.
     BeginsAnew,
-    /// `Expiry` walks from the front to the end.
-    WalksForwards,
+    /// `Ledger::settle` removes a superseded entry as if its grace had ended.
+    RemovesSuperseded,
+    /// `Queue::supersede` does not tidy.
+    LeavesSuperseded,
+    /// `Queue::end_walk` does not tidy.
+    EndsUntidily,
+    /// `Queue::tidy` looks whether anybody walks, then takes an entry and removes it.
+    LooksBeforeItPops,
+    /// `Queue::tidy` returns once it has put an entry back.
+    LooksOnce,
+    /// `Queue::tidy` starts over until nobody walks.
+    WaitsForWalks,
     /// `Index::remove` removes whatever has the name.
     RemovesByName,
     /// `Index::insert_held` replaces whatever has the name.
@@ -141,6 +151,8 @@ impl Machine {
             // And one for the claims that come afterwards.
             index: vec![None; names.len() + 1],
             queue: BTreeMap::new(),
+            walks: 0,
+            superseded: Vec::new(),
             armings: 0,
             counts: Counts::default(),
             ring: Vec::new(),
@@ -255,7 +267,7 @@ impl Machine {
                 let op = Op::Leave { phone };
                 Step::Load { slot, op }
             }
-            Verb::Expire => Step::ReadNewer,
+            Verb::Expire => Step::BeginWalk,
         })
     }
 

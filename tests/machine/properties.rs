@@ -6,31 +6,33 @@ use stateright::Property;
 
 use crate::model::Machine;
 use crate::state::{Counts, Key, NOW, Record, State, Thread, Wrong};
-use crate::step::{Step, Verb};
+use crate::step::{Step, Tidy, Verb};
 use crate::transition::Op;
 
 pub(crate) fn all(machine: &Machine) -> Vec<Property<Machine>> {
     let must_be_seen = |situation: &Property<Machine>| machine.sees.contains(&situation.name);
-    let situations = situations().into_iter().filter(must_be_seen);
+    let situations = situations().into_iter().chain(of_walks());
     always()
         .into_iter()
         .chain(in_the_end())
-        .chain(situations)
+        .chain(situations.filter(must_be_seen))
         .collect()
 }
 
 pub(crate) const ONE_LIVE_SLOT: &str = "a live slot is the one in the index";
 pub(crate) const RETIRED_FOR_GOOD: &str = "a retired slot never lives again";
 pub(crate) const GRACE_QUEUED: &str = "a grace has its deadline in the queue";
-pub(crate) const ENTRY_LOOKED_AFTER: &str = "an entry without a grace belongs to a call under way";
+pub(crate) const ENTRY_LOOKED_AFTER: &str =
+    "an entry without a grace belongs to a call under way, or is superseded";
 pub(crate) const ONE_PLACE: &str = "every connection is in one place, and let out once";
 pub(crate) const SUCCESSOR_UNTOUCHED: &str =
     "what is meant for one epoch changes no other's tenure";
 pub(crate) const EXPIRED_ONCE: &str = "one expire hands a server-id out once";
-pub(crate) const NONE_MISSED: &str = "expire leaves no grace that was over all the time";
+pub(crate) const NONE_MISSED: &str =
+    "expire leaves no grace that was over when it began, unless it finds it otherwise";
 pub(crate) const RETIRED_LOOKED_AFTER: &str =
     "a retired slot in the index is in a queue, or in a hand";
-pub(crate) const QUEUE_AT_REST: &str = "at rest the queue is the graces";
+pub(crate) const QUEUE_AT_REST: &str = "at rest the queue is the graces, and nothing is superseded";
 pub(crate) const COUNTS_AT_REST: &str = "at rest the counts are what is there";
 pub(crate) const ENDS_AT_REST: &str = "at rest the next expire ends every grace that is over";
 pub(crate) const LEAVES_AT_REST: &str = "at rest some claims of other names clear the index";
@@ -56,7 +58,9 @@ fn always() -> Vec<Property<Machine>> {
             let mut stale = queued(state)
                 .into_iter()
                 .filter(|entry| !graces.contains(entry));
-            stale.all(|(key, _)| looked_after.contains(&Some(key)))
+            stale.all(|(key, _)| {
+                looked_after.contains(&Some(key)) || state.superseded.contains(&key)
+            })
         }),
         Property::always(ONE_PLACE, |_, state: &State| {
             let inside: Vec<_> = state
@@ -100,7 +104,8 @@ fn always() -> Vec<Property<Machine>> {
 fn in_the_end() -> Vec<Property<Machine>> {
     vec![
         Property::always(QUEUE_AT_REST, |_, state: &State| {
-            !state.is_at_rest() || graces(state) == queued(state)
+            let settled = graces(state) == queued(state) && state.superseded.is_empty();
+            !state.is_at_rest() || settled && state.walks == 0
         }),
         Property::always(COUNTS_AT_REST, |_, state: &State| {
             let live = state.live().map(|(_, record)| Counts::of(Some(record)));
@@ -172,6 +177,10 @@ pub(crate) const REFUSED: &str = "an arming is refused";
 pub(crate) const STALE_ENTRY: &str = "expire meets an entry that the record does not name";
 pub(crate) const NEW_GRACE: &str = "expire meets a grace that began after it did";
 pub(crate) const MOVES_AHEAD: &str = "a deadline moves to the front while expire is on its way";
+pub(crate) const MOVES_BACK: &str =
+    "a deadline moves to where expire has been, and is over all the same";
+pub(crate) const MET_BEFORE: &str = "expire ends a grace that it has met where its deadline was";
+pub(crate) const LOOKS_AGAIN: &str = "the last walk ends while an entry is put back";
 pub(crate) const OLD_CLAIM: &str = "an old claim meets its successor";
 pub(crate) const TWO_WALK: &str = "two walk at once";
 pub(crate) const SUCCESSOR_STAYS: &str =
@@ -208,6 +217,37 @@ fn situations() -> Vec<Property<Machine>> {
         Property::sometimes(REFUSED, |_, state: &State| {
             about_to(state, |step| matches!(step, Step::Unqueue { .. }))
         }),
+        Property::sometimes(OLD_CLAIM, |_, state: &State| {
+            about_to(state, |step| match *step {
+                Step::Load { slot, op } => {
+                    let tenure = state.slots[slot].cell.and_then(|record| record.tenure);
+                    let epoch = op.whose().epoch();
+                    tenure.is_some_and(|tenure| epoch.is_some_and(|epoch| epoch != tenure.epoch))
+                }
+                _ => false,
+            })
+        }),
+        Property::sometimes(OVERDUE, |_, state: &State| {
+            about_to(state, |step| match *step {
+                Step::RemoveOverdue { slot, .. } => state.left_behind().any(|left| left == slot),
+                _ => false,
+            })
+        }),
+        Property::sometimes(SUCCESSOR_STAYS, |_, state: &State| {
+            about_to(state, |step| match *step {
+                Step::RemoveLingering { slot, .. } => {
+                    let place = state.index[state.slots[slot].name];
+                    place.is_some_and(|other| other != slot)
+                }
+                _ => false,
+            })
+        }),
+    ]
+}
+
+/// Those of `expire`, and of whoever supersedes an entry.
+fn of_walks() -> Vec<Property<Machine>> {
+    vec![
         Property::sometimes(STALE_ENTRY, |_, state: &State| {
             about_to(state, |step| match *step {
                 Step::Load {
@@ -244,34 +284,41 @@ fn situations() -> Vec<Property<Machine>> {
                 .into_iter()
                 .any(|met| moves.iter().any(|&(from, to)| to < from && from < met))
         }),
-        Property::sometimes(OLD_CLAIM, |_, state: &State| {
+        Property::sometimes(MOVES_BACK, |_, state: &State| {
+            let walks = state
+                .threads
+                .iter()
+                .filter_map(|thread| thread.next.walk()?.met);
+            let moves: Vec<_> = state.threads.iter().filter_map(moves).collect();
+            walks.into_iter().any(|met| {
+                let behind = |&(from, to): &(Key, Key)| from < met && met < to;
+                moves.iter().any(|to| behind(to) && to.1.deadline <= NOW)
+            })
+        }),
+        Property::sometimes(MET_BEFORE, |_, state: &State| {
             about_to(state, |step| match *step {
-                Step::Load { slot, op } => {
-                    let tenure = state.slots[slot].cell.and_then(|record| record.tenure);
-                    let epoch = op.whose().epoch();
-                    tenure.is_some_and(|tenure| epoch.is_some_and(|epoch| epoch != tenure.epoch))
+                Step::Swap {
+                    slot,
+                    version,
+                    before,
+                    op: Op::Expire { met, .. },
+                    ..
+                } => {
+                    let wins = state.slots[slot].version == version;
+                    wins && before.grace().is_some_and(|grace| grace.key > met)
                 }
                 _ => false,
             })
         }),
-        Property::sometimes(OVERDUE, |_, state: &State| {
-            about_to(state, |step| match *step {
-                Step::RemoveOverdue { slot, .. } => state.left_behind().any(|left| left == slot),
-                _ => false,
-            })
+        Property::sometimes(LOOKS_AGAIN, |_, state: &State| {
+            state.walks == 0
+                && about_to(state, |step| {
+                    matches!(step, Step::Tidy(Tidy::LookAgain { .. }))
+                })
         }),
         Property::sometimes(TWO_WALK, |_, state: &State| {
             let walks = state.threads.iter().filter_map(|thread| thread.next.walk());
             walks.count() > 1
-        }),
-        Property::sometimes(SUCCESSOR_STAYS, |_, state: &State| {
-            about_to(state, |step| match *step {
-                Step::RemoveLingering { slot, .. } => {
-                    let place = state.index[state.slots[slot].name];
-                    place.is_some_and(|other| other != slot)
-                }
-                _ => false,
-            })
         }),
     ]
 }

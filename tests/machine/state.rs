@@ -124,7 +124,7 @@ pub(crate) enum Wrong {
     TouchedSuccessor,
     /// One `expire` handed a server-id out twice.
     ExpiredTwice,
-    /// An `expire` left a grace that was over before it began, and whose deadline has only moved to the front since.
+    /// An `expire` left a grace that was over when it began, and that it has not found otherwise since.
     MissedGrace,
     /// A call has not come nearer to its end.
     WentBack,
@@ -141,9 +141,10 @@ pub(crate) struct Thread {
     pub(crate) membership: Option<(SlotId, Phone)>,
     /// How many epochs it has drawn.
     pub(crate) drawn: u8,
-    /// How many slots there were when it last lost a race to insert one.
+    /// What its call starts over for: how many slots there were when it last lost a race to insert one; or how often it has
+    /// removed a superseded entry, or put one back while the last walk ended.
     pub(crate) turn: usize,
-    /// Bits of slots: what an `expire` under way must not leave.
+    /// Bits of slots: the graces that an `expire` under way must not leave.
     pub(crate) owed: u16,
     /// Bits of names: what an `expire` under way has handed out.
     pub(crate) taken: u8,
@@ -172,6 +173,10 @@ pub(crate) struct State {
     pub(crate) index: Vec<Option<SlotId>>,
     /// `ledger::Ledger::deadlines`.
     pub(crate) queue: BTreeMap<Key, SlotId>,
+    /// `deadlines::Queue::walks`.
+    pub(crate) walks: u8,
+    /// `deadlines::Queue::superseded`.
+    pub(crate) superseded: Vec<Key>,
     /// `ledger::Ledger::armings`.
     pub(crate) armings: u8,
     /// `ledger::Ledger::counts`.

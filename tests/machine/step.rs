@@ -39,6 +39,7 @@ pub(crate) struct Books {
     pub(crate) slot: SlotId,
     pub(crate) counts: Counts,
     pub(crate) disarmed: Option<Key>,
+    pub(crate) rearmed: bool,
     pub(crate) retired: bool,
     pub(crate) then: Then,
 }
@@ -58,6 +59,23 @@ pub(crate) struct Walk {
     pub(crate) newer: u8,
     /// The entry that was met last.
     pub(crate) met: Option<Key>,
+}
+
+/// Where `Queue::tidy` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Tidy {
+    /// `SegQueue::pop`.
+    Pop,
+    /// `is_walked`, with an entry in hand.
+    Look { key: Key },
+    /// `Deadlines::remove`.
+    Remove { key: Key },
+    /// `SegQueue::push`. (`ended`, here and below: whether the last walk has ended since it looked.)
+    PutBack { key: Key, ended: bool },
+    /// `is_walked` once more.
+    LookAgain { ended: bool },
+    /// `is_walked`, with nothing in hand: a planted bug.
+    LookFirst,
 }
 
 /// One step each, and what it needs to know. The parts of papaya, arc-swap and crossbeam are taken to be atomic.
@@ -112,8 +130,16 @@ pub(crate) enum Step {
     Unqueue { key: Key },
     /// `StripedCounts::add`, the first line of `Ledger::settle`.
     Count(Books),
-    /// `Deadlines::remove`, in `Ledger::settle`: the grace has ended, or has another deadline.
+    /// `Deadlines::remove`, in `Ledger::settle`: the grace has ended.
     Disarm(Books),
+    /// `is_walked`, in `Deadlines::supersede`, in `Ledger::settle`: the grace has another deadline.
+    Supersede { key: Key },
+    /// `Deadlines::remove`, in `Deadlines::supersede`.
+    RemoveSuperseded { key: Key },
+    /// `SegQueue::push`, in `Deadlines::supersede`.
+    Postpone { key: Key },
+    /// In `Deadlines::supersede` or `Deadlines::end_walk`, the last thing that they do.
+    Tidy(Tidy),
     /// `Lingering::push`, in `Ledger::retire`.
     Linger { slot: SlotId, then: Then },
     /// `Lingering::push_overdue`, in `Ledger::retire`, where `can_pin()` is false.
@@ -130,10 +156,14 @@ pub(crate) enum Step {
     PopOverdue { left: usize },
     /// `Index::remove`, in `Index::remove_overdue`.
     RemoveOverdue { slot: SlotId, left: usize },
+    /// `Deadlines::begin_walk`, in `Expiry::new`.
+    BeginWalk,
     /// `Ledger::next_arming`, in `Expiry::new`.
     ReadNewer,
     /// `Deadlines::before`, in `Expiry::next`.
     Search(Walk),
+    /// The subtraction of `Deadlines::end_walk`, in the drop of `Expiry`.
+    EndWalk,
 }
 
 impl Step {
@@ -148,7 +178,13 @@ impl Step {
                 op: Op::Grace { key, .. },
                 ..
             }
-            | Self::Unqueue { key } => Some(key),
+            | Self::Unqueue { key }
+            | Self::Supersede { key }
+            | Self::RemoveSuperseded { key }
+            | Self::Postpone { key }
+            | Self::Tidy(Tidy::Look { key } | Tidy::Remove { key } | Tidy::PutBack { key, .. }) => {
+                Some(key)
+            }
             Self::Count(books) | Self::Disarm(books) => books.disarmed,
             _ => None,
         }
@@ -213,8 +249,9 @@ impl Step {
     /// state again, and as there are finitely many states, every run ends.
     ///
     /// A walk goes on when the entry that it has met is another one, further on. A claim starts over when somebody else has
-    /// inserted a slot: `turn`. A swap is tried again when the record is a newer one, `version`. The rest goes
-    /// from each kind of step to a later one.
+    /// inserted a slot: `turn`. So does `tidy` when it has removed an entry, or when the last walk has ended since it
+    /// looked. A swap is tried again when the record is a newer one, `version`. The rest goes from each kind of step to
+    /// a later one.
     pub(crate) fn progress(&self, turn: usize) -> [usize; 5] {
         // From the end of the queue to its front.
         let walked = self.walk().and_then(|walk| walk.met).map_or(0, |met| {
@@ -232,8 +269,8 @@ impl Step {
                 purpose: Purpose::Apply(op),
                 ..
             } => (of_op(op), 0, 0),
-            Self::LookUp { .. } | Self::ReadNewer => (0, 0, 0),
-            Self::Check { .. } => (0, 1, 0),
+            Self::LookUp { .. } | Self::BeginWalk => (0, 0, 0),
+            Self::Check { .. } | Self::ReadNewer => (0, 1, 0),
             Self::Arm { .. } => (0, 2, 0),
             Self::Enqueue { .. } => (0, 3, 0),
             Self::Load { op, .. } => (of_op(op), 4, 0),
@@ -247,8 +284,15 @@ impl Step {
             Self::PopLingering { left, then } => (settles(then), 11, 100 - 2 * left),
             Self::PopOverdue { left } => (3, 12, 99 - 2 * left),
             Self::RemoveOverdue { left, .. } => (3, 12, 100 - 2 * left),
-            Self::Search(walk) => (0, if walk.met.is_some() { 13 } else { 1 }, 0),
+            Self::Search(walk) => (0, if walk.met.is_some() { 13 } else { 2 }, 0),
             Self::Unqueue { .. } => (0, 14, 0),
+            Self::EndWalk | Self::Supersede { .. } => (3, 15, 0),
+            Self::RemoveSuperseded { .. } | Self::Postpone { .. } => (3, 16, 0),
+            Self::Tidy(Tidy::LookFirst) => (3, 17, 0),
+            Self::Tidy(Tidy::Pop) => (3, 18, 0),
+            Self::Tidy(Tidy::Look { .. }) => (3, 19, 0),
+            Self::Tidy(Tidy::Remove { .. } | Tidy::PutBack { .. }) => (3, 20, 0),
+            Self::Tidy(Tidy::LookAgain { .. }) => (3, 21, 0),
             Self::Rest => (4, 0, 0),
         };
         [stage, turn, walked, kind, version]
