@@ -116,6 +116,7 @@ impl Machine {
             | Step::Supersede { .. }
             | Step::RemoveSuperseded { .. }
             | Step::Postpone { .. }
+            | Step::LookAgain
             | Step::Tidy(_) => self.walk(state, id, step),
             _ => self.clear(state, id, step),
         }
@@ -252,7 +253,7 @@ impl Machine {
             disarmed: disarmed
                 .filter(|_| !self.has(Fault::KeepsDisarmed))
                 .map(|grace| grace.key),
-            rearmed: grace(next).is_some(),
+            goes_on: grace(next).is_some(),
             retired: next.is_none(),
             then,
         };
@@ -304,7 +305,7 @@ impl Machine {
             slot,
             counts: Counts::of(Some(record)),
             disarmed: None,
-            rearmed: false,
+            goes_on: false,
             retired: false,
             then: Then::RemoveOverdue(self.batch),
         };
@@ -329,13 +330,6 @@ impl Machine {
                 if state.walks > 0 || self.has(Fault::EndsUntidily) {
                     return Step::Rest;
                 }
-                for thread in &mut state.threads {
-                    if let Step::Tidy(Tidy::PutBack { ended, .. } | Tidy::LookAgain { ended }) =
-                        &mut thread.next
-                    {
-                        *ended = true;
-                    }
-                }
                 self.tidy()
             }
             Step::Supersede { key } if state.walks > 0 => Step::Postpone { key },
@@ -345,12 +339,14 @@ impl Machine {
                 Step::Rest
             }
             Step::Postpone { key } => {
-                state.superseded.push(key);
+                state.superseded.insert(key);
                 if self.has(Fault::LeavesSuperseded) {
                     return Step::Rest;
                 }
-                self.tidy()
+                Step::LookAgain
             }
+            Step::LookAgain if state.walks > 0 => Step::Rest,
+            Step::LookAgain => self.tidy(),
             Step::Tidy(tidy) => self.tidies(state, id, tidy),
             _ => unreachable!("another step: {step:?}"),
         }
@@ -358,10 +354,10 @@ impl Machine {
 
     /// How `Queue::tidy` begins, and begins again.
     fn tidy(&self) -> Step {
-        Step::Tidy(if self.has(Fault::LooksBeforeItPops) {
+        Step::Tidy(if self.has(Fault::LooksBeforeTheKey) {
             Tidy::LookFirst
         } else {
-            Tidy::Pop
+            Tidy::First
         })
     }
 
@@ -369,36 +365,22 @@ impl Machine {
         let is_walked = state.walks > 0;
         match tidy {
             Tidy::LookFirst if is_walked => Step::Rest,
-            Tidy::LookFirst => Step::Tidy(Tidy::Pop),
-            Tidy::Pop if state.superseded.is_empty() => Step::Rest,
-            Tidy::Pop => {
-                let key = state.superseded.remove(0);
-                Step::Tidy(if self.has(Fault::LooksBeforeItPops) {
-                    Tidy::Remove { key }
-                } else {
-                    Tidy::Look { key }
-                })
-            }
-            Tidy::Look { key } if is_walked => {
-                let ended = false;
-                Step::Tidy(Tidy::PutBack { key, ended })
-            }
+            Tidy::LookFirst => Step::Tidy(Tidy::First),
+            Tidy::First => match state.superseded.first().copied() {
+                None => Step::Rest,
+                Some(key) if self.has(Fault::LooksBeforeTheKey) => Step::Tidy(Tidy::Remove { key }),
+                Some(key) => Step::Tidy(Tidy::Look { key }),
+            },
+            Tidy::Look { .. } if is_walked && self.has(Fault::WaitsForWalks) => self.tidy(),
+            Tidy::Look { .. } if is_walked => Step::Rest,
             Tidy::Look { key } => Step::Tidy(Tidy::Remove { key }),
             Tidy::Remove { key } => {
-                let removed = state.queue.remove(&key).is_some();
-                state.threads[id].turn += usize::from(removed);
-                self.tidy()
+                state.queue.remove(&key);
+                Step::Tidy(Tidy::Forget { key })
             }
-            Tidy::PutBack { key, ended } => {
-                state.superseded.push(key);
-                if self.has(Fault::LooksOnce) {
-                    return Step::Rest;
-                }
-                Step::Tidy(Tidy::LookAgain { ended })
-            }
-            Tidy::LookAgain { .. } if is_walked && !self.has(Fault::WaitsForWalks) => Step::Rest,
-            Tidy::LookAgain { ended } => {
-                state.threads[id].turn += usize::from(ended);
+            Tidy::Forget { key } => {
+                state.superseded.remove(&key);
+                state.threads[id].turn += 1;
                 self.tidy()
             }
         }
@@ -435,7 +417,7 @@ impl Machine {
 
     fn disarm(&self, id: usize, books: Books) -> Step {
         match books.disarmed {
-            Some(key) if books.rearmed && !self.has(Fault::RemovesSuperseded) => {
+            Some(key) if books.goes_on && !self.has(Fault::RemovesSuperseded) => {
                 Step::Supersede { key }
             }
             Some(_) => Step::Disarm(books),

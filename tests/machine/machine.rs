@@ -326,12 +326,11 @@ fn the_model_sees_a_superseded_entry_that_nobody_removes() {
         moving_deadlines(1),
     );
     sees(Fault::EndsUntidily, p::QUEUE_AT_REST, moving_deadlines(1));
-    sees(Fault::LooksOnce, p::QUEUE_AT_REST, moving_deadlines(1));
 }
 
 #[test]
 fn the_model_sees_a_superseded_entry_that_a_new_walk_needs() {
-    sees(Fault::LooksBeforeItPops, p::NONE_MISSED, two_walks());
+    sees(Fault::LooksBeforeTheKey, p::NONE_MISSED, two_walks());
 }
 
 #[test]

@@ -35,10 +35,8 @@ pub(crate) enum Fault {
     LeavesSuperseded,
     /// `Queue::end_walk` does not tidy.
     EndsUntidily,
-    /// `Queue::tidy` looks whether anybody walks, then takes an entry and removes it.
-    LooksBeforeItPops,
-    /// `Queue::tidy` returns once it has put an entry back.
-    LooksOnce,
+    /// `Queue::tidy` looks whether anybody walks, then takes a key and removes its entry.
+    LooksBeforeTheKey,
     /// `Queue::tidy` starts over until nobody walks.
     WaitsForWalks,
     /// `Index::remove` removes whatever has the name.
@@ -152,7 +150,7 @@ impl Machine {
             index: vec![None; names.len() + 1],
             queue: BTreeMap::new(),
             walks: 0,
-            superseded: Vec::new(),
+            superseded: BTreeSet::new(),
             armings: 0,
             counts: Counts::default(),
             ring: Vec::new(),

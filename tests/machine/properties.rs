@@ -6,7 +6,7 @@ use stateright::Property;
 
 use crate::model::Machine;
 use crate::state::{Counts, Key, NOW, Record, State, Thread, Wrong};
-use crate::step::{Step, Tidy, Verb};
+use crate::step::{Step, Verb};
 use crate::transition::Op;
 
 pub(crate) fn all(machine: &Machine) -> Vec<Property<Machine>> {
@@ -311,10 +311,7 @@ fn of_walks() -> Vec<Property<Machine>> {
             })
         }),
         Property::sometimes(LOOKS_AGAIN, |_, state: &State| {
-            state.walks == 0
-                && about_to(state, |step| {
-                    matches!(step, Step::Tidy(Tidy::LookAgain { .. }))
-                })
+            state.walks == 0 && about_to(state, |step| matches!(step, Step::LookAgain))
         }),
         Property::sometimes(TWO_WALK, |_, state: &State| {
             let walks = state.threads.iter().filter_map(|thread| thread.next.walk());

@@ -142,7 +142,7 @@ pub(crate) struct Thread {
     /// How many epochs it has drawn.
     pub(crate) drawn: u8,
     /// What its call starts over for: how many slots there were when it last lost a race to insert one; or how often it has
-    /// removed a superseded entry, or put one back while the last walk ended.
+    /// removed a superseded entry.
     pub(crate) turn: usize,
     /// Bits of slots: the graces that an `expire` under way must not leave.
     pub(crate) owed: u16,
@@ -176,7 +176,7 @@ pub(crate) struct State {
     /// `deadlines::Queue::walks`.
     pub(crate) walks: u8,
     /// `deadlines::Queue::superseded`.
-    pub(crate) superseded: Vec<Key>,
+    pub(crate) superseded: BTreeSet<Key>,
     /// `ledger::Ledger::armings`.
     pub(crate) armings: u8,
     /// `ledger::Ledger::counts`.

@@ -39,7 +39,7 @@ pub(crate) struct Books {
     pub(crate) slot: SlotId,
     pub(crate) counts: Counts,
     pub(crate) disarmed: Option<Key>,
-    pub(crate) rearmed: bool,
+    pub(crate) goes_on: bool,
     pub(crate) retired: bool,
     pub(crate) then: Then,
 }
@@ -64,17 +64,15 @@ pub(crate) struct Walk {
 /// Where `Queue::tidy` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tidy {
-    /// `SegQueue::pop`.
-    Pop,
-    /// `is_walked`, with an entry in hand.
+    /// `first_superseded`.
+    First,
+    /// `is_walked`.
     Look { key: Key },
-    /// `Deadlines::remove`.
+    /// `remove` of the entry.
     Remove { key: Key },
-    /// `SegQueue::push`. (`ended`, here and below: whether the last walk has ended since it looked.)
-    PutBack { key: Key, ended: bool },
-    /// `is_walked` once more.
-    LookAgain { ended: bool },
-    /// `is_walked`, with nothing in hand: a planted bug.
+    /// `remove` of the key among those that are superseded.
+    Forget { key: Key },
+    /// `is_walked`, before there is a key: a planted bug.
     LookFirst,
 }
 
@@ -136,8 +134,10 @@ pub(crate) enum Step {
     Supersede { key: Key },
     /// `Deadlines::remove`, in `Deadlines::supersede`.
     RemoveSuperseded { key: Key },
-    /// `SegQueue::push`, in `Deadlines::supersede`.
+    /// `insert` into those that are superseded, in `Deadlines::supersede`.
     Postpone { key: Key },
+    /// `is_walked` once more, in `Deadlines::supersede`.
+    LookAgain,
     /// In `Deadlines::supersede` or `Deadlines::end_walk`, the last thing that they do.
     Tidy(Tidy),
     /// `Lingering::push`, in `Ledger::retire`.
@@ -181,10 +181,7 @@ impl Step {
             | Self::Unqueue { key }
             | Self::Supersede { key }
             | Self::RemoveSuperseded { key }
-            | Self::Postpone { key }
-            | Self::Tidy(Tidy::Look { key } | Tidy::Remove { key } | Tidy::PutBack { key, .. }) => {
-                Some(key)
-            }
+            | Self::Postpone { key } => Some(key),
             Self::Count(books) | Self::Disarm(books) => books.disarmed,
             _ => None,
         }
@@ -288,11 +285,11 @@ impl Step {
             Self::Unqueue { .. } => (0, 14, 0),
             Self::EndWalk | Self::Supersede { .. } => (3, 15, 0),
             Self::RemoveSuperseded { .. } | Self::Postpone { .. } => (3, 16, 0),
-            Self::Tidy(Tidy::LookFirst) => (3, 17, 0),
-            Self::Tidy(Tidy::Pop) => (3, 18, 0),
+            Self::LookAgain | Self::Tidy(Tidy::LookFirst) => (3, 17, 0),
+            Self::Tidy(Tidy::First) => (3, 18, 0),
             Self::Tidy(Tidy::Look { .. }) => (3, 19, 0),
-            Self::Tidy(Tidy::Remove { .. } | Tidy::PutBack { .. }) => (3, 20, 0),
-            Self::Tidy(Tidy::LookAgain { .. }) => (3, 21, 0),
+            Self::Tidy(Tidy::Remove { .. }) => (3, 20, 0),
+            Self::Tidy(Tidy::Forget { .. }) => (3, 21, 0),
             Self::Rest => (4, 0, 0),
         };
         [stage, turn, walked, kind, version]
