@@ -274,20 +274,19 @@ fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
     });
 }
 
+fn in_grace(registry: &Registry<Wire>, server_id: &str, grace: u64) -> Epoch {
+    let claim = registry.claim_server(server_id, wire("b")).unwrap();
+    let epoch = claim.detach();
+    registry.release_claim_after(server_id, epoch, seconds(grace));
+    epoch
+}
+
 /// The time that it moves to is one that a walk may have passed once it has come to the grace that stays.
 fn moves_beside_an_expiry(name: &str, from: u64, to: u64) {
     exhaust_from(HOURS, name, move || {
         let registry = registry();
-        let in_grace = |server_id, grace| {
-            let epoch = registry
-                .claim_server(server_id, wire("b"))
-                .unwrap()
-                .detach();
-            registry.release_claim_after(server_id, epoch, seconds(grace));
-            epoch
-        };
-        let moves = in_grace("moves", from);
-        in_grace("stays", 7);
+        let moves = in_grace(&registry, "moves", from);
+        in_grace(&registry, "stays", 7);
         let (one, other) = (registry.clone(), registry.clone());
         let (_, expired) = race(
             move || one.release_claim_after("moves", moves, seconds(to)),
@@ -315,16 +314,8 @@ fn a_deadline_that_moves_to_a_later_time_beside_an_expiry_is_met_by_it() {
 fn a_deadline_that_moves_beside_two_expiries_is_met_by_the_one_that_finds_it_over() {
     let program = || {
         let registry = registry();
-        let in_grace = |server_id, grace| {
-            let epoch = registry
-                .claim_server(server_id, wire("b"))
-                .unwrap()
-                .detach();
-            registry.release_claim_after(server_id, epoch, seconds(grace));
-            epoch
-        };
-        let moves = in_grace("moves", 5);
-        in_grace("stays", 7);
+        let moves = in_grace(&registry, "moves", 5);
+        in_grace(&registry, "stays", 7);
         let early = registry.clone();
         let early = thread::spawn(move || early.expire(at(1)).len());
         let (one, other) = (registry.clone(), registry.clone());
