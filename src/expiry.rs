@@ -8,8 +8,8 @@ use crate::transition;
 /// One walk over the deadlines that are over, from the latest to the earliest. Each step is one entry of the queue, with
 /// what it ended.
 ///
-/// It ends the graces that began before it did, wherever their deadlines move meanwhile: the entries with which it found
-/// them stay until it ends. It walks backwards because the graces of a storm, which all begin now and last equally long,
+/// It ends the graces that began before it did, wherever their deadlines move meanwhile: the entries that they had when it
+/// began stay until it ends. It walks backwards because the graces of a storm, which all begin now and last equally long,
 /// then queue up where the walk has been, so that it ends however long the storm goes on.
 pub(crate) struct Expiry<'a, C: ?Sized> {
     ledger: &'a Ledger<C>,
