@@ -10,7 +10,9 @@ pub(crate) const PEERS: [&str; 6] = [
     "papaya record",
 ];
 pub(crate) const OURS: &str = PEERS[0];
+pub(crate) const STD_LOCK: &str = PEERS[1];
 pub(crate) const LOCK: &str = PEERS[2];
+pub(crate) const DASHMAP: &str = PEERS[3];
 
 #[derive(Clone, Copy)]
 pub(crate) enum Threads {

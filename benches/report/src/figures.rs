@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cases::{ASIDES, CLOCK, Case, LATENCIES, MEMORY, PEERS, THEMES, Threads};
+use crate::read::json;
 use crate::relay::Relay;
 
 #[derive(Clone, Copy)]
@@ -201,12 +202,6 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let paths = entries.map(|entry| Ok(entry?.path()));
     let paths: Vec<_> = paths.collect::<Result<_>>()?;
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
-}
-
-pub(crate) fn json(path: &Path) -> Result<Value> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }
 
 fn lines(path: &Path) -> Result<Lines> {

@@ -6,8 +6,11 @@
 mod cases;
 mod figures;
 mod machine;
+mod markdown;
 mod plots;
+mod read;
 mod relay;
+mod summary;
 mod tables;
 mod template;
 mod words;

@@ -8,6 +8,7 @@ use plotters::prelude::*;
 
 use crate::cases::{LATENCIES, MEMORY, OURS, PEERS};
 use crate::figures::Figures;
+use crate::summary::{self, Row};
 use crate::words;
 
 const SIZE: (u32, u32) = (900, 480);
@@ -93,7 +94,8 @@ pub(crate) fn draw(directory: &Path, figures: &Figures) -> Result<()> {
         let title = format!("{} beside a thread that churns", words::case(case));
         plot(&directory.join(file), &title, &axis, &lines)?;
     }
-    memory(&directory.join("memory.svg"), figures)
+    memory(&directory.join("memory.svg"), figures)?;
+    summary(&directory.join("summary.svg"), &summary::rows(figures)?)
 }
 
 /// Logarithmic, as the time is.
@@ -209,6 +211,68 @@ fn draw_bars(area: &Area<'_>, bars: &[(String, Vec<f64>)]) -> Drawn {
                 (end + 8, y + 3),
                 (FONT, 15),
             ))?;
+        }
+    }
+    area.present()?;
+    Ok(())
+}
+
+/// A point for each ratio, on a logarithmic axis. Right of the line at 1 we are faster, or take less.
+fn summary(path: &Path, rows: &[Row]) -> Result<()> {
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    draw_ratios(&area, rows).map_err(|error| anyhow!("{} can't be drawn: {error}", path.display()))
+}
+
+fn draw_ratios(area: &Area<'_>, rows: &[Row]) -> Drawn {
+    const LEFT: i32 = 350;
+    const WIDTH: f64 = 510.0;
+    const TOP: i32 = 84;
+    const STEP: i32 = 34;
+    let bottom = TOP + STEP * i32::try_from(rows.len())?;
+    let ratios = || rows.iter().flat_map(|row| row.ratios);
+    let low = ratios().fold(1.0, f64::min).log10().floor();
+    let high = ratios().fold(1.0, f64::max).log10().ceil().max(1.0);
+    #[expect(clippy::cast_possible_truncation, reason = "a few hundred pixels")]
+    let at = |log: f64| LEFT + ((log - low) / (high - low) * WIDTH) as i32;
+
+    area.fill(&WHITE)?;
+    let title = "Time, or memory, of each peer divided by switchboard's, two threads";
+    area.draw(&Text::new(title, (15, 14), (FONT, 20)))?;
+    let colors = COLORS[1..].iter();
+    let peers = || (0..).zip(summary::PEERS).zip(colors.clone());
+    for ((peer, name), color) in peers() {
+        let x = 30 + 200 * peer;
+        area.draw(&Circle::new((x, 54), 5, color.filled()))?;
+        area.draw(&Text::new(name, (x + 12, 47), (FONT, 15)))?;
+    }
+    let mut decade = low;
+    while decade <= high {
+        let x = at(decade);
+        let style = if decade == 0.0 {
+            BLACK.stroke_width(2)
+        } else {
+            RGBColor(210, 210, 210).stroke_width(1)
+        };
+        area.draw(&PathElement::new([(x, TOP - 12), (x, bottom - 12)], style))?;
+        let label = words::thousands(&format!("{}", 10_f64.powf(decade)));
+        area.draw(&Text::new(label, (x - 8, bottom - 6), (FONT, 14)))?;
+        decade += 1.0;
+    }
+    area.draw(&Text::new(
+        "switchboard loses",
+        (LEFT, bottom + 14),
+        (FONT, 14),
+    ))?;
+    area.draw(&Text::new(
+        "switchboard wins",
+        (at(0.0) + 12, bottom + 14),
+        (FONT, 14),
+    ))?;
+    for (line, row) in (0..).zip(rows) {
+        let y = TOP + STEP * line;
+        area.draw(&Text::new(row.what, (15, y - 8), (FONT, 14)))?;
+        for (((_, _), color), ratio) in peers().zip(row.ratios) {
+            area.draw(&Circle::new((at(ratio.log10()), y), 5, color.filled()))?;
         }
     }
     area.present()?;

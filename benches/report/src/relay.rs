@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::figures::json;
-use crate::tables::{self, head, row};
+use crate::markdown::{head, losses, row};
+use crate::read::json;
 use crate::words;
 
 /// Beside one of these for each size of the crowd and of the frames: `saturated-1000-256`.
@@ -251,13 +251,10 @@ impl Relay {
                     .peers()
                     .map(|peer| Ok((peer.name, self.against(&peer, run, key)?)));
                 let what = format!("{load}, {}, {what}", self.figure(run, "frame_bytes")?);
-                lost.extend(tables::loss(&what, &ratios.collect::<Result<Vec<_>>>()?));
+                lost.push((what, ratios.collect::<Result<_>>()?));
             }
         }
-        if lost.is_empty() {
-            return Ok("None in this run.".to_owned());
-        }
-        Ok(lost.join("\n"))
+        Ok(losses(&lost))
     }
 
     /// How many times as good as the peer the relay is.

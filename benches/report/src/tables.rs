@@ -6,24 +6,8 @@ use crate::cases::{
     CLOCK, Case, FLOORS, LATENCIES, LOCK, MEMORY, OURS, PEERS, TAIL_FLOOR, THEMES, Theme,
 };
 use crate::figures::{Figures, Latency};
+use crate::markdown::{self, Compared, head, row};
 use crate::words;
-
-pub(crate) fn row(cells: impl IntoIterator<Item = String>) -> String {
-    let cells: Vec<_> = cells.into_iter().collect();
-    format!("| {} |", cells.join(" | "))
-}
-
-pub(crate) fn head(labels: &[&str], columns: &[&str]) -> [String; 2] {
-    let names = labels.iter().chain(columns);
-    let rules = labels
-        .iter()
-        .map(|_| "---")
-        .chain(columns.iter().map(|_| "---:"));
-    [
-        row(names.map(|name| (*name).to_owned())),
-        row(rules.map(str::to_owned)),
-    ]
-}
 
 /// The case in each of its numbers of threads: what `cells` makes of them.
 fn rows(
@@ -90,30 +74,19 @@ pub(crate) fn medians(figures: &Figures) -> Result<String> {
 
 /// Every case of a theme in which a peer is faster, or takes less.
 pub(crate) fn losses(figures: &Figures, theme: &str) -> Result<String> {
-    let lost = match theme {
-        "latency" => lost_latencies(figures)?,
-        "memory" => lost_memory(figures)?,
+    let compared = match theme {
+        "latency" => compared_latencies(figures)?,
+        "memory" => compared_memory(figures)?,
         _ => {
             let theme = THEMES.iter().find(|known| known.name == theme);
-            lost_medians(figures, theme.context("there is no such theme")?)?
+            compared_medians(figures, theme.context("there is no such theme")?)?
         }
     };
-    if lost.is_empty() {
-        return Ok("None in this run.".to_owned());
-    }
-    Ok(lost.join("\n"))
+    Ok(markdown::losses(&compared))
 }
 
-pub(crate) fn loss(what: &str, ratios: &[(&str, f64)]) -> Option<String> {
-    let lost = ratios.iter().filter(|(_, ratio)| *ratio < 1.0);
-    let lost: Vec<_> = lost
-        .map(|(peer, ratio)| format!("{peer} {}", words::ratio(*ratio)))
-        .collect();
-    (!lost.is_empty()).then(|| format!("- {what}: {}", lost.join(", ")))
-}
-
-fn lost_medians(figures: &Figures, theme: &Theme) -> Result<Vec<String>> {
-    let mut lost = Vec::new();
+fn compared_medians(figures: &Figures, theme: &Theme) -> Result<Vec<Compared>> {
+    let mut compared = Vec::new();
     for case in theme.cases.iter().filter(|case| is_compared(case)) {
         for threads in case.threads {
             let threads = figures.threads(*threads);
@@ -122,10 +95,10 @@ fn lost_medians(figures: &Figures, theme: &Theme) -> Result<Vec<String>> {
                 ratios.extend(against(figures, case, peer, threads)?.map(|ratio| (*peer, ratio)));
             }
             let what = format!("{}, {}", words::case(case.group), words::threads(threads));
-            lost.extend(loss(&what, &ratios));
+            compared.push((what, ratios));
         }
     }
-    Ok(lost)
+    Ok(compared)
 }
 
 type Quantile = (&'static str, fn(&Latency) -> f64);
@@ -136,8 +109,8 @@ const QUANTILES: [Quantile; 4] = [
     ("max", |at| at.max),
 ];
 
-fn lost_latencies(figures: &Figures) -> Result<Vec<String>> {
-    let mut lost = Vec::new();
+fn compared_latencies(figures: &Figures) -> Result<Vec<Compared>> {
+    let mut compared = Vec::new();
     for case in LATENCIES {
         let ours = figures.latency(case, OURS)?;
         for (name, at) in QUANTILES {
@@ -146,25 +119,23 @@ fn lost_latencies(figures: &Figures) -> Result<Vec<String>> {
                 Ok((*peer, at(&theirs) / at(&ours)))
             });
             let what = format!("{}, {name}", words::case(case));
-            lost.extend(loss(&what, &ratios.collect::<Result<Vec<_>>>()?));
+            compared.push((what, ratios.collect::<Result<_>>()?));
         }
     }
-    Ok(lost)
+    Ok(compared)
 }
 
-fn lost_memory(figures: &Figures) -> Result<Vec<String>> {
-    let mut lost = Vec::new();
+fn compared_memory(figures: &Figures) -> Result<Vec<Compared>> {
+    let mut compared = Vec::new();
     for case in MEMORY {
         let ours = figures.memory(case, OURS)?.bytes;
         let ratios = PEERS[1..]
             .iter()
             .map(|peer| Ok((*peer, figures.memory(case, peer)?.bytes / ours)));
-        lost.extend(loss(
-            &format!("bytes for each {case}"),
-            &ratios.collect::<Result<Vec<_>>>()?,
-        ));
+        let what = format!("bytes for each {case}");
+        compared.push((what, ratios.collect::<Result<_>>()?));
     }
-    Ok(lost)
+    Ok(compared)
 }
 
 pub(crate) fn latencies(figures: &Figures) -> Result<String> {

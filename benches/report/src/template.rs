@@ -1,11 +1,11 @@
-//! The prose, and what is put in its places: `{{ratios}}`, `{{losses lookups}}`, `{{median GROUP | PEER | THREADS}}`,
+//! The prose, and what is put in its places: `{{summary}}`, `{{ratios}}`, `{{losses lookups}}`, `{{median GROUP | PEER | THREADS}}`,
 //! `{{relay-figure RUN | KEY}}`, `{{relay-table NAME}}`.
 
 use anyhow::{Context, Result, bail};
 
 use crate::cases::OURS;
 use crate::figures::Figures;
-use crate::{machine, tables, words};
+use crate::{machine, summary, tables, words};
 
 pub(crate) fn fill(template: &str, figures: &Figures) -> Result<String> {
     let mut filled = String::new();
@@ -26,6 +26,7 @@ fn value(place: &str, figures: &Figures) -> Result<String> {
     let (kind, argument) = place.split_once(' ').unwrap_or((place, ""));
     match kind {
         "machine" => machine::describe(&figures.commit, figures.quick),
+        "summary" => summary::table(figures),
         "ratios" => tables::ratios(figures),
         "losses" => tables::losses(figures, argument),
         "medians" => tables::medians(figures),
