@@ -1,4 +1,4 @@
-//! The registry as the author of a relay uses it: a daemon and a phone come, talk, drop and come back.
+//! How a relay uses the registry: a daemon and a phone connect, exchange frames, disconnect and come back.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use switchboard::{Conn, Displaced, Registry, SendError};
 
-/// A relay has a queue and a socket here; this one prints.
+/// In a relay, this has a queue and a socket. Here it prints.
 struct Outbox(&'static str);
 
 impl Conn for Outbox {

@@ -8,7 +8,7 @@ use crate::hash::DefaultHashBuilder;
 use crate::index::Index;
 use crate::registry::Registry;
 
-/// The settings of a [`Registry`]. Made by [`Registry::builder`].
+/// The settings of a new [`Registry`]. Created by [`Registry::builder`].
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -43,35 +43,37 @@ impl<C: ?Sized> Builder<C> {
 }
 
 impl<C: ?Sized, S> Builder<C, S> {
-    /// Room for this many server-ids from the start, so that the index need not grow until then. It never
-    /// shrinks below that. The default is none.
+    /// Reserves room for this many server-ids, so that the index need not grow until then. The index never
+    /// shrinks below that. The default is 0.
     ///
     /// # Panics
     ///
-    /// [`build`](Self::build) panics or aborts where that much memory cannot be had, as
+    /// [`build`](Self::build) panics or aborts if that much memory cannot be allocated, as
     /// [`Vec::with_capacity`] does.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = capacity;
         self
     }
 
-    /// At most this many phones for each server-id; further ones are refused with
+    /// Limits the number of phones per server-id. Further ones are refused with
     /// [`RegisterError::AtCapacity`](crate::RegisterError::AtCapacity). The default is no limit.
     pub fn max_phones(mut self, max_phones: usize) -> Self {
         self.max_phones = max_phones;
         self
     }
 
-    /// What the drop of a [`Claim`](crate::Claim) does: leave the server-id in grace for that long. The
-    /// default is a plain release.
+    /// Makes the drop of a [`Claim`](crate::Claim) leave its server-id in grace for this long. By default,
+    /// the drop releases the server-id.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
     }
 
-    /// Another hasher for the server-ids. They are hostile input: choose one that is keyed and randomly
-    /// seeded. The result is hashed once more, so that a weak hasher costs time and never correctness; and
-    /// so the default is the fastest.
+    /// Replaces the hasher for the server-ids.
+    ///
+    /// Server-ids are hostile input: choose a hasher that is keyed and randomly seeded. Its result is hashed
+    /// once more, so a weak hasher costs time but never correctness. For the same reason the default hasher
+    /// is the fastest choice.
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<C, T> {
         Builder {
             capacity: self.capacity,

@@ -14,21 +14,21 @@ use crate::slot::{Applied, Slot, Snapshot};
 use crate::snapshot::{ConnRef, Phones};
 use crate::transition::{self, Conflict, Whose};
 
-/// The right of a binary to its server-id. Dropping it gives the server-id up.
+/// A binary's right to its server-id. Dropping it gives up the server-id.
 ///
-/// A drop releases the server-id, or leaves it in grace where the registry was built with
-/// [`Builder::grace`](crate::Builder::grace). Nothing that an old claim does touches its successor: once
-/// its epoch no longer holds the server-id, every method finds nothing and changes nothing.
+/// The drop releases the server-id, or leaves it in grace if the registry was built with
+/// [`Builder::grace`](crate::Builder::grace). Nothing that an old claim does touches its successor: once its
+/// epoch no longer holds the server-id, its methods find nothing and change nothing.
 ///
-/// A claim knows its place. None of its methods hashes or searches for the server-id. It may outlive the
-/// handles of its registry.
+/// A claim points to the state of its server-id, so none of its methods hashes or looks up the server-id. It
+/// may outlive the handles of its registry.
 #[must_use = "dropping a claim gives its server-id up"]
 pub struct Claim<C: ?Sized> {
     slot: Arc<Slot<C>>,
     conn: Kept<C>,
     epoch: Epoch,
     displaced: Option<Displaced<C>>,
-    /// Whether the drop still has something to give up.
+    /// Whether the drop still has to give up the server-id.
     guarding: bool,
 }
 
@@ -60,13 +60,13 @@ impl<C: ?Sized> Claim<C> {
         self.epoch
     }
 
-    /// The binary that claimed.
+    /// The binary that made this claim.
     #[must_use]
     pub fn conn(&self) -> &Arc<C> {
         &self.conn
     }
 
-    /// The record, while this claim holds the server-id.
+    /// The current record, if this claim holds the server-id.
     fn tenure(&self) -> Option<Snapshot<C>> {
         let record = self.slot.snapshot();
         let mine = record
@@ -75,7 +75,7 @@ impl<C: ?Sized> Claim<C> {
         mine.then_some(record)
     }
 
-    /// Whether this claim holds the server-id, in grace too.
+    /// Whether this claim holds the server-id, including in grace.
     ///
     /// Consistency: linearizable. Cost: one cell load; no allocation.
     #[must_use]
@@ -83,7 +83,7 @@ impl<C: ?Sized> Claim<C> {
         self.tenure().is_some()
     }
 
-    /// The phones of the server-id; none once this claim no longer holds it.
+    /// The phones of the server-id. Empty once this claim no longer holds it.
     ///
     /// Consistency: linearizable. Cost: one cell load, whatever the number of phones; no allocation.
     #[must_use]
@@ -91,11 +91,11 @@ impl<C: ?Sized> Claim<C> {
         self.tenure().map_or_else(Phones::none, Phones::of)
     }
 
-    /// The phone with this conn-id; `None` once this claim no longer holds the server-id.
+    /// The phone with this conn-id. `None` once this claim no longer holds the server-id.
     ///
-    /// Consistency: linearizable. Cost: one cell load, and one search in the phone list; no allocation. Cache
-    /// lines, one after the other: the slot, the record, then for all but the last phone that came a branch
-    /// for each level of the list and a leaf, and the phone.
+    /// Consistency: linearizable. Cost: one cell load, and one search in the phone list; no allocation.
+    /// Dependent cache lines: the slot and the record; then, unless it is the newest phone, one branch per
+    /// level of the list and a leaf; then the phone.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -113,20 +113,20 @@ impl<C: ?Sized> Claim<C> {
         ConnRef::phone(self.tenure()?, conn_id)
     }
 
-    /// Whom this claim pushed out: of a grace, or by a take-over.
+    /// The connections displaced by this claim, through reclaim or take-over.
     #[must_use]
     pub fn displaced(&self) -> Option<&Displaced<C>> {
         self.displaced.as_ref()
     }
 
-    /// Hands over whom this claim pushed out. They stay alive until that is dropped.
+    /// Takes the connections displaced by this claim. They stay alive until the returned value is dropped.
     pub fn take_displaced(&mut self) -> Option<Displaced<C>> {
         self.displaced.take()
     }
 
-    /// Releases the server-id; its phones stay, and see the next binary that claims.
+    /// Releases the server-id. Its phones stay registered, and see the next binary that claims it.
     ///
-    /// `false`: this claim no longer held it, and nothing has changed.
+    /// Returns `false` if this claim no longer held the server-id; nothing has changed then.
     ///
     /// Consistency: linearizable. Cost: one compare-and-swap of the record.
     pub fn release(mut self) -> bool {
@@ -134,22 +134,22 @@ impl<C: ?Sized> Claim<C> {
         release(&self.slot, Whose::Claim(self.epoch))
     }
 
-    /// Keeps the server-id for the binary until `grace` from now, then it expires.
+    /// Leaves the server-id in grace for the duration `grace` from now; then it expires.
     ///
-    /// Whoever claims it meanwhile pushes this binary and all its phones out. A grace longer than `Instant`
-    /// can hold never ends by itself. `false`: this claim no longer held the server-id, and nothing has
-    /// changed.
+    /// A claim that is made meanwhile displaces this binary and all its phones. A grace longer than `Instant`
+    /// can represent never ends by itself. Returns `false` if this claim no longer held the server-id;
+    /// nothing has changed then.
     ///
-    /// Consistency: linearizable. Cost: one compare-and-swap of the record, and one insertion into the
-    /// queue of deadlines.
+    /// Consistency: linearizable. Cost: one compare-and-swap of the record, and one insertion into the queue
+    /// of deadlines.
     pub fn release_after(mut self, grace: Duration) -> bool {
         self.guarding = false;
         release_after(&self.slot, Whose::Claim(self.epoch), grace)
     }
 
-    /// Takes the binary and all its phones out, at one instant.
+    /// Removes the binary and all its phones at one instant.
     ///
-    /// `None`: this claim no longer held the server-id, and nothing has changed.
+    /// Returns `None` if this claim no longer held the server-id; nothing has changed then.
     ///
     /// Consistency: linearizable. Cost: one compare-and-swap of the record.
     pub fn evict(mut self) -> Option<Displaced<C>> {
@@ -157,7 +157,7 @@ impl<C: ?Sized> Claim<C> {
         evict(&self.slot, Whose::Claim(self.epoch), Cause::Evicted)
     }
 
-    /// Keeps the claim and drops the guard. The epoch gives the server-id up later, by
+    /// Keeps the claim and drops the guard. The epoch can release the server-id later, with
     /// [`Registry::release_claim`](crate::Registry::release_claim).
     pub fn detach(mut self) -> Epoch {
         self.guarding = false;
@@ -189,8 +189,8 @@ impl<C: ?Sized> fmt::Debug for Claim<C> {
     }
 }
 
-/// Claims a server-id. A first claim makes a slot that is held from the start; any other changes the
-/// record of the slot that is there.
+/// Claims a server-id. A first claim creates a slot that is already held. Any other claim changes the record
+/// of the existing slot.
 pub(crate) fn claim<C: ?Sized>(
     index: &Arc<Index<C>>,
     hash: u64,
@@ -269,7 +269,8 @@ pub(crate) fn release_after<C: ?Sized>(slot: &Arc<Slot<C>>, whose: Whose, after:
     }
     let grace = slot.ledger.grace_of(after);
     let key = Key::of(grace);
-    // Before the compare-and-swap: whoever sees the grace finds its deadline in the queue.
+    // Inserted before the compare-and-swap, so that any thread that sees the grace finds its deadline in the
+    // queue.
     if let Some(key) = key {
         slot.ledger.deadlines.insert(key, slot);
     }

@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A connection as the registry sees it: something with a name that can be handed out again.
+/// A connection as the registry sees it: it has a name, and lookups return it.
 ///
-/// The registry stores connections and gives them back; it never calls [`send`](Self::send),
-/// [`close`](Self::close) or [`close_with`](Self::close_with) on its own. Those stand here so that
-/// whoever looks a connection up can use it, and so that `Registry<dyn Conn>` works.
+/// The registry stores connections and returns them. It never calls [`send`](Self::send),
+/// [`close`](Self::close) or [`close_with`](Self::close_with) itself. The trait has these methods so that
+/// code that looks a connection up can use it, and so that `Registry<dyn Conn>` works.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -35,8 +35,8 @@ use bytes::Bytes;
 pub trait Conn: Send + Sync + 'static {
     /// The name of this connection among the phones of its server-id.
     ///
-    /// It must be stable and cheap. The registry reads it once, when the connection is registered as a
-    /// phone, and never while it holds anything that another thread could wait for. The message of a
+    /// It must be stable and cheap. The registry reads it once, when the connection is registered as a phone,
+    /// and never while it holds anything that another thread could wait for. The message of a
     /// [`RegisterError`](crate::RegisterError) reads it again.
     fn conn_id(&self) -> &str;
 
@@ -44,13 +44,13 @@ pub trait Conn: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] where the peer does not keep up, [`SendError::Closed`] where it is gone.
+    /// [`SendError::Full`] if the peer does not keep up, [`SendError::Closed`] if it is gone.
     fn send(&self, frame: Bytes) -> Result<(), SendError>;
 
     /// Closes the connection. Calling it again does nothing.
     fn close(&self);
 
-    /// Closes the connection with a WebSocket close code and a reason, where the transport has them.
+    /// Closes the connection with a WebSocket close code and a reason, if the transport has them.
     ///
     /// The default ignores both and calls [`close`](Self::close).
     fn close_with(&self, code: u16, reason: &str) {
@@ -79,7 +79,7 @@ macro_rules! forward_conn {
 }
 forward_conn!(Arc, Box);
 
-/// Why a frame was not queued.
+/// The reason why a frame was not queued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -89,7 +89,7 @@ pub enum SendError {
     /// The connection's outbox is full: its peer does not keep up.
     #[error("the connection's outbox is full; drop the frame or close the connection")]
     Full,
-    /// Whatever else the transport has to say.
+    /// Any other error of the transport.
     #[error(transparent)]
     Other(#[from] Box<dyn Error + Send + Sync>),
 }

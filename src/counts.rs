@@ -4,21 +4,21 @@ use crate::facade::switch_point;
 use crate::record::Record;
 use crate::striped::Striped;
 
-/// How many connections a registry holds.
+/// The number of connections in a registry.
 ///
-/// Exact whenever no call is in flight. Otherwise off by at most what those calls change that overlap the
+/// Exact whenever no call is in flight; otherwise off by at most the changes of the calls that overlap the
 /// count. Never negative, and `in_grace` is never more than `binaries`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
-    /// Server-ids that are held, those in grace included.
+    /// Server-ids that are held, including those in grace.
     pub binaries: usize,
-    /// Registered phones, those of vacant server-ids included.
+    /// Registered phones, including those of vacant server-ids.
     pub phones: usize,
     /// Server-ids in grace.
     pub in_grace: usize,
 }
 
-/// What one won compare-and-swap changes in the counts.
+/// The change of the counts by one successful compare-and-swap.
 #[derive(Clone, Copy)]
 pub(crate) struct Change {
     binaries: isize,
@@ -56,8 +56,8 @@ struct Stripe {
     in_grace: AtomicIsize,
 }
 
-/// Counters in stripes, so that threads that count do not meet. A stripe alone may well be negative:
-/// a phone is counted where it came and where it went.
+/// Striped counters, so that counting threads don't share cache lines. A single stripe may be negative: a
+/// phone may be added on one stripe and subtracted on another.
 pub(crate) struct StripedCounts(Striped<Stripe>);
 
 impl StripedCounts {
@@ -65,8 +65,8 @@ impl StripedCounts {
         Self(Striped::new(Stripe::default))
     }
 
-    /// `Relaxed` suffices: the counts order nothing, and whoever may expect a call to be counted has
-    /// synchronized with its end in some other way.
+    /// `Relaxed` suffices: the counts order nothing. A reader that may expect a call to be counted has
+    /// synchronized with the end of that call in some other way.
     pub(crate) fn add(&self, change: Change) {
         let stripe = self.0.mine();
         for (counter, by) in [
@@ -82,7 +82,7 @@ impl StripedCounts {
     }
 
     pub(crate) fn sum(&self) -> Counts {
-        // A decrement can be seen before its increment on another stripe: hence the clamps.
+        // A decrement can be seen before its increment on another stripe, hence the clamps.
         let sum = |counter: fn(&Stripe) -> &AtomicIsize| {
             let sum: isize = self
                 .0

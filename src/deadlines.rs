@@ -11,7 +11,7 @@ use crate::facade::switch_point;
 use crate::record::Grace;
 use crate::slot::Slot;
 
-/// A deadline, and the number of the arming that set it: no two armings share a key.
+/// A deadline, and the number of the arming that set it. No two armings share a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) deadline: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Behind all that are over at `now`, and before all others.
+    /// A key after all deadlines that are over at `now`, and before all others.
     pub(crate) fn last_at(now: Instant) -> Self {
         Self {
             deadline: now,
@@ -35,16 +35,16 @@ impl Key {
     }
 }
 
-/// The collector of all queues. The default one is the whole program's: whoever keeps that pinned, anywhere, would keep
-/// all removed entries in memory. This one is pinned for a step at a time, and only here, so that each step begins with
-/// the fence of a pin.
+/// The collector of all queues. The default collector is shared by the whole program: any code that keeps it
+/// pinned would keep all removed entries in memory. This one is pinned for one step at a time, and only here,
+/// so that each step begins with the fence of a pin.
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 
 thread_local! {
     static HANDLE: LocalHandle = COLLECTOR.register();
 }
 
-/// Works at the very end of a thread, too, when its handle is gone.
+/// Pins the collector. Also works at the very end of a thread, when its handle is gone.
 fn pin() -> Guard {
     let pinned = HANDLE.try_with(LocalHandle::pin);
     pinned.unwrap_or_else(|_| COLLECTOR.register().pin())
@@ -52,49 +52,49 @@ fn pin() -> Guard {
 
 /// The grace deadlines of a registry, earliest first.
 ///
-/// An entry is inserted before the compare-and-swap that arms it and removed after the one that disarms
-/// it, so an armed grace always stands here, and whoever disarms it always finds its entry. An entry whose
-/// arming the slot's record does not name is about to be armed or about to be removed: it belongs to
-/// another call, which looks after it, and everybody else passes it over.
+/// An entry is inserted before the compare-and-swap that arms it, and removed after the one that disarms it.
+/// So an armed grace always has its entry here, and the call that disarms it always finds that entry. If the
+/// slot's record does not name the arming of an entry, the entry is about to be armed or about to be removed.
+/// It then belongs to another call, which takes care of it. All other calls skip it.
 ///
-/// What a grace had before it was armed anew stays while anybody walks. So a walk meets every grace that was here when
-/// it began, wherever its deadline moves meanwhile.
+/// When a grace is re-armed while an expiry scan is running, its old entry stays until no scan is running. So
+/// a scan meets every grace that was here when the scan began, wherever its deadline moves meanwhile.
 ///
-/// Slots are held weakly: what was removed may be freed late, and no connection may wait for that.
+/// Slots are held weakly: removed entries may be freed late, and no connection may wait for that.
 ///
-/// A trait, because the list of crossbeam asks that what it stores be `Send` and `'static`, and the drop of a
-/// guard, which arms a grace, cannot ask that of a connection. Whoever builds a registry can.
+/// This is a trait because crossbeam's list requires its contents to be `Send` and `'static`. The drop of a
+/// guard arms a grace, and cannot require that of a connection. The code that builds a registry can.
 pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
     fn insert(&self, key: Key, slot: &Arc<Slot<C>>);
 
     fn remove(&self, key: Key);
 
-    /// Removes the entry of a grace that has another one by now: at once, or when nobody walks any more.
+    /// Removes the old entry of a grace that was re-armed: at once, or when no scan is running any more.
     fn supersede(&self, key: Key);
 
     fn begin_walk(&self);
 
     fn end_walk(&self);
 
-    /// The first entry behind `key`, or the very first one.
+    /// The first entry after `key`, or the very first one.
     ///
-    /// One step at a time, so that nothing is pinned while the caller works on what it got.
+    /// One step at a time, so that nothing is pinned while the caller works on the result.
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)>;
 
-    /// The last entry before `key`, in one step, too.
+    /// The last entry before `key`. This, too, is a single step.
     fn before(&self, key: Key) -> Option<(Key, Arc<Slot<C>>)>;
 
-    /// How many entries there are.
+    /// The number of entries.
     fn len(&self) -> usize;
 }
 
-/// The list is used through its base and not as a `SkipMap`, because a range of that one loses nodes
-/// (crossbeam issue 1178, not yet in a release).
+/// The list is used through its base and not as a `SkipMap`, because a range of a `SkipMap` leaks nodes
+/// (crossbeam issue 1178, not yet fixed in a release).
 pub(crate) struct Queue<C: ?Sized> {
     entries: SkipList<Key, Weak<Slot<C>>>,
-    /// How many walk.
+    /// The number of running scans.
     walks: CachePadded<AtomicUsize>,
-    /// Entries to be removed once nobody does.
+    /// Entries to be removed once no scan is running.
     superseded: SkipList<Key, ()>,
 }
 
@@ -107,7 +107,8 @@ impl<C: ?Sized> Queue<C> {
         }
     }
 
-    /// `SeqCst`: whoever begins to walk after this has said that nobody does finds what was inserted before it.
+    /// `SeqCst`: a scan that begins after this has returned `false` finds everything that was inserted before
+    /// this call.
     fn is_walked(&self) -> bool {
         switch_point();
         self.walks.load(Ordering::SeqCst) > 0
@@ -115,11 +116,13 @@ impl<C: ?Sized> Queue<C> {
 }
 
 impl<C: Send + Sync + 'static + ?Sized> Queue<C> {
-    /// Removes what has been superseded, while nobody walks. Called by whoever ends the last walk, and by whoever
-    /// supersedes an entry and then sees that nobody walks: one of the two comes after the other.
+    /// Removes superseded entries while no scan is running. Called by the thread that ends the last scan, and
+    /// by a thread that supersedes an entry and then sees no scan running. A thread that still sees one
+    /// leaves its entry to the end of the last scan, which comes later.
     fn tidy(&self) {
         while let Some(key) = self.first_superseded() {
-            // Not before: a walk that begins after this finds what has superseded that entry.
+            // This check must come after the key was read: a scan that begins later finds the entry that
+            // superseded it.
             if self.is_walked() {
                 return;
             }

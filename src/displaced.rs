@@ -6,15 +6,16 @@ use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
 use crate::snapshot::Phones;
 
-/// What an operation took out of the registry. Whoever gets it closes the connections.
+/// The connections that an operation removed from the registry. The caller that gets them closes them.
 ///
-/// Each connection that leaves wholesale is in exactly one of these.
+/// Each connection that is removed along with its whole server-id is in exactly one `Displaced`.
 ///
 /// # Dropping many phones
 ///
-/// Taking any number of phones out costs one compare-and-swap. Freeing them costs as many drops, in whoever drops the last
-/// reference: this, or a snapshot of theirs that somebody still holds. A thread that does nothing else can take that over. Where it
-/// keeps what it gets for a moment, no lookup of the time before is left with it either.
+/// Removing any number of phones costs one compare-and-swap. Freeing them costs one drop each, on the thread
+/// that drops the last reference: this value, or a snapshot of them that another thread still holds. A
+/// dedicated thread can do that instead. If it waits for a moment before each drop, no earlier lookup is left
+/// with the last reference either.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -42,13 +43,13 @@ use crate::snapshot::Phones;
 /// ```
 #[must_use = "the connections in it are out of the registry, and still open"]
 pub struct Displaced<C: ?Sized> {
-    /// The server-id that they belonged to.
+    /// The server-id that the connections belonged to.
     pub server_id: Arc<str>,
-    /// The binary, where there was one. `phones` keeps it alive too.
+    /// The binary, if there was one. `phones` keeps it alive too.
     pub binary: Option<Arc<C>>,
     /// The phones.
     pub phones: Phones<C>,
-    /// Why they had to go.
+    /// Why they were displaced.
     pub cause: Cause,
 }
 
@@ -68,7 +69,7 @@ pub enum Cause {
 }
 
 impl<C: ?Sized> Displaced<C> {
-    /// What stood in the record that a wholesale transition replaced.
+    /// The contents of the record that a transition replaced as a whole.
     pub(crate) fn of(slot: &Slot<C>, before: Shared<Record<C>>, cause: Cause) -> Self {
         let tenure = before.tenure.as_ref();
         Self {

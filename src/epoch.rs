@@ -8,17 +8,17 @@ use crate::facade::switch_point;
 
 /// The identity of a claim: unique in this process and never reused.
 ///
-/// Of two claims whose calls do not overlap in time, the later has the larger epoch. Between claims
-/// that raced, the order says nothing about who won.
+/// Of two claims whose calls do not overlap in time, the later has the larger epoch. Between claims that
+/// raced, the order does not tell which one won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(NonZeroU64);
 
 impl Epoch {
     /// Draws the next epoch.
     ///
-    /// All draws are read-modify-writes of one variable, so they have one order. `SeqCst` gives them a place in the order of
-    /// all that happens to cells, too: the later of two claims has the larger epoch even where only a third server-id
-    /// tells which was the later one.
+    /// All draws are read-modify-writes of one variable, so they have one order. `SeqCst` also puts them into
+    /// the total order of all cell operations. So the later of two claims has the larger epoch even if only a
+    /// third server-id shows which one was later.
     pub(crate) fn draw() -> Self {
         static NEXT: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(1));
         switch_point();

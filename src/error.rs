@@ -8,10 +8,10 @@ use crate::index::Index;
 use crate::kept::Kept;
 use crate::slot::Slot;
 
-/// The server-id is held by another binary. Nothing has changed, and the rejected connection is in here.
+/// Another binary holds the server-id. Nothing has changed, and this error holds the rejected connection.
 ///
-/// It keeps the whole registry alive: don't keep it for long. Either close that connection, or find out whether the incumbent is still alive and, if it is not,
-/// [`take_over`](Self::take_over).
+/// The error keeps the whole registry alive, so don't keep it for long. Either close the rejected connection,
+/// or find out whether the incumbent is still alive and, if it is not, call [`take_over`](Self::take_over).
 #[derive(thiserror::Error)]
 pub struct ServerIdConflict<C: ?Sized> {
     pub(crate) index: Arc<Index<C>>,
@@ -34,7 +34,7 @@ impl<C: ?Sized> ServerIdConflict<C> {
         &self.incumbent
     }
 
-    /// The epoch of the claim that stood in the way.
+    /// The epoch of the incumbent's claim.
     #[must_use]
     pub fn incumbent_epoch(&self) -> Epoch {
         self.incumbent_epoch
@@ -46,23 +46,24 @@ impl<C: ?Sized> ServerIdConflict<C> {
         &self.conn
     }
 
-    /// Gives the rejected connection back.
+    /// Returns the rejected connection.
     #[must_use]
     pub fn into_conn(self) -> Arc<C> {
         self.conn.into_arc()
     }
 
-    /// Claims the server-id from the incumbent.
+    /// Takes the server-id over from the incumbent.
     ///
-    /// If the incumbent's claim is still the one that holds it, the incumbent and all its phones are out
-    /// and in [`Claim::displaced`], with [`Cause::TakenOver`](crate::Cause::TakenOver). Otherwise this is
-    /// [`Registry::claim_server`](crate::Registry::claim_server) once more.
+    /// If the incumbent's claim still holds the server-id and is not in grace, the incumbent and all its
+    /// phones are displaced: they are in [`Claim::displaced`], with
+    /// [`Cause::TakenOver`](crate::Cause::TakenOver). Otherwise this call does the same as
+    /// [`Registry::claim_server`](crate::Registry::claim_server).
     ///
     /// Consistency: linearizable. Cost: one compare-and-swap of the record.
     ///
     /// # Errors
     ///
-    /// A fresh conflict where somebody else holds the server-id by now.
+    /// A new [`ServerIdConflict`] if another binary holds the server-id by now.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -100,9 +101,10 @@ impl<C: ?Sized> fmt::Debug for ServerIdConflict<C> {
     }
 }
 
-/// Why a phone was not registered. Nothing has changed, and the rejected connection is in here.
+/// The reason why a phone was not registered. Nothing has changed, and this error holds the rejected
+/// connection.
 ///
-/// Where several reasons apply, the first in this order is given.
+/// If several reasons apply, the first in the order of the variants is reported.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError<C: ?Sized> {
@@ -115,7 +117,7 @@ pub enum RegisterError<C: ?Sized> {
 }
 
 impl<C: ?Sized> RegisterError<C> {
-    /// Gives the rejected connection back.
+    /// Returns the rejected connection.
     #[must_use]
     pub fn into_conn(self) -> Arc<C> {
         match self {

@@ -5,18 +5,19 @@ use crate::displaced::{Cause, Displaced};
 use crate::ledger::Ledger;
 use crate::transition;
 
-/// One walk over the deadlines that are over, from the latest to the earliest. Each step is one entry of the queue, with
-/// what it ended.
+/// One scan of the deadlines that are over, from the latest to the earliest. Each step takes one entry of the
+/// queue and yields what it ended.
 ///
-/// It ends the graces that began before it did, wherever their deadlines move meanwhile: the entries that they had when it
-/// began stay until it ends. It walks backwards because the graces of a storm, which all begin now and last equally long,
-/// then queue up where the walk has been, so that it ends however long the storm goes on.
+/// The scan ends the graces that began before it did, wherever their deadlines move meanwhile: the entries
+/// that they had when the scan began stay until it ends. It runs backwards because of storms: graces that all
+/// begin now and last equally long are inserted where the scan has already been. So it ends however long the
+/// storm goes on.
 pub(crate) struct Expiry<'a, C: ?Sized> {
     ledger: &'a Ledger<C>,
     now: Instant,
-    /// The first arming that this does not end.
+    /// The first arming that this scan does not end.
     newer: u64,
-    /// What is left stands before this.
+    /// The remaining entries come before this key.
     end: Key,
 }
 
@@ -79,7 +80,7 @@ mod tests {
         claim.release_after(Duration::from_secs(seconds.into()));
     }
 
-    /// How many steps and how many graces that ended, where `storm` is called after each step.
+    /// Returns the number of steps, and of those that ended a grace. Calls `storm` after each step.
     fn walk(registry: &Registry<Wire>, mut storm: impl FnMut(u32)) -> (u32, u32) {
         let now = Instant::now() + Duration::from_secs(u64::from(GRACES));
         let (mut steps, mut ended) = (0, 0);
@@ -117,7 +118,7 @@ mod tests {
                 }
             });
             assert_eq!(ended, GRACES, "no more than there were");
-            // One for each that began while the walk had not yet come to where they stand.
+            // One more step for each grace that began at a key that the scan had not reached yet.
             assert!(steps <= 4 * GRACES, "{steps} steps with {seconds} s");
         }
     }

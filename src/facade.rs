@@ -1,7 +1,7 @@
-//! papaya, arc-swap and triomphe as the registry uses them, and the only place that names them.
+//! papaya, arc-swap and triomphe as the registry uses them. No other module names them.
 //!
-//! No call into papaya or arc-swap without a switch point before it, so that the schedules that the tests explore are
-//! those of the real map and the real cell.
+//! A switch point precedes every call into papaya or arc-swap, so that the schedules that the tests explore
+//! are those of the real map and the real cell.
 
 use std::cell::Cell as StdCell;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -13,9 +13,10 @@ use arc_swap::{ArcSwapAny, Cache, Guard};
 use papaya::{Compute, Guard as _, HashMap, Operation, ResizeMode};
 
 pub(crate) use papaya::Equivalent;
-/// A reference count without weak references: one less to settle whenever something is freed.
+/// A reference count without weak references, so that freeing something updates one count less.
 ///
-/// `ThreadSanitizer` does not know the fence before that, and gets the standard library's, which it does know.
+/// `ThreadSanitizer` does not understand the fence before the free. Builds for it use the standard library's
+/// `Arc`, which it does understand.
 #[cfg(switchboard_std_arc)]
 pub(crate) use std::sync::Arc as Shared;
 #[cfg(not(switchboard_std_arc))]
@@ -26,7 +27,7 @@ type Slice<T> = Shared<[T]>;
 #[cfg(not(switchboard_std_arc))]
 type Slice<T> = triomphe::ThinArc<(), T>;
 
-/// A shared slice behind one word.
+/// A shared slice behind a pointer of one word.
 pub(crate) struct SharedSlice<T>(Slice<T>);
 
 impl<T> SharedSlice<T> {
@@ -56,25 +57,25 @@ impl<T> Clone for SharedSlice<T> {
     }
 }
 
-/// Where another thread may come in between: stands before every step that threads can see of each other.
+/// A point at which another thread may run. One precedes every step that threads can observe of each other.
 ///
-/// Each step, a call into papaya, arc-swap, the skip list or an atomic, is one to all other threads. So a
-/// scheduler that can switch at these points, and only there, can bring about every behaviour that the steps
-/// allow. In the package of the schedules, `tests/schedules`, it is shuttle's; in every other build nothing is here.
+/// A step is a call into papaya, arc-swap, the skip list or an atomic. To all other threads it is a single
+/// step. So a scheduler that can switch at these points, and only there, can produce every behaviour that the
+/// steps allow. In the package of the schedules, `tests/schedules`, that scheduler is shuttle's. In every
+/// other build this function is empty.
 #[cfg_attr(not(switchboard_shuttle), inline(always))]
 pub(crate) fn switch_point() {
     #[cfg(switchboard_shuttle)]
     shuttle::sync::atomic::AtomicBool::new(false).load(Ordering::SeqCst);
 }
 
-/// What stood in a cell at one instant. Usually it writes to no reference count, and keeps what it shows
-/// alive all the same.
+/// The contents of a cell at one instant. It keeps them alive, usually without writing to a reference count.
 pub(crate) type Snapshot<T> = Guard<Option<Shared<T>>>;
 
-/// A cell that is replaced whole.
+/// A cell whose contents are replaced as a whole.
 ///
-/// Never dropped by itself, since arc-swap looks for readers in all threads, and does so of an empty cell, too. It
-/// is emptied instead, and then there is nothing to free.
+/// The inner cell is never dropped, because its drop would look for readers in all threads, even if the cell
+/// is empty. The cell is emptied instead, and then there is nothing to free.
 pub(crate) struct Cell<T>(ManuallyDrop<ArcSwapAny<Option<Shared<T>>>>);
 
 impl<T> Cell<T> {
@@ -89,16 +90,17 @@ impl<T> Cell<T> {
         self.0.load()
     }
 
-    /// As [`load`](Self::load), with a reference count: what a writer wants, whom arc-swap would make one
-    /// anyway.
+    /// Like [`load`](Self::load), but counts a reference. Writers use this: arc-swap would make them count
+    /// one anyway.
     pub(crate) fn load_counted(&self) -> Option<Shared<T>> {
         switch_point();
         self.0.load_full()
     }
 
-    /// Puts `next` in the place of what `before` shows, or gives back what stands there by now.
+    /// Replaces `before` with `next`. If the cell no longer holds `before`, returns the current contents.
     ///
-    /// The address identifies it: `before` keeps its own alive, so that nothing else can come to stand there.
+    /// Contents are compared by address. `before` keeps its own contents alive, so nothing else can be at
+    /// that address.
     pub(crate) fn compare_and_swap(
         &self,
         before: &Shared<T>,
@@ -113,14 +115,14 @@ impl<T> Cell<T> {
     }
 }
 
-/// What has a cell.
+/// A type that contains a cell.
 pub(crate) trait HasCell {
     type Value;
 
     fn cell(&self) -> &Cell<Self::Value>;
 }
 
-/// A copy of what stands in a cell, renewed when it is looked at and something else stands there.
+/// A cached copy of the contents of a cell. A load refreshes it if the contents have changed.
 pub(crate) struct Cached<O: HasCell>(Cache<Inside<O>, Option<Shared<O::Value>>>);
 
 struct Inside<O>(O);
@@ -139,11 +141,12 @@ impl<O: HasCell> Cached<O> {
         Self(Cache::new(Inside(owner)))
     }
 
-    /// What stands in the cell: a load and a comparison of its address where that is still the same.
+    /// The contents of the cell. If they have not changed, this costs a load and a comparison of their
+    /// address.
     ///
-    /// arc-swap loads the address `Relaxed`, which orders it after nothing that this thread did to other
-    /// cells; hence the fence. A store into a cell is a locked instruction on x86, which no later load
-    /// overtakes, so that there the compiler alone has to be held.
+    /// arc-swap loads the address `Relaxed`, which does not order the load after this thread's operations on
+    /// other cells; hence the fence. On x86 a store into a cell is a locked instruction, which no later load
+    /// overtakes. So there only the compiler has to be restrained.
     #[inline]
     pub(crate) fn load(&mut self) -> Option<&Shared<O::Value>> {
         switch_point();
@@ -164,16 +167,16 @@ impl<T> Drop for Cell<T> {
     }
 }
 
-/// After how many insertions a thread asks whether replaced tables can be freed.
+/// After this many insertions a thread checks whether replaced tables can be freed.
 const TABLE_BATCH: u32 = 4096;
 
-/// How many removed keys a thread gathers before it asks whether they can be freed. Asking costs a barrier
-/// on every core.
+/// A thread gathers this many removed keys before it checks whether they can be freed. The check costs a
+/// barrier on every core.
 const RECLAIM_BATCH: usize = 256;
 
-/// A set of keys that bring their hash along, as one `u64`.
+/// A set of keys that carry their own hash, as one `u64`.
 ///
-/// What is removed is freed late and in batches: nothing may stand in a key that must be dropped at once.
+/// Removed keys are freed late and in batches: a key must not own anything that has to be dropped at once.
 pub(crate) struct Set<K>(HashMap<K, (), BuildHasherDefault<PassThrough>>);
 
 impl<K: Eq + Hash> Set<K> {
@@ -182,7 +185,7 @@ impl<K: Eq + Hash> Set<K> {
             .capacity(capacity)
             .hasher(BuildHasherDefault::default())
             .collector(seize::Collector::new().batch_size(RECLAIM_BATCH))
-            // The blocking mode would never end where many keys collide.
+            // The blocking mode never finishes a resize if many keys collide.
             .resize_mode(ResizeMode::default())
             .build();
         Self(set)
@@ -191,14 +194,14 @@ impl<K: Eq + Hash> Set<K> {
     fn pin(&self) -> impl papaya::Guard + '_ {
         let pin = self.0.guard();
         if STATE.get() == State::Outside {
-            // After papaya has set up what it keeps for the thread: see `can_pin`.
+            // This must follow the setup of papaya's thread-locals: see `can_pin`.
             let _ = LEAVING.try_with(|_| STATE.set(State::Inside));
         }
         pin
     }
 
-    /// What `read` makes of a key. The set is left before it is returned: whatever the caller drops, it drops
-    /// outside.
+    /// Calls `read` with a key and returns the result. The set is unpinned before this returns, so whatever
+    /// the caller drops is dropped outside.
     pub(crate) fn read<T>(&self, probe: &impl Probe<K>, read: impl FnOnce(&K) -> T) -> Option<T> {
         switch_point();
         let pin = self.pin();
@@ -206,8 +209,8 @@ impl<K: Eq + Hash> Set<K> {
         Some(read(key))
     }
 
-    /// Inserts a key where none equals it, or in the place of one that may be replaced. `false`: another one
-    /// stands there.
+    /// Inserts a key if there is no equal one, or if the equal one may be replaced. Otherwise returns
+    /// `false`.
     pub(crate) fn insert(&self, key: K, may_replace: impl Fn(&K) -> bool) -> bool {
         switch_point();
         let pin = self.pin();
@@ -219,10 +222,11 @@ impl<K: Eq + Hash> Set<K> {
             return false;
         }
         switch_point();
-        // A resize that nobody finishes makes every later lookup search two tables, and only writes help
-        // it along. So whoever grew the table finishes: this is what an iterator does before it starts.
+        // A resize that nobody finishes makes every later lookup search two tables, and only writes advance
+        // it. So the thread that grew the table finishes the resize here: creating an iterator does that
+        // first.
         let _ = self.0.iter(&pin);
-        // Replaced tables wait for a whole batch, too, and each of them counts as one.
+        // Replaced tables also wait for a whole batch, and each of them counts as one item.
         let insertions = INSERTIONS.get() + 1;
         INSERTIONS.set(insertions % TABLE_BATCH);
         if insertions == TABLE_BATCH {
@@ -231,8 +235,8 @@ impl<K: Eq + Hash> Set<K> {
         true
     }
 
-    /// Removes a key if it is the one that is meant. A large one is not left to wait for a batch. Only where this thread
-    /// [can pin](can_pin).
+    /// Removes a key if `meant` accepts it. A large key does not wait for its batch to fill. Call this only
+    /// on a thread that [can pin](can_pin).
     pub(crate) fn remove_if(&self, probe: &impl Probe<K>, meant: impl Fn(&K) -> bool, large: bool) {
         switch_point();
         let pin = self.pin();
@@ -242,8 +246,8 @@ impl<K: Eq + Hash> Set<K> {
         }
     }
 
-    /// What `read` makes of all keys that were there throughout, and perhaps of some that came or went
-    /// meanwhile.
+    /// Calls `read` with all keys that are in the set throughout the call, and perhaps with some that come or
+    /// go meanwhile.
     pub(crate) fn read_all<T>(&self, read: impl FnMut(&K) -> T) -> Vec<T> {
         switch_point();
         let pin = self.pin();
@@ -251,12 +255,12 @@ impl<K: Eq + Hash> Set<K> {
     }
 }
 
-/// What finds a key without being one.
+/// A value that finds a key without being one.
 pub(crate) trait Probe<K>: Equivalent<K> + Hash {}
 
 impl<K, P: Equivalent<K> + Hash> Probe<K> for P {}
 
-/// Hands on the hash that a key brings along.
+/// A hasher that returns the hash that a key carries.
 #[derive(Default)]
 struct PassThrough(u64);
 
@@ -272,13 +276,13 @@ impl Hasher for PassThrough {
     }
 }
 
-/// Where a thread stands with papaya.
+/// The state of a thread with respect to papaya.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has not used a set of this crate yet.
+    /// The thread has not used a set of this crate yet.
     Outside,
     Inside,
-    /// It ends, and what papaya keeps for it may be gone.
+    /// The thread is ending, and papaya's thread-locals may be gone.
     Left,
 }
 
@@ -291,18 +295,19 @@ impl Drop for Leaving {
 }
 
 thread_local! {
-    /// Has no destructor, and so can be asked at any time.
+    /// Has no destructor, so it can be read at any time.
     static STATE: StdCell<State> = const { StdCell::new(State::Outside) };
     static INSERTIONS: StdCell<u32> = const { StdCell::new(0) };
     static LEAVING: Leaving = const { Leaving };
 }
 
-/// Whether this thread can use papaya, which it must not at its very end: what papaya keeps for the thread may be gone
-/// when the destructor of some thread-local drops a guard, and then papaya panics, which there aborts the process.
+/// Whether this thread can use papaya. It cannot at its very end: when the destructor of a thread-local drops
+/// a guard, papaya's own thread-locals may be gone. papaya then panics, and a panic in that place aborts the
+/// process.
 ///
-/// Destructors run in the reverse order in which their thread-locals were set up. Ours is set up after papaya's, by the
-/// first call that pins, and so goes before it. A thread that has never pinned cannot tell: perhaps it uses some other
-/// map of papaya's, whose thread-locals are the same.
+/// Thread-locals are destroyed in the reverse order of their setup. The first call that pins sets ours up
+/// after papaya's, so ours is destroyed first. A thread that has never pinned cannot tell: it may use another
+/// papaya map, which has the same thread-locals.
 pub(crate) fn can_pin() -> bool {
     STATE.get() == State::Inside
 }

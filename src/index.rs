@@ -1,4 +1,4 @@
-//! Where the slots of all server-ids are found.
+//! The index: finds the slot of a server-id.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::record::Record;
 use crate::slot::{Slot, Snapshot};
 
 pub(crate) struct Index<C: ?Sized> {
-    /// Padded: whoever retires a slot counts a reference to the index, and no lookup should notice.
+    /// Padded: retiring a slot counts a reference to the index, and lookups must not be slowed by that.
     slots: CachePadded<Set<Key<C>>>,
     pub(crate) ledger: Arc<Ledger<C>>,
 }
 
-/// The hash stands beside the pointer: neither a resize nor a mismatch touches the slot.
+/// The hash is stored next to the pointer, so that neither a resize nor a mismatch touches the slot.
 struct Key<C: ?Sized> {
     hash: u64,
     slot: Arc<Slot<C>>,
@@ -36,20 +36,20 @@ impl<C: ?Sized> Index<C> {
         })
     }
 
-    /// The record of a server-id; in a retired slot there is none.
+    /// The record of a server-id. A retired slot has none.
     pub(crate) fn snapshot(&self, hash: u64, server_id: &str) -> Option<Snapshot<C>> {
         self.slots
             .read(&Probe { hash, server_id }, |key| key.slot.snapshot())
     }
 
-    /// The slot of a server-id. It may be retired by the time it is looked into.
+    /// The slot of a server-id. It may be retired by the time it is read.
     pub(crate) fn slot(&self, hash: u64, server_id: &str) -> Option<Arc<Slot<C>>> {
         self.slots
             .read(&Probe { hash, server_id }, |key| Arc::clone(&key.slot))
     }
 
-    /// Inserts a new slot that is held from the start: here a first claim linearizes. It takes the place of
-    /// `retired`, or of nothing; `None` if there is another slot by now.
+    /// Inserts a new slot that is already held; a first claim linearizes here. It replaces `retired`, or
+    /// nothing. Returns `None` if there is another slot by now.
     pub(crate) fn insert_held(
         &self,
         hash: u64,
@@ -73,7 +73,7 @@ impl<C: ?Sized> Index<C> {
         Some(slot)
     }
 
-    /// Removes what threads have left behind that could not.
+    /// Removes slots that other threads retired but could not remove.
     fn remove_overdue(&self) {
         for _ in 0..BATCH {
             switch_point();
@@ -97,7 +97,7 @@ impl<C: ?Sized> Index<C> {
             .remove_if(&probe, meant, slot.server_id.len() > LONG);
     }
 
-    /// All slots that were there throughout, and perhaps some that came or went meanwhile.
+    /// All slots that are there throughout the call, and perhaps some that come or go meanwhile.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot<C>>> {
         self.slots.read_all(|key| Arc::clone(&key.slot))
     }
@@ -117,7 +117,7 @@ impl<C: ?Sized> Hash for Key<C> {
     }
 }
 
-/// What a lookup knows of a key.
+/// The part of a key that a lookup knows.
 struct Probe<'a> {
     hash: u64,
     server_id: &'a str,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 /// A reference to a connection, as the registry keeps it. Its drop never unwinds.
 ///
-/// It may be the last one, and go in the middle of another caller's operation, or with a thousand others. A destructor
-/// that panics must not cost them theirs: the panic hook has reported it, and here it ends.
+/// This may be the last reference, and it may be dropped in the middle of another caller's operation, or
+/// along with a thousand others. A destructor that panics must affect neither that operation nor the other
+/// drops. The panic hook has reported the panic already, so it ends here.
 pub(crate) struct Kept<C: ?Sized>(Option<Arc<C>>);
 
 impl<C: ?Sized> Kept<C> {
@@ -38,7 +39,7 @@ impl<C: ?Sized> Drop for Kept<C> {
     fn drop(&mut self) {
         let Some(conn) = self.0.take() else { return };
         let mut thrown = catch_unwind(AssertUnwindSafe(|| drop(conn))).err();
-        // What it panicked with may panic when it is dropped, too; but not for ever.
+        // The panic payload may panic when it is dropped, too. After a few attempts it is leaked.
         for _ in 0..3 {
             thrown = thrown.and_then(|payload| {
                 let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));

@@ -13,15 +13,15 @@ use crate::lingering::{self, Lingering};
 use crate::record::{Grace, Record};
 use crate::slot::Slot;
 
-/// What a registry keeps beside its server-ids, and its settings. Every slot shares it, so that guards
-/// need nothing but their slot.
+/// The settings of a registry, and its shared state apart from the server-ids. Every slot refers to it, so
+/// that guards need nothing but their slot.
 ///
-/// Aligned so that the count of its references, which every new slot changes, has a cache line of its own.
+/// Aligned so that its reference count, which every new slot changes, has a cache line of its own.
 #[repr(align(128))]
 pub(crate) struct Ledger<C: ?Sized> {
     pub(crate) counts: StripedCounts,
     pub(crate) deadlines: Box<dyn Deadlines<C>>,
-    /// Weak, because the index owns the slots and each slot owns a share of this.
+    /// Weak, because the index owns the slots and each slot shares ownership of this ledger.
     pub(crate) index: Weak<Index<C>>,
     pub(crate) max_phones: usize,
     pub(crate) grace: Option<Duration>,
@@ -29,11 +29,11 @@ pub(crate) struct Ledger<C: ?Sized> {
     armings: CachePadded<AtomicU64>,
 }
 
-/// What the books need to know of one won compare-and-swap.
+/// The effects of one successful compare-and-swap on the ledger.
 pub(crate) struct Change {
     counts: counts::Change,
     disarmed: Option<Key>,
-    /// The grace goes on, with another deadline or without one.
+    /// The grace continues, with another deadline or without one.
     goes_on: bool,
     retired: bool,
 }
@@ -70,7 +70,8 @@ impl<C: ?Sized> Ledger<C> {
         }
     }
 
-    /// Enters what one won compare-and-swap has changed. Only its winner calls this, and only once.
+    /// Records the effects of one successful compare-and-swap. Only the thread that won it calls this, and
+    /// only once.
     pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {
@@ -85,8 +86,8 @@ impl<C: ?Sized> Ledger<C> {
         }
     }
 
-    /// Leaves a retired slot in the index for a while, and removes some that have been there long enough. A thread that
-    /// cannot remove one leaves it to the next claim.
+    /// Leaves a retired slot in the index for a while, and removes slots that have been there long enough. A
+    /// thread that cannot remove a slot leaves that to the next claim.
     fn retire(&self, slot: &Arc<Slot<C>>) {
         switch_point();
         let overdue = if slot.server_id.len() > lingering::LONG {
@@ -112,32 +113,33 @@ impl<C: ?Sized> Ledger<C> {
             self.lingering.pop()
         });
         let over = std::iter::once(overdue).chain(more).take(lingering::BATCH);
-        // What has been freed has been replaced before.
+        // A slot that has been freed was replaced in the index before.
         for slot in over.filter_map(|slot| slot.upgrade()) {
             index.remove(&slot);
         }
     }
 
-    /// A slot that the thread which retired it could not remove from the index.
+    /// Returns a slot that the thread that retired it could not remove from the index.
     pub(crate) fn pop_overdue(&self) -> Option<Weak<Slot<C>>> {
         self.lingering.pop_overdue()
     }
 
-    /// How many retired slots have not been removed, those that have been replaced included.
+    /// The number of retired slots that wait to be removed, including those that have been replaced.
     pub(crate) fn lingering_places(&self) -> usize {
         self.lingering.len()
     }
 
-    /// No grace that began before this call has such a number or a larger one; every one has that is asked for after it.
+    /// The number of the next arming. Every grace that began before this call has a smaller number. Every
+    /// grace requested after this call has this number or a larger one.
     ///
-    /// `SeqCst`, as the draw: both then have a place in the one order of all that happens to cells. So this holds, too, of
-    /// a grace and a call of which only another server-id tells which came first.
+    /// `SeqCst`, like the draw of a number: both are then part of the one total order of all cell operations.
+    /// So the above also holds if only another server-id shows which came first, the grace or the call.
     pub(crate) fn next_arming(&self) -> u64 {
         switch_point();
         self.armings.load(Ordering::SeqCst)
     }
 
-    /// A grace that ends `after` from now. What `Instant` cannot hold means never.
+    /// A grace that ends `after` from now. If `Instant` cannot represent that deadline, the grace never ends.
     pub(crate) fn grace_of(&self, after: Duration) -> Grace {
         switch_point();
         let now = Instant::now();
@@ -151,7 +153,7 @@ impl<C: ?Sized> Ledger<C> {
     }
 }
 
-/// The latest instant that this platform can hold, to within a nanosecond.
+/// The latest instant that this platform can represent, to within a nanosecond.
 fn latest_from(now: Instant) -> Instant {
     let mut latest = now;
     let mut step = Duration::MAX;

@@ -5,29 +5,31 @@ use crossbeam_queue::{ArrayQueue, SegQueue};
 use crate::slot::Slot;
 use crate::striped::Striped;
 
-/// How many retired slots stay in the index, so that the next claim of the same server-id can take the place of
-/// its predecessor.
+/// The number of retired slots that stay in the index, so that the next claim of the same server-id can
+/// replace its predecessor.
 ///
-/// papaya never uses the place of a removed key again until it copies the whole table, and it does that once a
-/// probe sequence is full of such places. One client that connects and goes in a loop would fill its own in
-/// less than a hundred turns, and make the index copy itself over and over. So what retires is removed late, and
-/// what comes back in time leaves no such place.
+/// papaya reuses the place of a removed key only when it copies the whole table, and it does that once a
+/// probe sequence is full of such places. A single client that connects and disconnects in a loop would fill
+/// its own probe sequence in less than a hundred rounds, and make the index copy itself again and again. So
+/// retired slots are removed late, and a server-id that comes back in time leaves no such place.
 ///
-/// This many for each stripe, since each has to do for all that one thread sees come and go.
+/// The number is per stripe, because each stripe has to suffice for all server-ids that one thread sees come
+/// and go.
 const LINGERING: usize = if cfg!(switchboard_shuttle) { 1 } else { 1024 };
 
-/// A longer name does not linger: 1 MiB for each stripe are enough.
+/// A slot with a longer name does not linger: 1 MiB of names per stripe is enough.
 pub(crate) const LONG: usize = 1024;
 
-/// How many are removed at a time: whoever removes one looks for the index first, and all threads meet there.
+/// The number of slots removed at a time. Each removal first upgrades the reference to the index, where all
+/// threads contend.
 pub(crate) const BATCH: usize = if cfg!(switchboard_shuttle) { 1 } else { 16 };
 
 /// Retired slots that have not been removed from the index, oldest first. Some have been replaced since.
 ///
-/// Held weakly: each slot has a share of the ledger that this belongs to.
+/// Held weakly: each slot shares ownership of the ledger that owns this.
 pub(crate) struct Lingering<C: ?Sized> {
     stripes: Striped<ArrayQueue<Weak<Slot<C>>>>,
-    /// Those that have been here for long enough, and were retired by a thread that could not remove them.
+    /// Slots that have been here long enough, but were retired by a thread that could not remove them.
     overdue: SegQueue<Weak<Slot<C>>>,
 }
 
@@ -39,12 +41,12 @@ impl<C: ?Sized> Lingering<C> {
         }
     }
 
-    /// Takes one more retired slot. Where there is no room it gives back the oldest one.
+    /// Adds a retired slot. If there is no room, returns the oldest one.
     pub(crate) fn push(&self, slot: &Arc<Slot<C>>) -> Option<Weak<Slot<C>>> {
         self.stripes.mine().force_push(Arc::downgrade(slot))
     }
 
-    /// Gives back the oldest one.
+    /// Returns the oldest slot.
     pub(crate) fn pop(&self) -> Option<Weak<Slot<C>>> {
         self.stripes.mine().pop()
     }
@@ -54,12 +56,12 @@ impl<C: ?Sized> Lingering<C> {
         in_stripes + self.overdue.len()
     }
 
-    /// Takes one that somebody else has to remove.
+    /// Adds a slot that another thread has to remove.
     pub(crate) fn push_overdue(&self, slot: Weak<Slot<C>>) {
         self.overdue.push(slot);
     }
 
-    /// Gives back one that somebody else could not remove.
+    /// Returns a slot that another thread could not remove.
     pub(crate) fn pop_overdue(&self) -> Option<Weak<Slot<C>>> {
         self.overdue.pop()
     }

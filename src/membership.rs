@@ -13,19 +13,19 @@ use crate::transition;
 /// The registration of a phone. Dropping it unregisters the phone.
 ///
 /// It removes its own registration and never a later one with the same conn-id. Once the phone has been
-/// displaced or unregistered in another way, every method finds nothing and changes nothing.
+/// displaced or unregistered in another way, its methods find nothing and change nothing.
 ///
-/// A membership knows its place. None of its methods hashes or searches for the server-id. It may
-/// outlive the handles of its registry.
+/// A membership points to the state of its server-id, so none of its methods hashes or looks up the
+/// server-id. It may outlive the handles of its registry.
 #[must_use = "dropping a membership unregisters its phone"]
 pub struct Membership<C: ?Sized> {
     slot: Arc<Slot<C>>,
     phone: Shared<Phone<C>>,
-    /// The count of removals at which the phone was last seen registered. A phone that is registered in
-    /// one record of that count is in all later ones of the same count: only this membership could take
-    /// it out without counting. So it doesn't matter which thread wrote last, and `Relaxed` suffices.
+    /// The removal count of the record in which the phone was last found. A phone in one record is also in
+    /// all later records with the same count, because only this membership can remove it without incrementing
+    /// the count. So it doesn't matter which thread stored last, and `Relaxed` suffices.
     seen: AtomicU64,
-    /// Whether the drop still has something to give up.
+    /// Whether the drop still has to unregister the phone.
     guarding: bool,
 }
 
@@ -57,7 +57,7 @@ impl<C: ?Sized> Membership<C> {
         &self.phone.conn
     }
 
-    /// The record, while the phone is in it.
+    /// The current record, if the phone is in it.
     fn tenure(&self) -> Option<Snapshot<C>> {
         let record = self.slot.snapshot();
         let removals = record.as_ref()?.removals;
@@ -73,17 +73,20 @@ impl<C: ?Sized> Membership<C> {
         Some(record)
     }
 
-    /// Whether this registration still stands.
+    /// Whether this registration still exists.
     ///
-    /// Consistency: linearizable. Cost: one cell load: the slot's cache line and then the record's; after
-    /// somebody else's removal one search in the phone list, once. No allocation.
+    /// Consistency: linearizable. Cost: one cell load, which reads the slot's cache line and then the
+    /// record's. The first call after a removal by anything but a membership also searches the phone list. No
+    /// allocation.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         self.tenure().is_some()
     }
 
-    /// The binary of the server-id, in grace the one that went away. `None` while the server-id is
-    /// vacant, and once this phone is no longer registered, even when a successor holds the server-id.
+    /// The binary of the server-id. In grace, this is the binary that went away.
+    ///
+    /// `None` while the server-id is vacant. Also `None` once this phone is no longer registered, even if a
+    /// successor holds the server-id.
     ///
     /// Consistency: linearizable. Cost: as [`is_registered`](Self::is_registered).
     ///
@@ -105,17 +108,17 @@ impl<C: ?Sized> Membership<C> {
         ConnRef::binary(self.tenure()?)
     }
 
-    /// A way to the binary that remembers where it led: for a loop that forwards one frame after another.
+    /// A cached path to the binary, for a loop that forwards one frame after another.
     ///
     /// It keeps more alive than a membership does, and for longer: see [`Route`].
     ///
-    /// Cost: one cell load, one search in the phone list, and a few references counted. No allocation.
+    /// Cost: one cell load, one search in the phone list, and a few reference counts. No allocation.
     #[must_use]
     pub fn route(&self) -> Route<C> {
         Route::new(&self.slot, &self.phone)
     }
 
-    /// Takes the phone out. `false`: it was out already, and nothing has changed.
+    /// Unregisters the phone. Returns `false` if it was no longer registered; nothing has changed then.
     ///
     /// Consistency: linearizable. Cost: one compare-and-swap of the record, and a copy of the path to the
     /// phone in the list.
@@ -124,8 +127,8 @@ impl<C: ?Sized> Membership<C> {
         self.leave()
     }
 
-    /// Keeps the registration and drops the guard. The phone is taken out later by
-    /// [`Registry::unregister_phone`](crate::Registry::unregister_phone).
+    /// Keeps the registration and drops the guard.
+    /// [`Registry::unregister_phone`](crate::Registry::unregister_phone) can remove the phone later.
     pub fn detach(mut self) {
         self.guarding = false;
     }

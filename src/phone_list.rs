@@ -1,8 +1,7 @@
-//! The phones of one server-id: a persistent list, changed by copying the path to the change.
+//! The phones of one server-id: a persistent list. A change copies the path to it.
 //!
-//! The last phone that came stands in the list itself. The others are in a trie over the hash of the
-//! conn-id, whose branches and leaves are shared between the old list and the new one, so that a change
-//! copies what lies on one path and nothing else.
+//! The newest phone is stored in the list itself. The others are in a trie over the hash of the conn-id. The
+//! old list and the new one share its branches and leaves, so that a change copies one path and nothing else.
 
 use std::slice;
 
@@ -12,20 +11,20 @@ use crate::facade::{Shared, SharedSlice};
 use crate::hash;
 use crate::kept::Kept;
 
-/// Bits of the hash that one branch consumes.
+/// The bits of the hash that one branch consumes.
 const BITS: u32 = 2;
 const FAN_OUT: usize = 1 << BITS;
-/// Levels of branches, enough for a hundred million phones. A leaf below them grows without bound.
+/// Levels of branches, enough for a hundred million phones. A leaf below the last level grows without bound.
 const LEVELS: usize = 12;
 const LEAF_MAX: usize = 16;
-/// A branch with this many phones becomes a leaf again. Well below `LEAF_MAX`, so that a phone that
-/// comes and goes at the border doesn't rebuild the node every time.
+/// A branch with no more phones than this becomes a leaf again. This is well below `LEAF_MAX`, so that a
+/// phone that comes and goes at the border doesn't rebuild the node every time.
 const MERGE_AT: usize = LEAF_MAX / 2;
 
-/// A name that stands where it is used, unless it is longer than a UUID.
+/// A name that is stored inline, unless it is longer than a UUID.
 pub(crate) type Name = SmallString<[u8; 36]>;
 
-/// A registration. Its address is its identity: a later phone with the same conn-id is another one.
+/// A registration. Its address is its identity: a later phone with the same conn-id is a different one.
 pub(crate) struct Phone<C: ?Sized> {
     hash: u64,
     pub(crate) conn_id: Name,
@@ -42,7 +41,7 @@ impl<C: ?Sized> Phone<C> {
     }
 }
 
-/// The hash stands beside the pointer, so that a search touches one phone and not all of them.
+/// The hash is stored next to the pointer, so that a search touches one phone and not all of them.
 struct Entry<C: ?Sized> {
     hash: u64,
     phone: Shared<Phone<C>>,
@@ -56,7 +55,8 @@ pub(crate) enum Place {
 
 pub(crate) struct PhoneList<C: ?Sized> {
     len: usize,
-    /// Until another one comes: a phone that soon goes again leaves the older ones alone.
+    /// The newest phone, until another one comes. A phone that soon leaves again doesn't touch the older
+    /// ones.
     last: Option<Entry<C>>,
     older: Node<C>,
 }
@@ -94,7 +94,7 @@ impl<C: ?Sized> PhoneList<C> {
             || self.leaf(phone.hash).iter().any(|entry| entry.is(phone))
     }
 
-    /// Where a phone stands: the way to it without a comparison, in this list and in no other.
+    /// The position of a phone. It leads to the phone without a comparison, in this list and in no other.
     pub(crate) fn place(&self, conn_id: &str) -> Option<Place> {
         self.place_of(hash::conn_id(conn_id), conn_id)
     }
@@ -158,7 +158,7 @@ impl<C: ?Sized> PhoneList<C> {
                 _ => [].iter(),
             },
             depth: 0,
-            // Only the first one counts until the walk has come down to the next.
+            // Only the first iterator is used until the walk descends to the next level.
             above: std::array::from_fn(|_| match &self.older {
                 Node::Branch(branch) => branch.children.iter(),
                 _ => [].iter(),
@@ -190,7 +190,7 @@ impl<C: ?Sized> Clone for PhoneList<C> {
     }
 }
 
-/// The top bits first: an index that is built over the low ones shares nothing with this one.
+/// Uses the top bits first: an index over the low bits has none in common with this one.
 fn child(hash: u64, level: usize) -> usize {
     let used = u32::try_from(level).expect("there are few levels") * BITS;
     let bits = hash.rotate_left(used + BITS) % FAN_OUT as u64;
@@ -249,7 +249,7 @@ fn leaf<C: ?Sized>(len: usize, entry: impl FnMut(usize) -> Entry<C>) -> Node<C> 
     Node::Leaf(SharedSlice::from_fn(len, entry))
 }
 
-/// Deals the entries of a full leaf out to the children of a branch.
+/// Distributes the entries of a full leaf among the children of a branch.
 fn split<C: ?Sized>(entries: &[Entry<C>], level: usize) -> Node<C> {
     let children = std::array::from_fn(|at| {
         let mine = entries
@@ -275,7 +275,8 @@ impl<C: ?Sized> Branch<C> {
         })
     }
 
-    /// One leaf of what the children have. None of them is a branch, which would have more than `MERGE_AT` phones alone.
+    /// Merges the children into one leaf. None of them is a branch, because a branch alone has more than
+    /// `MERGE_AT` phones.
     fn merge(&self) -> Node<C> {
         let leaves = self.children.iter().filter_map(|node| match node {
             Node::Leaf(leaf) => Some(leaf),
@@ -318,7 +319,7 @@ impl<C: ?Sized> Clone for Entry<C> {
     }
 }
 
-/// Walks the leaves from left to right with one slice iterator a level, and allocates nothing.
+/// Walks the leaves from left to right with one slice iterator per level, and allocates nothing.
 pub(crate) struct Iter<'a, C: ?Sized> {
     left: usize,
     last: Option<&'a Entry<C>>,

@@ -6,23 +6,23 @@ use crate::epoch::Epoch;
 use crate::kept::Kept;
 use crate::phone_list::PhoneList;
 
-/// Who holds the server-id, and the phones that belong to it.
+/// The holder of a server-id, and the phones that belong to it.
 ///
-/// A record with neither is never stored: a slot that would come to it is retired instead.
+/// A record with neither is never stored: the slot is retired instead.
 pub(crate) struct Record<C: ?Sized> {
     /// `None` while the server-id is vacant: nobody holds it, but phones of an earlier tenure remain.
     pub(crate) tenure: Option<Tenure<C>>,
     pub(crate) phones: PhoneList<C>,
-    /// How often phones were taken out by anything but their own `Membership`. While it stands still,
-    /// every membership knows without a search that its phone is registered.
+    /// The number of times that phones were removed by anything but their own `Membership`. While it stays
+    /// the same, every membership knows without a search that its phone is registered.
     pub(crate) removals: u64,
 }
 
-/// What one claim holds.
+/// The state of the claim that holds the server-id.
 pub(crate) struct Tenure<C: ?Sized> {
     pub(crate) binary: Kept<C>,
     pub(crate) epoch: Epoch,
-    /// `None` while the binary is there.
+    /// `None` while the binary has not gone away.
     pub(crate) grace: Option<Grace>,
 }
 
@@ -30,8 +30,7 @@ pub(crate) struct Tenure<C: ?Sized> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grace {
     pub(crate) deadline: Instant,
-    /// The number of this arming; `None` where the deadline is never reached, so that nothing stands in
-    /// the queue.
+    /// The number of this arming. `None` if the deadline is never reached; the queue then has no entry.
     pub(crate) arming: Option<u64>,
     /// The number of the first arming of this grace.
     pub(crate) began: u64,

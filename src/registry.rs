@@ -22,9 +22,9 @@ use crate::transition::{self, Refusal, Whose};
 
 /// The registry of a relay: which binary holds a server-id, and which phones belong to it.
 ///
-/// This is a handle: a clone is the same registry. It lives as long as any handle, and as any
-/// [`ServerIdConflict`], which may still need it. Claims and memberships may outlive it, and keep what belongs
-/// to their own server-id.
+/// This is a handle: a clone is the same registry. The registry lives as long as any handle, and as long as
+/// any [`ServerIdConflict`], which may still need it. Claims and memberships may outlive it. They then keep
+/// the current record of their own server-id.
 ///
 /// Operations on one server-id are linearizable. Lookups never block and allocate nothing.
 pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
@@ -36,22 +36,23 @@ pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Books {
-    /// Entries in the queue of deadlines. At rest: one for each grace that ends.
+    /// Entries in the queue of deadlines. At rest there is one for each grace that ends.
     pub deadlines: usize,
-    /// Places in the index that belong to nobody.
+    /// Retired slots that are still in the index.
     pub empty_places: usize,
-    /// Places that are known to belong to nobody. At rest not fewer than `empty_places`: some were replaced.
+    /// Retired slots that wait to be removed. At rest at least `empty_places`, because some have been
+    /// replaced.
     pub lingering_places: usize,
 }
 
 impl<C: Conn + ?Sized> Registry<C> {
-    /// An empty registry with the default settings: no cap on phones, and no grace.
+    /// Creates an empty registry with the default settings: no cap on phones, and no grace.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Settings for a new registry.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder<C> {
         Builder::new()
     }
@@ -68,18 +69,18 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Claims a server-id for a binary.
     ///
-    /// A vacant server-id is held afterwards, with the phones that an earlier release left. One in grace
-    /// is held afterwards, and its old binary and all its phones are out and in [`Claim::displaced`], with
-    /// [`Cause::Reclaimed`].
+    /// A vacant server-id becomes held and keeps the phones that an earlier release left. A server-id in
+    /// grace becomes held too, but its old binary and all its phones are displaced: they are in
+    /// [`Claim::displaced`], with [`Cause::Reclaimed`].
     ///
-    /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record. The
-    /// claim of a new server-id allocates a place for it. One of them in many finds no room in the index, and copies
-    /// it: it and others that add or remove server-ids wait for that.
+    /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record. Claiming
+    /// a new server-id allocates an entry for it. One such claim in many finds no room in the index and
+    /// copies it. Until the copy is done, that claim and all others that add or remove server-ids wait.
     ///
     /// # Errors
     ///
-    /// [`ServerIdConflict`] where another binary holds the server-id. Nothing has changed, and the
-    /// connection is in the error.
+    /// [`ServerIdConflict`] if another binary holds the server-id. Nothing has changed, and the error holds
+    /// the rejected connection.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -99,8 +100,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         claim::claim(&self.index, self.hash(server_id), server_id, conn)
     }
 
-    /// Releases a server-id, whoever holds it, in grace too. Its phones stay, and see the next binary that
-    /// claims. `false`: nobody held it.
+    /// Releases a server-id, whoever holds it, even in grace.
+    ///
+    /// Its phones stay registered, and see the next binary that claims it. Returns `false` if nobody held it.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record.
     ///
@@ -119,7 +121,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
             .is_some_and(|slot| claim::release(&slot, Whose::Anyone))
     }
 
-    /// Releases a server-id if this epoch still holds it, in grace too. For claims that were
+    /// Releases a server-id if this epoch still holds it, even in grace. Meant for claims that were
     /// [detached](Claim::detach).
     ///
     /// Consistency: linearizable. Cost: as [`release_server`](Self::release_server).
@@ -138,13 +140,13 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
             .is_some_and(|slot| claim::release(&slot, Whose::Claim(epoch)))
     }
 
-    /// Leaves a server-id in grace until `grace` from now, if this epoch still holds it. In grace already,
-    /// it sets a new deadline: the last call wins.
+    /// Leaves a server-id in grace for the duration `grace` from now, if this epoch still holds it.
     ///
-    /// A grace longer than `Instant` can hold never ends by itself.
+    /// If the server-id is already in grace, the deadline is replaced: the last call wins. A grace longer
+    /// than `Instant` can represent never ends by itself.
     ///
-    /// Consistency: linearizable. Cost: as [`release_server`](Self::release_server), and one insertion
-    /// into the queue of deadlines.
+    /// Consistency: linearizable. Cost: as [`release_server`](Self::release_server), and one insertion into
+    /// the queue of deadlines.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -165,17 +167,17 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Registers a phone under a server-id that is held or in grace.
     ///
-    /// Its conn-id is read once, before anything is tried.
+    /// The conn-id is read once, before the first attempt.
     ///
-    /// Consistency: linearizable. Cost: one hash, one probe, one compare-and-swap of the record, and a
-    /// copy of the path to the phone in the list; tried again when another change of the same server-id
-    /// comes between.
+    /// Consistency: linearizable. Cost: one hash, one probe, one compare-and-swap of the record, and a copy
+    /// of the path to the phone in the list. The last two are repeated if another change to the same
+    /// server-id comes first.
     ///
     /// # Errors
     ///
-    /// [`RegisterError::NoServer`], before [`AtCapacity`](RegisterError::AtCapacity), before
-    /// [`DuplicateConnId`](RegisterError::DuplicateConnId). Nothing has changed, and the connection is in
-    /// the error.
+    /// [`RegisterError::NoServer`], [`AtCapacity`](RegisterError::AtCapacity) or
+    /// [`DuplicateConnId`](RegisterError::DuplicateConnId), checked in this order. Nothing has changed, and
+    /// the error holds the rejected connection.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -208,8 +210,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         Err(refused(Arc::clone(&phone.conn)))
     }
 
-    /// Takes the phone with this conn-id out, whatever the state of the server-id. `None`: there was none,
-    /// and nothing has changed.
+    /// Removes the phone with this conn-id and returns it, whatever the state of the server-id.
+    ///
+    /// Returns `None` if there is no such phone; nothing has changed then.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, one compare-and-swap of the record, and a
     /// copy of the path to the phone in the list.
@@ -230,11 +233,11 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         applied.outcome.ok().map(Kept::into_arc)
     }
 
-    /// The binary of a server-id; in grace the one that went away.
+    /// The binary of a server-id. In grace, this is the binary that went away.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, one cell load; no allocation, and usually no
-    /// write to a cache line that another core uses. Cache lines, one after the other: the table (two at
-    /// once), its entry, the slot, the record.
+    /// write to a cache line that another core uses. Dependent cache lines: the table (two at once), its
+    /// entry, the slot, the record.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -250,10 +253,10 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         ConnRef::binary(self.index.snapshot(self.hash(server_id), server_id)?)
     }
 
-    /// The phones of a server-id at one instant; none for an unknown server-id.
+    /// The phones of a server-id at one instant. Empty for an unknown server-id.
     ///
-    /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for), whatever the number of
-    /// phones, and without the record's cache line until the phones are looked at.
+    /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for), whatever the number of phones.
+    /// The record's cache line is read only when the phones are used.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -295,8 +298,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         )
     }
 
-    /// Binary, phones, epoch and status of a server-id at one instant. `None`: nobody holds it, and it has
-    /// no phones.
+    /// Binary, phones, epoch and status of a server-id at one instant.
+    ///
+    /// Returns `None` if nobody holds the server-id and it has no phones.
     ///
     /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for), and a few reference counts.
     ///
@@ -315,12 +319,14 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         Server::of(self.slot(server_id)?)
     }
 
-    /// All server-ids. Each item is one instant; together they are weakly consistent: a server-id that was
-    /// there throughout is seen once, one that came or went meanwhile may be seen or not.
+    /// Iterates over all server-ids, including vacant ones that have phones.
     ///
-    /// Cost: one pass over the index, and an allocation for the list of places; it waits for a copy of the index
-    /// that is under way. Empty places that linger are passed over. The iterator keeps the places that it has not
-    /// come to, and with them, once the registry is gone, what belongs to them.
+    /// Each item shows one instant. Together they are weakly consistent: a server-id that is there throughout
+    /// is seen once, and one that comes or goes meanwhile may or may not be seen.
+    ///
+    /// Cost: one pass over the index, and an allocation for the list of entries. The call waits if the index
+    /// is being copied. Empty entries that have not been removed yet are skipped. The iterator holds the
+    /// entries that it has not reached. Once the registry is gone, this keeps their connections alive.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -337,8 +343,10 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         self.index.slots().into_iter().filter_map(Server::of)
     }
 
-    /// How many connections there are: exact whenever no call is in flight, and otherwise off by at most what
-    /// those calls change that overlap this one.
+    /// The number of connections.
+    ///
+    /// Exact whenever no call is in flight; otherwise off by at most the changes of the calls that overlap
+    /// this one.
     ///
     /// Cost: a few cache lines, whatever the number of server-ids; no allocation.
     ///
@@ -355,7 +363,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         self.index.ledger.counts.sum()
     }
 
-    /// Takes the binary and all phones of a server-id out, at one instant. `None`: there was nothing.
+    /// Removes the binary and all phones of a server-id at one instant. Returns `None` if there was neither.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record,
     /// whatever the number of phones.
@@ -373,17 +381,21 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         claim::evict(&self.slot(server_id)?, Whose::Anyone, Cause::Evicted)
     }
 
-    /// Ends every grace whose deadline is not later than `now`: binary and phones are out, and handed over
-    /// with [`Cause::Expired`], earliest deadline first where none moves meanwhile.
+    /// Ends every grace whose deadline is not later than `now`, and returns its binary and phones.
     ///
-    /// Consistency: linearizable for each server-id; together they are not one instant. A grace that is over when this is
-    /// called is ended by it, however its deadline is set anew meanwhile, unless it is no longer over when its turn comes.
-    /// Of several concurrent calls exactly one gets it. A grace that begins while this runs may be left to the next call.
+    /// Their cause is [`Cause::Expired`]. The earliest deadline comes first, unless a deadline moves
+    /// meanwhile.
     ///
-    /// Cost: one search in the queue of deadlines for each grace that was over when it began, and for each that begins or
-    /// is set anew meanwhile with a deadline that it has not come to; whatever the number of server-ids. A grace that is set
-    /// anew while any call runs keeps its old place in the queue until none does, so let one timer call this: calls that
-    /// overlap without end would keep them all.
+    /// Consistency: linearizable for each server-id; the call as a whole is not one instant. A grace that is
+    /// over when the call begins is ended by it, even if it is re-armed meanwhile, unless its deadline is
+    /// later than `now` when the call reaches it. Of several concurrent calls, exactly one returns it. A
+    /// grace that begins while the call runs may be left to the next call.
+    ///
+    /// Cost: one search in the queue of deadlines for each grace that was over when the call began. One more
+    /// for each that begins or is re-armed meanwhile with a deadline that the call has not reached yet. The
+    /// number of server-ids does not matter. A grace that is re-armed while any call of `expire` runs keeps
+    /// its old entry in the queue until none runs. So call this from one timer: calls that overlap without
+    /// end would keep all those entries.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -403,10 +415,11 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         expired
     }
 
-    /// The earliest deadline of a grace: when [`expire`](Self::expire) has something to do next.
+    /// The earliest deadline of a grace: the time at which [`expire`](Self::expire) next has something to do.
     ///
-    /// Consistency: a grace whose deadline does not move while this runs is seen. Cost: one search in the queue
-    /// of deadlines, and one for each grace that was set anew while [`expire`](Self::expire) runs.
+    /// Consistency: takes into account every grace whose deadline does not move while this runs. Cost: one
+    /// search in the queue of deadlines, and one more for each grace that was re-armed while
+    /// [`expire`](Self::expire) runs.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -423,7 +436,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let mut last = None;
-        // Not always that of an entry that was passed: a deadline may have moved, to before us even.
+        // Not always the deadline of an entry that was passed: a deadline may have moved, even to before
+        // `last`.
         let mut earliest: Option<Instant> = None;
         while let Some((key, slot)) = self.index.ledger.deadlines.after(last) {
             let deadline = slot
@@ -439,7 +453,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         earliest
     }
 
-    /// What no other call shows. For the tests: what is left behind here is a leak.
+    /// Internal sizes that no other call shows. For the tests: anything left behind here is a leak.
     #[doc(hidden)]
     #[must_use]
     pub fn books(&self) -> Books {
@@ -451,11 +465,13 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         }
     }
 
-    /// Empties the registry, for shutdown: everything that was in it throughout is out and handed over,
-    /// with [`Cause::Drained`].
+    /// Empties the registry, for shutdown.
     ///
-    /// Consistency: one instant for each server-id. What is claimed while it runs may stay: refuse new
-    /// connections first. Cost: as [`servers`](Self::servers), and one compare-and-swap a server-id.
+    /// Removes and returns everything that was in it throughout the call, with [`Cause::Drained`].
+    ///
+    /// Consistency: one instant for each server-id. A server-id that is claimed while this runs may stay:
+    /// refuse new connections first. Cost: as [`servers`](Self::servers), and one compare-and-swap per
+    /// server-id.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

@@ -6,18 +6,19 @@ use crate::phone_list::Phone;
 use crate::record::Record;
 use crate::slot::Slot;
 
-/// The way from a phone to its binary, for a loop that forwards one frame after another.
+/// A phone's path to its binary, for a loop that forwards one frame after another.
 ///
-/// Made by [`Membership::route`](crate::Membership::route). It remembers where the way led, and looks again
-/// only when something has changed under the server-id. It is no guard: the phone stays registered whether
-/// a route lives or not.
+/// Created by [`Membership::route`](crate::Membership::route). It caches the result, and looks again only
+/// when something has changed under the server-id. It is not a guard: the phone stays registered whether or
+/// not a route exists.
 ///
 /// # What it keeps alive
 ///
-/// The binary and all phones of the instant at which it looked last, departed ones too, until the next
-/// [`binary`](Self::binary) after a change, or its drop. So keep one while frames come in, and drop it
-/// before a long wait: that is what [`Membership::binary`](crate::Membership::binary) is for. Once it has
-/// found its phone to be out, it keeps nothing.
+/// The binary and all phones of the instant at which it last looked, including phones that have left since.
+/// It keeps them until the first call of [`binary`](Self::binary) after a change, or until it is dropped. So
+/// keep a route while frames come in, and drop it before a long wait; use
+/// [`Membership::binary`](crate::Membership::binary) there. A route that has found its phone to be no longer
+/// registered keeps nothing.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -32,14 +33,14 @@ use crate::slot::Slot;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Route<C: ?Sized> {
-    /// `None`: the phone is out, and will not come in again.
+    /// `None` once the phone was found to be no longer registered; it cannot come back.
     way: Option<Way<C>>,
 }
 
 struct Way<C: ?Sized> {
     cell: Cached<Arc<Slot<C>>>,
     phone: Shared<Phone<C>>,
-    /// The record that the phone was last found in. Held, so that no other one can have its address.
+    /// The record in which the phone was last found. It is held so that no other record can have its address.
     record: Shared<Record<C>>,
 }
 
@@ -57,13 +58,16 @@ impl<C: ?Sized> Route<C> {
         }
     }
 
-    /// The binary of the server-id, in grace the one that went away. `None` while the server-id is
-    /// vacant, and once the phone is no longer registered, even when a successor holds the server-id.
+    /// The binary of the server-id. In grace, this is the binary that went away.
     ///
-    /// Consistency: linearizable, as [`Membership::binary`](crate::Membership::binary). Cost: a load and a
-    /// comparison of one pointer while nothing has changed under the server-id, and no write at all. After a
-    /// change, that of a sibling included, one cell load, one search in the phone list and references counted:
-    /// where siblings come and go with every frame, `Membership::binary` is the better one. No allocation.
+    /// `None` while the server-id is vacant. Also `None` once the phone is no longer registered, even if a
+    /// successor holds the server-id.
+    ///
+    /// Consistency: linearizable, as [`Membership::binary`](crate::Membership::binary). Cost: while nothing
+    /// has changed under the server-id, a load and a comparison of one pointer, and no write at all. After a
+    /// change, including that of a sibling: one cell load, one search in the phone list and a few reference
+    /// counts. Where siblings come and go with every frame, `Membership::binary` is the better choice. No
+    /// allocation.
     #[must_use]
     #[inline]
     pub fn binary(&mut self) -> Option<&Arc<C>> {
@@ -85,7 +89,7 @@ impl<C: ?Sized> Way<C> {
     }
 }
 
-/// Looks for the phone in what stands in the cell by now.
+/// Looks for the phone in the current contents of the cell.
 #[cold]
 fn reopen<C: ?Sized>(
     now: Option<&Shared<Record<C>>>,

@@ -6,15 +6,15 @@ use crate::phone_list::Name;
 use crate::record::Record;
 use crate::transition::Decision;
 
-/// What the record of a slot was at one instant; `None`: retired.
+/// The record of a slot at one instant. `None` if the slot is retired.
 pub(crate) type Snapshot<C> = facade::Snapshot<Record<C>>;
 
-/// The place of one server-id: its name, and one cell with its current record.
+/// The entry of one server-id: its name, and one cell with its current record.
 ///
-/// A slot is born with a held record and ends retired, its cell empty for good. It is never used again:
-/// the next claim of the same server-id makes a new one.
+/// A slot is created with a held record and ends retired, with its cell empty for good. It is never reused:
+/// the next claim of the same server-id creates a new slot.
 ///
-/// In this order: what a lookup reads stands together.
+/// `repr(C)` keeps this order of the fields: those that a lookup reads are next to each other.
 #[repr(C)]
 pub(crate) struct Slot<C: ?Sized> {
     cell: Cell<Record<C>>,
@@ -31,7 +31,7 @@ impl<C: ?Sized> HasCell for Arc<Slot<C>> {
     }
 }
 
-/// What became of a transition, and the record that it decided upon.
+/// The outcome of a transition, and the record on which it decided.
 pub(crate) struct Applied<C: ?Sized, T> {
     pub(crate) outcome: T,
     pub(crate) before: Shared<Record<C>>,
@@ -60,14 +60,14 @@ impl<C: ?Sized> Slot<C> {
         self.snapshot().is_none()
     }
 
-    /// Applies a transition in one compare-and-swap: the linearization point of every change of this
-    /// server-id, and the only place where a record is replaced. A refusal linearizes where the record
-    /// that was refused upon was loaded.
+    /// Applies a transition in one compare-and-swap. That is the linearization point of every change to this
+    /// server-id, and the only place where a record is replaced. A refusal linearizes at the load of the
+    /// record that it was based on.
     ///
-    /// `None`: the slot is retired. It was vacant and without phones when it was, and it has not been
-    /// anything since.
+    /// Returns `None` if the slot is retired. It was vacant and without phones when it retired, and its cell
+    /// has been empty since.
     ///
-    /// The books are settled before the old record is let go: the `Drop` of a connection may call the
+    /// The ledger is updated before the old record is dropped: the `Drop` of a connection may call the
     /// registry and must find it consistent.
     pub(crate) fn apply<T, E>(
         self: &Arc<Self>,

@@ -13,14 +13,14 @@ use crate::phone_list::{self, PhoneList, Place};
 use crate::record::{Record, Tenure};
 use crate::slot::{Slot, Snapshot};
 
-/// A connection that was looked up.
+/// A connection that a lookup found.
 ///
-/// It dereferences to the connection and may be kept, sent to another thread and held across an
-/// `.await`. Usually making and dropping one writes to no reference count.
+/// It dereferences to the connection. It may be kept, sent to another thread and held across an `.await`.
+/// Usually, creating and dropping one writes to no reference count.
 ///
-/// While it lives it keeps alive everything that belonged to the server-id at that instant: the binary
-/// and all phones, departed ones too. Where it is to be kept for long, [`into_arc`](Self::into_arc) lets
-/// the rest go.
+/// While it lives, it keeps alive everything that belonged to the server-id at that instant: the binary and
+/// all phones, including phones that have left since. To keep a connection for long, use
+/// [`into_arc`](Self::into_arc), which lets go of the rest.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -59,13 +59,13 @@ impl<C: ?Sized> ConnRef<C> {
         found.expect("a record never changes, and this one had the connection")
     }
 
-    /// A counted reference to the connection.
+    /// Returns a counted reference to the connection.
     #[must_use]
     pub fn to_arc(&self) -> Arc<C> {
         Arc::clone(self.arc())
     }
 
-    /// A counted reference to the connection, in exchange for this one.
+    /// Converts this into a counted reference to the connection.
     #[must_use]
     pub fn into_arc(self) -> Arc<C> {
         self.to_arc()
@@ -88,13 +88,14 @@ impl<C: ?Sized> fmt::Debug for ConnRef<C> {
 
 /// The phones of a server-id at one instant.
 ///
-/// Taking one costs one pointer load, whatever the number of phones, and it never changes afterwards. It
-/// may be kept, sent to another thread and held across an `.await`; while it lives it keeps alive its
-/// phones, departed ones too, and the binary of that instant. The phones come in no particular order.
+/// Taking a snapshot costs one pointer load, whatever the number of phones, and the snapshot never changes.
+/// It may be kept, sent to another thread and held across an `.await`. While it lives, it keeps alive its
+/// phones, including those that have left since, and the binary of that instant. The phones are in no
+/// particular order.
 ///
-/// Whoever drops the last snapshot of phones that have left frees them: 1,000 in 0.1 ms, 200,000 in 0.1 s, on one machine,
-/// and longer where their destructors do more. [`Displaced`](crate::Displaced#dropping-many-phones) shows how to leave that to another
-/// thread.
+/// The thread that drops the last snapshot of departed phones frees them. On one machine, 1,000 phones took
+/// 0.1 ms and 200,000 took 0.1 s; destructors that do more take longer.
+/// [`Displaced`](crate::Displaced#dropping-many-phones) shows how to leave that to another thread.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -127,26 +128,26 @@ impl<C: ?Sized> Phones<C> {
             .map_or(const { &PhoneList::new() }, |record| &record.phones)
     }
 
-    /// How many phones there are.
+    /// The number of phones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list().len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no phones.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The phones, in no particular order. Allocates nothing.
+    /// Iterates over the phones, in no particular order. Allocates nothing.
     #[must_use]
     pub fn iter(&self) -> PhonesIter<'_, C> {
         PhonesIter(self.list().iter())
     }
 
-    /// The phone with this conn-id. The search touches a few more cache lines in a long list than in a
-    /// short one, and compares no conn-ids but equal ones.
+    /// The phone with this conn-id. The search touches a few more cache lines in a long list than in a short
+    /// one. It compares conn-ids only if their hashes are equal.
     #[must_use]
     pub fn get(&self, conn_id: &str) -> Option<&Arc<C>> {
         Some(&self.list().get(conn_id)?.conn)
@@ -158,7 +159,7 @@ impl<C: ?Sized> Phones<C> {
         self.get(conn_id).is_some()
     }
 
-    /// Sends a frame to every phone; those that refuse it are counted and left as they are.
+    /// Sends a frame to every phone. A phone that refuses it is counted and otherwise left alone.
     pub fn broadcast(&self, frame: &Bytes) -> Broadcast
     where
         C: Conn,
@@ -196,7 +197,7 @@ impl<'a, C: ?Sized> IntoIterator for &'a Phones<C> {
     }
 }
 
-/// The phones of a snapshot, in no particular order.
+/// An iterator over the phones of a snapshot, in no particular order.
 pub struct PhonesIter<'a, C: ?Sized>(phone_list::Iter<'a, C>);
 
 impl<'a, C: ?Sized> Iterator for PhonesIter<'a, C> {
@@ -223,7 +224,7 @@ impl<C: ?Sized> fmt::Debug for PhonesIter<'_, C> {
     }
 }
 
-/// How many phones took a broadcast frame, and how many refused it.
+/// The number of phones that accepted a broadcast frame, and of those that refused it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Broadcast {
     /// Phones whose `send` returned `Ok`.
@@ -232,10 +233,10 @@ pub struct Broadcast {
     pub failed: usize,
 }
 
-/// Everything about one server-id at one instant: never a binary with the phones of another one.
+/// The state of one server-id at one instant. It never pairs a binary with the phones of another one.
 ///
-/// Keeps alive what it shows, like [`Phones`]; and what belongs to its server-id once the registry is gone, like a
-/// claim.
+/// It keeps alive the connections it shows, like [`Phones`]. Once the registry is gone, it also keeps the
+/// current record of its server-id, like a claim.
 pub struct Server<C: ?Sized> {
     slot: Arc<Slot<C>>,
     record: Shared<Record<C>>,
@@ -257,7 +258,7 @@ impl<C: ?Sized> Server<C> {
         &self.slot.server_id
     }
 
-    /// The binary: the one that is there, or in grace the one that went away.
+    /// The binary. In grace, this is the binary that went away.
     #[must_use]
     pub fn binary(&self) -> Option<&Arc<C>> {
         self.tenure().map(|tenure| &*tenure.binary)
@@ -269,13 +270,13 @@ impl<C: ?Sized> Server<C> {
         Phones::of(Snapshot::from_inner(Some(Shared::clone(&self.record))))
     }
 
-    /// The epoch of the claim that holds the server-id, in grace too.
+    /// The epoch of the claim that holds the server-id, including in grace.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
         self.tenure().map(|tenure| tenure.epoch)
     }
 
-    /// Whether the server-id is held.
+    /// Whether the server-id is vacant, held or in grace.
     #[must_use]
     pub fn status(&self) -> Status {
         match self.tenure() {
@@ -310,16 +311,16 @@ impl<C: ?Sized> fmt::Debug for Server<C> {
     }
 }
 
-/// Who sits in the seat of a server-id.
+/// The state of a server-id: vacant, held or in grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Nobody; phones of an earlier tenure remain.
+    /// Nobody holds it. Phones of an earlier tenure remain.
     Vacant,
-    /// The binary that claimed it.
+    /// The binary that claimed it holds it.
     Held,
     /// The binary went away, and the server-id is kept for it.
     Grace {
-        /// When the grace ends. A grace that never ends has the latest instant of the platform here.
+        /// The end of the grace. For a grace that never ends, this is the latest instant of the platform.
         deadline: Instant,
     },
 }

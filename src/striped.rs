@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// The same thing several times over, on cache lines of its own each, so that threads do not meet.
+/// Several copies of a value, each on its own cache lines, so that threads don't contend.
 pub(crate) struct Striped<T>(Box<[CachePadded<T>]>);
 
-/// More stripes would make a sum over them dearer than the contention that they avoid.
+/// With more stripes, a sum over them would cost more than the contention that they avoid.
 const MAX_STRIPES: usize = 64;
 
-/// Asked once: the answer takes half a dozen files.
+/// Computed once: the query reads half a dozen files.
 static STRIPES: LazyLock<usize> = LazyLock::new(|| {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     threads.next_power_of_two().min(MAX_STRIPES)
@@ -21,7 +21,7 @@ impl<T> Striped<T> {
         Self((0..*STRIPES).map(|_| CachePadded::new(make())).collect())
     }
 
-    /// That of this thread. Others may have the same one.
+    /// The stripe of this thread. Other threads may share it.
     pub(crate) fn mine(&self) -> &T {
         &self.0[thread_number() & (self.0.len() - 1)]
     }
@@ -34,7 +34,7 @@ impl<T> Striped<T> {
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     thread_local! {
-        // Without a destructor, so that it can be read in the destructors of other thread-locals.
+        // No destructor, so that it can be read in the destructors of other thread-locals.
         static NUMBER: Cell<usize> = const { Cell::new(0) };
     }
     NUMBER.with(|number| {

@@ -1,7 +1,7 @@
-//! What each operation makes of a record: pure functions from the record to a decision.
+//! The transitions of a record: pure functions from a record to a decision.
 //!
-//! They know nothing of threads. [`Slot::apply`](crate::slot::Slot::apply) calls one, possibly several
-//! times, and installs what it decided.
+//! They know nothing of threads. [`Slot::apply`](crate::slot::Slot::apply) calls one, possibly several times,
+//! and installs the record that it decided on.
 
 use std::time::Instant;
 
@@ -12,21 +12,20 @@ use crate::kept::Kept;
 use crate::phone_list::{Phone, PhoneList};
 use crate::record::{Grace, Record, Tenure};
 
-/// The record that is to follow (`None` retires the slot) with what came of it, or a refusal, which
-/// changes nothing.
+/// The next record (`None` retires the slot) and a result, or a refusal, which changes nothing.
 pub(crate) type Decision<C, T, E> = Result<(Option<Shared<Record<C>>>, T), E>;
 
-/// The server-id is not the caller's to change.
+/// The record does not hold what the caller wants to change.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotHeld;
 
-/// Another claim holds the server-id: this one.
+/// The claim that already holds the server-id.
 pub(crate) struct Conflict<C: ?Sized> {
     pub(crate) incumbent: Kept<C>,
     pub(crate) epoch: Epoch,
 }
 
-/// Why a phone was not added.
+/// The reason why a phone was not added.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NoServer,
@@ -34,14 +33,14 @@ pub(crate) enum Refusal {
     DuplicateConnId,
 }
 
-/// Whose tenure an operation may end.
+/// The tenures that an operation may change or end.
 #[derive(Clone, Copy)]
 pub(crate) enum Whose {
-    /// Anyone's.
+    /// Any tenure.
     Anyone,
-    /// That of this claim.
+    /// The tenure of this claim.
     Claim(Epoch),
-    /// That of this claim, unless it is already in grace.
+    /// The tenure of this claim, unless it is already in grace.
     Present(Epoch),
 }
 
@@ -62,7 +61,8 @@ impl Whose {
     }
 }
 
-/// Vacant: held, with the phones that were left. In grace: held, the old binary and all phones out.
+/// Makes the server-id held. If it was vacant, its phones stay. If it was in grace, the old binary and all
+/// phones are displaced.
 pub(crate) fn claim<C: ?Sized>(
     record: &Record<C>,
     binary: &Kept<C>,
@@ -88,7 +88,7 @@ pub(crate) fn claim<C: ?Sized>(
     }
 }
 
-/// As [`claim`], but the incumbent that the caller has seen goes too.
+/// Like [`claim`], but also displaces the incumbent that the caller has seen.
 pub(crate) fn take_over<C: ?Sized>(
     record: &Record<C>,
     incumbent: Epoch,
@@ -112,7 +112,7 @@ fn displace<C: ?Sized>(record: &Record<C>, binary: &Kept<C>, epoch: Epoch) -> Sh
     })
 }
 
-/// Vacant; the phones stay.
+/// Makes the server-id vacant. The phones stay.
 pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
     whose.tenure(record)?;
     let vacant = Record {
@@ -123,7 +123,7 @@ pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C
     Ok((unless_empty(vacant), ()))
 }
 
-/// In grace, or in grace anew, which began when it did; the phones stay.
+/// Begins a grace, or re-arms one, which keeps the number with which it began. The phones stay.
 pub(crate) fn grace<C: ?Sized>(
     record: &Record<C>,
     whose: Whose,
@@ -143,8 +143,8 @@ pub(crate) fn grace<C: ?Sized>(
     Ok((Some(Shared::new(waiting)), ()))
 }
 
-/// The binary and all phones out, if the grace is over and began before the arming `newer`. Which deadline of several
-/// made the caller look does not matter: only the one that stands in the record counts.
+/// Removes the binary and all phones if the grace is over and began before the arming `newer`. Only the
+/// deadline in the record counts. It does not matter which of several deadlines made the caller look.
 pub(crate) fn expire<C: ?Sized>(
     record: &Record<C>,
     now: Instant,
@@ -156,7 +156,7 @@ pub(crate) fn expire<C: ?Sized>(
     }
 }
 
-/// The binary and all phones out. Anyone may also evict the phones of a vacant server-id.
+/// Removes the binary and all phones. `Whose::Anyone` also evicts the phones of a vacant server-id.
 pub(crate) fn evict<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
     if !matches!(whose, Whose::Anyone) {
         whose.tenure(record)?;
@@ -164,7 +164,7 @@ pub(crate) fn evict<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, 
     Ok((None, ()))
 }
 
-/// One more phone. What comes of it is the count of removals at which it was added.
+/// Adds a phone. The result is the removal count at which it was added.
 pub(crate) fn register<C: ?Sized>(
     record: &Record<C>,
     max_phones: usize,
@@ -187,7 +187,8 @@ pub(crate) fn register<C: ?Sized>(
     Ok((Some(Shared::new(larger)), record.removals))
 }
 
-/// Out goes this registration, at the wish of its own membership: its siblings need not look.
+/// Removes this registration for its own membership. The removal count stays the same, so siblings need not
+/// search.
 pub(crate) fn leave<C: ?Sized>(
     record: &Record<C>,
     phone: &Shared<Phone<C>>,
@@ -199,7 +200,7 @@ pub(crate) fn leave<C: ?Sized>(
     }
 }
 
-/// Out goes whatever is registered under this conn-id.
+/// Removes the phone with this conn-id, and counts a removal.
 pub(crate) fn unregister<C: ?Sized>(
     record: &Record<C>,
     conn_id: &str,

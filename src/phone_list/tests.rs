@@ -8,7 +8,7 @@ use super::*;
 mod every_shape;
 mod every_size;
 
-/// A phone whose hash is chosen. The list finds it by identity and by iteration, not by name.
+/// A phone with a chosen hash. The list finds it by identity and by iteration, but not by name.
 fn hashed(hash: u64, name: usize) -> Shared<Phone<usize>> {
     Shared::new(Phone {
         hash,
@@ -30,7 +30,7 @@ fn depth(node: &Node<usize>) -> usize {
     }
 }
 
-/// No node is larger or smaller than it may be, and every count is right.
+/// Checks that no node is larger or smaller than allowed, and that every count is right.
 fn assert_shape(node: &Node<usize>, level: usize) -> usize {
     match node {
         Node::Empty => 0,
@@ -66,7 +66,7 @@ fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Shared<Phone<usiz
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Hashes as they should be, hashes that share their first bits, and hashes that are all the same.
+    /// Well-spread hashes, hashes that share their first bits, and hashes that are all the same.
     #[test]
     fn holds_what_was_added_and_not_removed(
         mask in prop_oneof![Just(u64::MAX), Just(0xff), Just(0x3 << 42), Just(0)],

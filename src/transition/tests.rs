@@ -1,4 +1,4 @@
-//! Every row of the semantics table, without a thread: the record goes in, the decision comes out.
+//! Every row of the semantics table, without threads: the record goes in, the decision comes out.
 
 use std::time::{Duration, Instant};
 

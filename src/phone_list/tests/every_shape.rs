@@ -1,14 +1,14 @@
-//! Every way to deal a few phones out to the children of a branch, and every change of each of them.
+//! Every distribution of a few phones among the children of a branch, and every change to each of them.
 
 use std::collections::HashSet;
 
 use super::*;
 
-/// A node, and the phones in it, by the letter that is their hash.
+/// A node, and its phones, grouped by the letter that is their hash.
 struct Dealt {
     node: Node<usize>,
     phones: Vec<Vec<Shared<Phone<usize>>>>,
-    /// How many there have been: each gets a name of its own.
+    /// The number of phones so far: each gets a name of its own.
     named: usize,
 }
 
@@ -24,7 +24,7 @@ impl Dealt {
         }
     }
 
-    /// Without one of the phones with this letter: the first, the last or one between them, by turns.
+    /// Removes one of the phones with this letter: in turn the first, the last or one between them.
     fn without(&self, at: usize) -> Option<Self> {
         let mut phones = self.phones.clone();
         let count = phones[at].len();
@@ -56,7 +56,7 @@ impl Dealt {
         }
     }
 
-    /// How many phones of each letter, and which nodes there are: what can come of it depends on nothing else.
+    /// The number of phones per letter, and the kinds of the nodes. Further changes depend on nothing else.
     fn shape(&self) -> Vec<u8> {
         fn nodes(node: &Node<usize>, into: &mut Vec<u8>) {
             match node {
@@ -74,8 +74,8 @@ impl Dealt {
     }
 }
 
-/// Goes to every shape that can be reached from the empty one by one phone more or less at a time, with at most
-/// so many phones of each letter, and at most so many in all. How many shapes there are.
+/// Visits every shape that can be reached from the empty one by adding or removing one phone at a time.
+/// `most` limits the phones of each letter, and `in_all` their total. Returns the number of shapes.
 fn explore(letters: &[u64], most: &[usize], in_all: usize) -> usize {
     let mut seen = HashSet::new();
     let mut open = vec![Dealt {
@@ -101,7 +101,7 @@ fn explore(letters: &[u64], most: &[usize], in_all: usize) -> usize {
     seen.len()
 }
 
-/// Bits of the top levels of a hash.
+/// A hash with these bits at its top three levels.
 fn letter(first: u64, second: u64, third: u64) -> u64 {
     first << 62 | second << 60 | third << 58
 }
@@ -113,7 +113,7 @@ fn every_way_to_deal_phones_out_to_four_children_is_a_right_list() {
     assert!(shapes > 10_000, "{shapes} shapes");
 }
 
-/// The second level splits while the first one is split, and merges beside siblings that stay.
+/// The second level splits while the first one is split, and merges while its siblings stay.
 #[test]
 fn every_way_to_deal_phones_out_below_one_child_is_a_right_list() {
     let below = [0, 1, 3].map(|second| letter(2, second, 1));
@@ -128,7 +128,7 @@ fn every_way_to_deal_phones_out_below_one_child_is_a_right_list() {
     assert!(shapes > 10_000, "{shapes} shapes");
 }
 
-/// Siblings at the second level that are branches both, and one at the third.
+/// Two sibling branches at the second level, and one branch at the third.
 #[test]
 fn branches_beside_branches_are_right_lists() {
     let letters = [

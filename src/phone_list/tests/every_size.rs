@@ -1,10 +1,10 @@
-//! Each size in turn, up and down again, past every border of leaf and branch.
+//! Each size in turn, growing and shrinking, past every border between leaf and branch.
 
 use super::*;
 
 const LARGEST: usize = 300;
 
-/// The list, what ought to be in it, and earlier lists with what ought to be in those.
+/// The list and its expected contents.
 struct Checked {
     list: PhoneList<usize>,
     phones: BTreeMap<usize, Shared<Phone<usize>>>,
@@ -45,7 +45,7 @@ impl Checked {
     }
 }
 
-/// A hash that is spread as well as those of conn-ids are, and the same in each run.
+/// A hash that is spread as well as those of conn-ids are, and is the same in each run.
 fn spread(name: usize) -> u64 {
     (name as u64 + 1)
         .wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -53,10 +53,12 @@ fn spread(name: usize) -> u64 {
         .wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
-/// Well spread, in a few children of the first levels, below one child of seven levels, all the same.
+/// Masks for hashes: well spread; in a few children of the first level, or of the first two; in one child for
+/// seven levels and spread below; in one child for ten levels and in four below; all the same.
 const KINDS: [u64; 6] = [u64::MAX, 0x3 << 62, 0xf << 60, u64::MAX >> 14, 0x3 << 42, 0];
 
-/// In which order they go: first come first gone, the latest first, by their hash, in no order.
+/// The orders in which phones are removed: first come, first gone; newest first; by hash; in no particular
+/// order.
 fn orders(phones: &BTreeMap<usize, Shared<Phone<usize>>>) -> [Vec<usize>; 4] {
     let names: Vec<_> = phones.keys().copied().collect();
     let sorted_by = |key: &dyn Fn(usize) -> u64| {
@@ -102,7 +104,7 @@ fn a_list_that_grows_and_shrinks_holds_at_every_size_what_it_should() {
     }
 }
 
-/// Each phone of each list of up to 40, and of one just above a border: gone, and there again.
+/// Removes and adds again each phone of each list of up to 40 phones, and of lists just above a border.
 #[test]
 fn every_phone_of_a_list_can_leave_and_come_again() {
     for size in (0..=40).chain([64, 65, 128, 129, 257]) {

@@ -1,8 +1,9 @@
-//! Each transition on records with few phones and with many: who must stay stays, who must go goes, whatever their number.
+//! Each transition on records with few phones and with many: the right phones stay and the right ones go,
+//! whatever their number.
 
 use super::*;
 
-/// All sizes around which the list of phones changes its form, and all small ones.
+/// All sizes around which the phone list changes its form, and all small ones.
 fn sizes() -> impl Iterator<Item = usize> {
     (0..=70).chain([127, 128, 129, 255, 256, 257, 300])
 }
@@ -21,7 +22,7 @@ fn with_phones(mut record: Record<Wire>, phones: &Registered) -> Record<Wire> {
     record
 }
 
-/// These phones and no others: by iteration, by identity and by name.
+/// Asserts that the record has these phones and no others: by iteration, by identity and by name.
 fn assert_phones(record: &Record<Wire>, phones: &[&Shared<Phone<Wire>>]) {
     let address = |phone: &Shared<Phone<Wire>>| std::ptr::from_ref::<Phone<Wire>>(phone).addr();
     let mut seen: Vec<_> = record.phones.iter().map(address).collect();
@@ -37,7 +38,7 @@ fn assert_phones(record: &Record<Wire>, phones: &[&Shared<Phone<Wire>>]) {
     }
 }
 
-/// The tenure as it was, or another one, by all of its parts.
+/// All parts of a tenure, for comparison.
 type Parts = Option<(Wire, Epoch, Option<(Instant, Option<u64>, u64)>)>;
 
 fn parts(record: &Record<Wire>) -> Parts {
@@ -47,7 +48,7 @@ fn parts(record: &Record<Wire>) -> Parts {
     Some((**tenure.binary, tenure.epoch, grace))
 }
 
-/// In each state that a record with these phones can be in: vacant, held, in grace, in grace for ever.
+/// Every state that a record with these phones can be in: vacant, held, in grace, in a grace that never ends.
 fn states(mine: Epoch, phones: &Registered) -> Vec<Record<Wire>> {
     let mut endless = in_grace(mine, 1);
     let grace = endless.tenure.as_mut().and_then(|t| t.grace.as_mut());
@@ -58,8 +59,8 @@ fn states(mine: Epoch, phones: &Registered) -> Vec<Record<Wire>> {
     states.into_iter().map(with).filter(is_kept).collect()
 }
 
-/// Calls it with the phones of a record and with the record, in each state and of each size. Afterwards the record is
-/// what it was: whatever follows a record, snapshots of it are still there.
+/// Calls `check` with the phones of a record and with the record, in each state and at each size. Then
+/// asserts that the record is unchanged: snapshots of a record outlive its replacement.
 fn of_every_size(check: impl Fn(Epoch, &Registered, &Record<Wire>)) {
     let mine = Epoch::draw();
     for size in sizes() {
@@ -77,7 +78,8 @@ fn all(phones: &Registered) -> Vec<&Shared<Phone<Wire>>> {
     phones.iter().collect()
 }
 
-/// Held by the new binary, with all of the phones and no removal, or with none and one removal.
+/// Asserts that the new binary holds the record, with all phones and no removal, or with no phones and one
+/// removal.
 fn assert_claimed(next: &Record<Wire>, epoch: Epoch, phones: &Registered, stay: bool) {
     assert_eq!(parts(next), Some(("new", epoch, None)));
     let left = if stay { all(phones) } else { Vec::new() };
@@ -149,7 +151,7 @@ fn a_grace_keeps_binary_epoch_and_all_phones_and_is_no_removal() {
             return assert!(decision.is_err());
         }
         let (next, ()) = next(decision);
-        // One that is armed anew began when it did.
+        // A grace that is re-armed keeps the number with which it began.
         let earlier = record.tenure.as_ref().and_then(|tenure| tenure.grace);
         let began = earlier.map_or(9, |earlier| earlier.began);
         let expected = ("b", mine, Some((anew.deadline, Some(9), began)));
@@ -208,14 +210,15 @@ fn a_registration_adds_one_phone_to_all_others_below_the_cap() {
     });
 }
 
-/// All others stay, and what holds the server-id: by its membership without a removal, by its conn-id with one.
+/// All other phones stay, and so does the tenure. A membership's own removal is not counted; one by conn-id
+/// is.
 #[test]
 fn one_phone_goes_and_all_others_stay() {
     of_every_size(|_, phones, record| {
         let stranger = phone("stranger");
         assert_eq!(leave(record, &stranger).err(), Some(NotHeld));
         assert_eq!(unregister(record, "stranger").err(), Some(NotHeld));
-        // Each one of a few, and of many some that stand in all parts of the list.
+        // Every phone of a short list; of a long one, phones from all parts of the list.
         let some = phones.iter().step_by(phones.len() / 16 + 1);
         for gone in some.chain(phones.last()) {
             let others: Vec<_> = phones
