@@ -98,6 +98,54 @@ impl Figures {
         Ok(figures)
     }
 
+    /// Every figure that a run must have measured, each of them 1.
+    #[cfg(test)]
+    pub(crate) fn of_ones() -> Self {
+        let owned = |(case, peer): (&str, &str)| (case.to_owned(), peer.to_owned());
+        let mut figures = Self {
+            medians: BTreeMap::new(),
+            latencies: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            many: 3,
+            commit: "0123456789ab".to_owned(),
+            quick: false,
+            count: 1,
+            relay: Relay::of_ones(),
+        };
+        for case in THEMES.iter().flat_map(|theme| theme.cases).chain(ASIDES) {
+            for (threads, peer) in case
+                .threads
+                .iter()
+                .flat_map(|threads| case.peers.iter().map(move |peer| (threads, peer)))
+            {
+                let function = format!("{peer}/{} threads", figures.threads(*threads));
+                figures
+                    .medians
+                    .insert((case.group.to_owned(), function), 1.0);
+            }
+        }
+        for peer in PEERS {
+            let latency = Latency {
+                p50: 1.0,
+                p99: 1.0,
+                p999: 1.0,
+                max: 1.0,
+            };
+            figures.latencies.insert(owned(CLOCK), latency);
+            figures
+                .latencies
+                .extend(LATENCIES.iter().map(|case| (owned((case, peer)), latency)));
+            let memory = Memory {
+                bytes: 1.0,
+                blocks: 1.0,
+            };
+            figures
+                .memory
+                .extend(MEMORY.iter().map(|case| (owned((case, peer)), memory)));
+        }
+        figures
+    }
+
     pub(crate) fn threads(&self, threads: Threads) -> usize {
         match threads {
             Threads::Exactly(threads) => threads,

@@ -278,3 +278,25 @@ fn draw_ratios(area: &Area<'_>, rows: &[Row]) -> Drawn {
     area.present()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::*;
+
+    #[test]
+    fn every_plot_that_the_report_shows_is_drawn() {
+        let directory = env::temp_dir().join(format!("switchboard-plots-{}", process::id()));
+        fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        draw(&directory, &Figures::of_ones()).expect("every figure is there");
+        let shown = include_str!("../../BENCHMARKS.in.md")
+            .split("(benches/plots/")
+            .skip(1);
+        for plot in shown {
+            let (file, _) = plot.split_once(')').expect("a link ends");
+            assert!(directory.join(file).exists(), "{file} is not drawn");
+        }
+        fs::remove_dir_all(&directory).expect("this test wrote it");
+    }
+}

@@ -156,6 +156,20 @@ impl Relay {
         })
     }
 
+    /// Every run, with every figure that switchboard-load writes for it, each of them 1.
+    #[cfg(test)]
+    pub(crate) fn of_ones() -> Self {
+        let columns = [&OF_TRAFFIC[..], &OF_BESIDE, &OF_STORM, &OF_SLOW].concat();
+        let keys = columns.into_iter().map(|(_, key)| key);
+        let keys = keys.chain(["measured_seconds"]);
+        let run: Value = keys.map(|key| (key, 1.0)).collect();
+        Self {
+            runs: names(true).map(|name| (name, run.clone())).collect(),
+            node: Some("Node.js 1, ws 2".to_owned()),
+            commit: "0123456789ab".to_owned(),
+        }
+    }
+
     /// One figure, with its unit.
     pub(crate) fn figure(&self, run: &str, key: &str) -> Result<String> {
         Ok(with_unit(key, self.value(run, key)?))

@@ -66,3 +66,25 @@ fn arguments(argument: &str) -> Result<(&str, &str, usize)> {
         threads.parse().context("the number of threads")?,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_names_only_what_a_run_measures() {
+        let template = include_str!("../../BENCHMARKS.in.md");
+        let report = fill(template, &Figures::of_ones()).expect("every name is known");
+        assert!(!report.contains("{{"));
+        let rows = report
+            .lines()
+            .filter(|line| line.contains("| 1.00 | 1.00 | 1.00 |"));
+        assert!(rows.count() > 10);
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_names_it() {
+        let error = fill("before {{speed}} after", &Figures::of_ones()).expect_err("no such name");
+        assert!(error.to_string().contains("{{speed}}"), "{error}");
+    }
+}
