@@ -134,4 +134,24 @@ mod tests {
         let (steps, ended) = walk(&registry, |_| arm(u64::from(2 * GRACES)));
         assert_eq!((steps, ended), (GRACES, GRACES));
     }
+
+    #[test]
+    fn keeps_a_superseded_entry_until_no_scan_is_running() {
+        let registry = Registry::new();
+        let epoch = registry.claim_server("s", Arc::new(Wire)).unwrap().detach();
+        let arm = |seconds| {
+            assert!(registry.release_claim_after("s", epoch, Duration::from_secs(seconds)));
+            registry.books().deadlines
+        };
+        let begin = || Expiry::new(&registry.index.ledger, Instant::now());
+        assert_eq!(arm(60), 1);
+        let (one, other) = (begin(), begin());
+        assert_eq!(arm(120), 2);
+        assert_eq!(arm(180), 3);
+        drop(one);
+        assert_eq!(registry.books().deadlines, 3, "the other one is running");
+        drop(other);
+        assert_eq!(registry.books().deadlines, 1);
+        assert_eq!(arm(60), 1);
+    }
 }
