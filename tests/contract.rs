@@ -1,4 +1,4 @@
-//! The contract, a test for each sentence. Read the names, and you know the crate.
+//! The contract, one test per sentence. The test names summarise the crate.
 
 mod common;
 
@@ -314,7 +314,7 @@ mod release_after {
         let registry = registry();
         let epoch = in_grace(&registry, Duration::MAX);
         let Some(Status::Grace { deadline }) = status(&registry) else {
-            panic!("it is in grace");
+            panic!("not in grace");
         };
         assert!(deadline > at(1_000_000_000));
         assert_eq!(registry.next_deadline(), None);
@@ -643,7 +643,7 @@ mod a_membership {
         assert!(p.is_registered());
     }
 
-    /// How often phones were taken out is what a membership goes by. It has to stand in every later record, too.
+    /// A membership relies on the record's count of removed phones, so every later record must carry it.
     #[test]
     fn that_was_unregistered_stays_so_whatever_comes_next() {
         type Next = fn(&Registry<Wire>, Claim<Wire>) -> Box<dyn Any>;
@@ -690,7 +690,7 @@ mod a_membership {
             let out = phone(&registry, "p");
             phone(&registry, "q").detach();
             registry.unregister_phone("s", "p").unwrap();
-            // It has not looked in between.
+            // The membership has not looked since before the removal.
             let _kept = next(&registry, claim);
             assert!(out.binary().is_none(), "it sees a binary after: {what}");
             assert!(!out.is_registered(), "after: {what}");
@@ -935,7 +935,7 @@ mod a_snapshot {
         assert_eq!(
             q.conn().closed.load(Relaxed),
             1,
-            "the registry closes nobody"
+            "the registry closes no connection"
         );
     }
 
@@ -958,11 +958,11 @@ mod a_snapshot {
 mod the_queue_of_deadlines {
     use super::*;
 
-    /// What is done to a server-id in grace, by whoever still has the guard of its claim, or a conflict of the time before.
-    /// What it gives back is kept until the queue has been looked at.
+    /// Acts on a server-id in grace. Takes the guard of its claim, and a conflict from before the grace. The
+    /// result is kept until the queue has been checked.
     type Way = fn(&Registry<Wire>, Claim<Wire>, ServerIdConflict<Wire>) -> Box<dyn Any>;
 
-    /// How many deadlines there are afterwards: of one grace, and of another one that stays.
+    /// Checks the number of deadlines left after each way, of the grace it acts on and of another that stays.
     fn check(ways: &[(&str, usize, Way)]) {
         for (way, left, run) in ways {
             let registry = registry();
@@ -1014,7 +1014,7 @@ mod the_queue_of_deadlines {
             ("expiry of both", 0, |registry, _, _| {
                 Box::new(registry.expire(at(7200)))
             }),
-            ("release of the last who is there", 1, |registry, _, _| {
+            ("release of an empty server-id", 1, |registry, _, _| {
                 registry.unregister_phone("s", "p");
                 Box::new(registry.release_server("s"))
             }),
@@ -1065,7 +1065,7 @@ mod the_queue_of_deadlines {
             ("a phone goes", 2, |registry, _, _| {
                 Box::new(registry.unregister_phone("s", "p"))
             }),
-            ("nobody goes", 2, |registry, _, _| {
+            ("an unknown phone goes", 2, |registry, _, _| {
                 Box::new(registry.unregister_phone("s", "nobody"))
             }),
         ]);
@@ -1246,7 +1246,10 @@ mod evict_and_drain {
         assert_eq!(registry.next_deadline(), None);
         assert_eq!(registry.servers().count(), 0);
         assert!(registry.drain().is_empty());
-        assert!(held(&registry).is_current(), "a drained registry goes on");
+        assert!(
+            held(&registry).is_current(),
+            "a drained registry still accepts claims"
+        );
     }
 }
 
@@ -1296,7 +1299,7 @@ mod counts {
 mod hostile {
     use super::*;
 
-    /// Every server-id in one bucket.
+    /// Puts every server-id into one bucket.
     #[derive(Clone, Default)]
     struct Colliding;
     impl BuildHasher for Colliding {
@@ -1483,7 +1486,7 @@ mod a_drop_that_calls_back {
     use super::*;
     use std::sync::Mutex;
 
-    /// A connection whose drop uses the registry: everything that it could want to do there.
+    /// A connection whose destructor makes every kind of call that a destructor might.
     fn meddler(registry: &Registry<Wire>, seen: &Arc<Mutex<Vec<Counts>>>) -> Arc<Wire> {
         let (registry, seen) = (registry.clone(), seen.clone());
         wire_that("meddler", move || {
@@ -1527,7 +1530,7 @@ mod a_drop_that_calls_back {
             registry.register_phone("s", conn).unwrap().detach();
             exit(&registry, claim);
             drop(registry.drain());
-            assert_eq!(seen.lock().unwrap().len(), 2, "both are gone");
+            assert_eq!(seen.lock().unwrap().len(), 2, "both destructors have run");
             assert_eq!(registry.counts(), Counts::default());
             assert_eq!(registry.next_deadline(), None);
         }

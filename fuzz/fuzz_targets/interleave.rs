@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arbitrary::Arbitrary;
-use common::player::{Dice, Player, Size, Table};
+use common::game::{Game, Size};
+use common::player::{Dice, Player};
 use libfuzzer_sys::fuzz_target;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, Runner, thread};
@@ -112,15 +113,15 @@ fuzz_target!(|input: Input| {
         let mut server_ids = vec!["a".to_owned(), "b".to_owned()];
         server_ids.truncate(1 + usize::from(input.registry % 2));
         let number = u64::from(input.registry / 2);
-        let table = Arc::new(Table::sized(number, size, server_ids));
+        let game = Arc::new(Game::sized(number, size, server_ids));
         counts.store(true, Relaxed);
         let players: Vec<_> = (0..)
             .zip(input.rolls.clone())
             .map(|(number, rolls)| {
-                let table = Arc::clone(&table);
+                let game = Arc::clone(&game);
                 thread::spawn(move || {
                     let dice = Dice::Written(rolls.into_iter());
-                    Player::new(&table, number, dice).play(usize::MAX)
+                    Player::new(&game, number, dice).play(usize::MAX)
                 })
             })
             .collect();
@@ -128,7 +129,7 @@ fuzz_target!(|input: Input| {
             .into_iter()
             .map(|player| player.join().unwrap())
             .collect();
-        table.check(&histories, "the input");
-        common::assert_at_rest(&table.registry);
+        game.check(&histories, "the input");
+        common::assert_at_rest(&game.registry);
     });
 });

@@ -1,6 +1,6 @@
-//! A cell and its cache as arc-swap 1.9.5 makes them, as far as the order of memory goes: the same accesses to the cell's
-//! address, with the same orderings, in the same order. The debts, which keep readers' records alive, are left out: a
-//! record is counted at once.
+//! A model of the cell and cache of arc-swap 1.9.5, as far as memory ordering is concerned: the same accesses
+//! to the cell's address, with the same orderings, in the same order. It leaves out the debts that keep
+//! readers' records alive: a record's reference count is incremented at once.
 
 use real_std::ops::Deref;
 use real_std::sync::Mutex;
@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::facade::Shared;
 
-/// What was ever put into the cell; its address is where that stands.
+/// Every value ever put into the cell. A value's index stands for its address.
 pub struct ArcSwapAny<T> {
     at: AtomicUsize,
     put: Mutex<Vec<T>>,
@@ -45,7 +45,8 @@ impl<T: Clone> ArcSwapAny<T> {
         self.put.lock().unwrap()[at].clone()
     }
 
-    /// `HybridProtection::attempt` and `fallback`: what they return comes of a `SeqCst` load of the address.
+    /// `HybridProtection::attempt` and `fallback`. What they return comes from a `SeqCst` load of the
+    /// address.
     pub fn load(&self) -> Guard<T> {
         Guard(self.put_at(self.at.load(Ordering::SeqCst)))
     }
