@@ -1,6 +1,8 @@
-//! What a mean hides: single lookups while another thread changes the same server-ids without a pause.
+//! The latency distribution that a mean hides: single lookups while another thread changes the same
+//! server-ids continuously.
 //!
-//! Each lookup is timed by itself, with the clock's own cost in it; that cost is measured too, and not subtracted.
+//! Each lookup is timed individually. The time includes the cost of the clock, which is measured too but not
+//! subtracted.
 #![allow(missing_docs)]
 
 mod common;
@@ -22,7 +24,7 @@ struct Run {
 }
 
 impl Run {
-    /// Times `lookup` for as long as the run allows, without a pause.
+    /// Times `lookup` continuously for the duration of the run.
     fn sample(&self, mut lookup: impl FnMut(u64)) -> Histogram<u64> {
         let long = Duration::from_millis(if self.args.quick { 200 } else { 3_000 });
         let mut histogram =

@@ -1,8 +1,8 @@
-//! Two threads whose calls and whose schedule are both in the input: what they return must be explained by the
-//! sequential model.
+//! Two threads whose calls and whose schedule both come from the input. The sequential model must explain
+//! their results.
 //!
-//! Under shuttle, so that an input always runs the same way, and the fuzzer learns which switches lead somewhere.
-//! AddressSanitizer makes shuttle's stacks thirty times slower, and looks at the memory in other runs:
+//! The target runs under shuttle, so an input always runs the same way and the fuzzer learns which switches
+//! matter. AddressSanitizer makes shuttle's stacks thirty times slower; other runs check memory:
 //!
 //! `cargo +nightly fuzz run --sanitizer none interleave -- -max_total_time=60`
 #![no_main]
@@ -29,18 +29,18 @@ struct Input {
     turns: Vec<u8>,
 }
 
-/// Each byte says how many steps a thread makes before another one comes in. After the last one, threads
-/// run to their end.
+/// Runs the schedule of the input. Each byte is the number of steps that a thread takes before another one
+/// runs. After the last byte, the threads run to their end.
 struct Written {
     turns: std::vec::IntoIter<u8>,
-    /// How many steps are left of this turn.
+    /// The steps left in this turn.
     left: Option<u8>,
     begun: bool,
-    /// What many phones take to register before the race is no part of a turn.
+    /// Set when the race begins. Registering many phones before it uses up no turns.
     counts: Arc<AtomicBool>,
 }
 
-/// A call is three to ten steps.
+/// A call takes three to ten steps.
 const LONGEST_TURN: u8 = 16;
 
 impl Written {
@@ -95,7 +95,7 @@ impl Scheduler for Written {
     }
 }
 
-/// Some registries have many phones from the start.
+/// Some inputs start with many phones.
 fn size(registry: u8) -> Size {
     match registry {
         0x70..0x90 => Size::wide(u64::from(registry / 2)),

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// A relay of the same protocol, as it is usually written for Node.js: one process, `node:http`, and npm's `ws` with its
-// defaults, and with the addon that it recommends for speed. `ws` switches Nagle's algorithm off, and hands each message
-// to the system by itself.
+// A relay for the same protocol, as it is usually written for Node.js: one process, `node:http`, and npm's `ws` with
+// its defaults and the addon that it recommends for speed. `ws` disables Nagle's algorithm and hands each message to
+// the system separately.
 //
-// It does less than switchboard-relay: no grace and no probe for a binary that has gone, no rate limit, no metrics, no
-// TLS, and a slow binary does not slow its phones down.
+// It does less than switchboard-relay: no grace, no probe for a binary that is gone, no rate limit, no metrics, no TLS,
+// and a slow binary does not slow its phones down.
 
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -18,7 +18,7 @@ const SHUTDOWN_TIMEOUT = 10_000;
 const BEFORE_CONN_ID = '{"conn_id":';
 const BEFORE_FRAME = ',"frame":';
 
-// Other flags of switchboard-relay are accepted, and mean nothing here.
+// Accepts the other flags of switchboard-relay and ignores them.
 const { values: flags } = parseArgs({
   strict: false,
   options: {
@@ -60,7 +60,7 @@ http.on('upgrade', (request, socket, head) => {
   sockets.handleUpgrade(request, socket, head, (peer) => {
     peer.isAlive = true;
     peer.on('pong', () => (peer.isAlive = true));
-    // A peer that breaks the protocol is closed by `ws`.
+    // `ws` closes a peer that breaks the protocol.
     peer.on('error', () => {});
     endpoint.serve(peer, request.headers['x-pyrycode-server']);
   });
@@ -93,7 +93,7 @@ function servePhone(phone, serverId) {
   });
   phone.on('close', (code) => {
     phones.delete(connId);
-    // 1005 and 1006 mean that the phone gave no code.
+    // 1005 and 1006 mean that the phone sent no code.
     const given = code === 1005 || code === 1006 ? 1001 : code;
     if (!member.askedByBinary) binary.send(`${start},"close_code":${given}}`);
   });
@@ -145,7 +145,7 @@ function close(peer, code) {
   try {
     peer.close(code);
   } catch {
-    // `ws` sends no code that the standard reserves.
+    // `ws` throws for a code that the standard reserves.
     peer.close();
   }
 }

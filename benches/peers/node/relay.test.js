@@ -1,4 +1,5 @@
-// The relay speaks the protocol of the one that it is measured beside. scripts/bench runs this before it measures.
+// Checks that this relay speaks the protocol of the one it is compared with. scripts/bench runs this before it
+// measures.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
