@@ -52,7 +52,7 @@ fn server_ids(round: u64) -> Vec<String> {
 }
 
 #[test]
-fn every_history_of_a_server_id_can_be_explained_one_call_after_the_other() {
+fn every_history_of_a_server_id_is_linearizable() {
     let rounds = std::env::var("SWITCHBOARD_HISTORY_ROUNDS");
     let rounds: u64 = rounds.map_or(2_000, |rounds| rounds.parse().unwrap());
     let (mut calls, mut overlapping, mut wide_calls) = (0, 0, 0);
@@ -96,7 +96,7 @@ mod the_checker {
     }
 
     #[test]
-    fn accepts_what_overlaps_in_some_order() {
+    fn accepts_overlapping_calls_in_either_order() {
         let claim = event(
             0,
             9,
@@ -116,7 +116,7 @@ mod the_checker {
     }
 
     #[test]
-    fn refuses_a_stale_read_two_winners_and_a_wrong_end() {
+    fn rejects_a_stale_read_two_winners_and_a_wrong_final_state() {
         let claim = event(
             0,
             1,
@@ -144,7 +144,7 @@ mod the_checker {
     }
 
     #[test]
-    fn shows_the_window_that_cannot_be_explained() {
+    fn shows_the_window_that_is_not_linearizable() {
         let claim = event(
             0,
             1,

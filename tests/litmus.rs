@@ -285,19 +285,19 @@ mod store_buffering {
     }
 
     #[test]
-    fn of_two_changes_asked_for_by_memberships() {
+    fn of_two_changes_and_lookups_by_membership() {
         let x = (Place::Vacant, By::Membership);
         neither_misses_the_other("vacant, by membership", x, x);
     }
 
     #[test]
-    fn of_two_changes_asked_for_by_routes() {
+    fn of_two_changes_and_lookups_by_route() {
         let x = (Place::Vacant, By::Route);
         neither_misses_the_other("vacant, by route", x, x);
     }
 
     #[test]
-    fn of_a_first_claim_and_a_change_asked_for_by_a_route() {
+    fn of_a_first_claim_by_key_and_a_change_by_route() {
         let (x, y) = ((Place::New, By::Key), (Place::Vacant, By::Route));
         neither_misses_the_other("new by key, vacant by route", x, y);
     }
@@ -312,7 +312,7 @@ mod message_passing {
     }
 
     /// One thread claims `x` and then releases `y`; the other looks up `y` and then `x`, in the given ways.
-    fn whoever_finds_the_release_finds_the_claim(name: &str, x: (Place, By), by: By) {
+    fn seeing_the_release_implies_seeing_the_claim(name: &str, x: (Place, By), by: By) {
         fn tell(tell: &mut Option<Tell>) -> Claim<Wire> {
             let Tell { mut first, second } = tell.take().unwrap();
             first.claim();
@@ -345,12 +345,12 @@ mod message_passing {
 
     #[test]
     fn by_key_of_a_first_claim() {
-        whoever_finds_the_release_finds_the_claim("new, by key", (Place::New, By::Key), By::Key);
+        seeing_the_release_implies_seeing_the_claim("new, by key", (Place::New, By::Key), By::Key);
     }
 
     #[test]
     fn by_key_of_a_change() {
-        whoever_finds_the_release_finds_the_claim(
+        seeing_the_release_implies_seeing_the_claim(
             "vacant, by key",
             (Place::Vacant, By::Key),
             By::Key,
@@ -359,7 +359,7 @@ mod message_passing {
 
     #[test]
     fn by_route_of_a_first_claim() {
-        whoever_finds_the_release_finds_the_claim(
+        seeing_the_release_implies_seeing_the_claim(
             "new by key, by route",
             (Place::New, By::Key),
             By::Route,
@@ -368,7 +368,7 @@ mod message_passing {
 
     #[test]
     fn by_routes_of_a_change() {
-        whoever_finds_the_release_finds_the_claim(
+        seeing_the_release_implies_seeing_the_claim(
             "vacant, by route",
             (Place::Vacant, By::Route),
             By::Route,
@@ -376,13 +376,13 @@ mod message_passing {
     }
 }
 
-mod books {
+mod bookkeeping {
     use super::*;
 
     /// If the thread that began the grace did not see the claim made before the expiry, then the grace began
     /// before the expiry.
     #[test]
-    fn an_expiry_meets_a_grace_that_began_before_it() {
+    fn an_expiry_ends_a_grace_that_began_before_it() {
         let litmus = Litmus {
             name: "bookkeeping, grace and expire".to_owned(),
             one: |(claim, ask): &mut (Option<Claim<Wire>>, Ask)| {
@@ -440,7 +440,7 @@ mod books {
 
 /// Store buffering on atomics without ordering.
 #[test]
-fn the_control_sees_what_is_forbidden() {
+fn the_control_sees_the_forbidden_outcome() {
     type Flags = Arc<[CachePadded<AtomicBool>; 2]>;
     fn raise_and_look(flags: &Flags, me: usize) -> bool {
         flags[me].store(true, Ordering::Relaxed);

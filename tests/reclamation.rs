@@ -248,7 +248,7 @@ fn a_route_keeps_what_it_saw_until_it_looks_again_or_is_dropped() {
 }
 
 #[test]
-fn dropping_the_last_handle_lets_everything_go() {
+fn dropping_the_last_handle_drops_every_connection() {
     let _alone = alone();
     let living = Living::default();
     let registry: Registry<Wire> = Registry::new();
@@ -307,7 +307,7 @@ fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
 /// and releasing one server-id in a loop would fill its own probe sequence again and again, and every copy
 /// costs as much as all registered server-ids.
 #[test]
-fn a_server_id_that_comes_and_goes_does_not_make_the_index_copy_itself() {
+fn a_server_id_that_comes_and_goes_does_not_make_the_index_copy_its_table() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     for i in 0..20_000 {
@@ -362,7 +362,7 @@ fn a_million_cycles_leave_nothing_behind() {
 }
 
 /// No server-id returns, so no slot has been replaced: every retired slot must be a tracked one.
-fn assert_every_empty_place_is_known(registry: &Registry<Wire>) {
+fn assert_every_retired_slot_is_tracked(registry: &Registry<Wire>) {
     let books = registry.books();
     assert_eq!(
         books.empty_places, books.lingering_places,
@@ -373,7 +373,7 @@ fn assert_every_empty_place_is_known(registry: &Registry<Wire>) {
 
 /// A leak of one slot in many would be too small to see in bytes.
 #[test]
-fn no_empty_place_is_forgotten() {
+fn no_retired_slot_is_forgotten() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let mut choice = Choice(2);
@@ -381,16 +381,16 @@ fn no_empty_place_is_forgotten() {
         cycle(&registry, &format!("once {turn}"), choice.of(4));
         // Lingering slots are removed once there are too many of them.
         if turn < 100 || turn % 100 == 0 {
-            assert_every_empty_place_is_known(&registry);
+            assert_every_retired_slot_is_tracked(&registry);
         }
     }
-    assert_every_empty_place_is_known(&registry);
+    assert_every_retired_slot_is_tracked(&registry);
     assert!(registry.books().lingering_places <= 1_024);
 }
 
 /// Covers the longest name that lingers and the shortest that does not.
 #[test]
-fn no_empty_place_of_a_long_name_is_forgotten() {
+fn no_retired_slot_with_a_long_name_is_forgotten() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let mut choice = Choice(3);
@@ -400,12 +400,12 @@ fn no_empty_place_of_a_long_name_is_forgotten() {
         cycle(&registry, &format!("{turn:length$}"), choice.of(4));
         linger += usize::from(length <= 1_024);
     }
-    assert_every_empty_place_is_known(&registry);
+    assert_every_retired_slot_is_tracked(&registry);
     assert_eq!(registry.books().lingering_places, linger);
 }
 
 #[test]
-fn long_names_of_what_has_gone_are_not_kept() {
+fn long_names_of_retired_slots_are_not_kept() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let before = BYTES.load(Relaxed);
@@ -435,7 +435,7 @@ fn cycles_on_several_threads_leave_nothing_behind() {
                 });
             }
         });
-        assert_every_empty_place_is_known(&registry);
+        assert_every_retired_slot_is_tracked(&registry);
         BYTES.load(Relaxed)
     };
     storm(0);
@@ -452,7 +452,7 @@ fn cycles_on_several_threads_leave_nothing_behind() {
 
 /// The queue of deadlines once used crossbeam-epoch's default collector, which all its users share.
 #[test]
-fn a_pin_of_somebody_else_holds_up_nothing() {
+fn a_foreign_epoch_pin_delays_no_reclamation() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
@@ -501,7 +501,7 @@ fn claims_dropped_at_the_end_of_a_thread_leave_nothing_behind() {
         assert!(ended.join().is_ok());
     }
     come_and_go(20_000);
-    assert_every_empty_place_is_known(&registry);
+    assert_every_retired_slot_is_tracked(&registry);
     let grown = BYTES.load(Relaxed) - before;
     assert!(
         grown < 4 << 20,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Living, Wire, assert_counts_are_exact, at, seconds, wire, wire_that};
+use common::{Living, Wire, assert_counts_are_exact, at, seconds, wire, wire_with_on_drop};
 use switchboard::{Claim, Counts, Registry};
 
 /// The destructor of a thread-local ran after papaya's own. The release in it aborted the process.
@@ -38,7 +38,7 @@ fn a_claim_dropped_at_the_end_of_its_thread_aborted_the_process() {
 
 /// The expiry scan went forward, so a deadline that moved to an earlier time moved behind it.
 #[test]
-fn an_expiry_missed_graces_that_were_over_all_the_time() {
+fn an_expiry_missed_graces_that_were_over_throughout() {
     const SERVERS: usize = 64;
     for _ in 0..300 {
         let registry: Registry<Wire> = Registry::new();
@@ -69,7 +69,7 @@ fn an_expiry_missed_graces_that_were_over_all_the_time() {
 /// The destructor's panic unwound through whichever call dropped the last reference. Here that was another
 /// caller's release, which was lost.
 #[test]
-fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
+fn a_panic_in_a_destructor_lost_another_callers_release() {
     const BYSTANDERS: usize = 30_000;
     /// Bounds the time under a sanitizer, where each panic is slow.
     const LIMIT: Duration = Duration::from_secs(1);
@@ -86,7 +86,8 @@ fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
                 if begun.elapsed() > LIMIT {
                     break;
                 }
-                let bystander = wire_that("bystander", || panic!("a destructor that panics"));
+                let bystander =
+                    wire_with_on_drop("bystander", || panic!("a destructor that panics"));
                 registry.register_phone("s", bystander).unwrap().detach();
                 let out = registry.unregister_phone("s", "bystander");
                 // If this is the last reference, this thread gets the panic.
@@ -111,14 +112,14 @@ fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
 /// The panic lost the call's return value. A second panic in the same call aborted the process, and so did a
 /// panic payload that itself panicked when dropped.
 #[test]
-fn a_panic_in_a_destructor_took_the_answer_along() {
+fn a_panic_in_a_destructor_lost_the_return_value() {
     struct Grenade;
     impl Drop for Grenade {
         fn drop(&mut self) {
             panic!("a payload that panics");
         }
     }
-    let panics = |conn_id: &str| wire_that(conn_id, || panic_any(Grenade));
+    let panics = |conn_id: &str| wire_with_on_drop(conn_id, || panic_any(Grenade));
     let registry: Registry<Wire> = Registry::new();
     assert!(registry.claim_server("s", panics("b")).unwrap().release());
     let claim = registry.claim_server("s", panics("b")).unwrap();
@@ -137,7 +138,7 @@ fn a_panic_in_a_destructor_took_the_answer_along() {
 
 /// The panic also unwound through papaya's drop of the whole map, and the remaining entries leaked.
 #[test]
-fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
+fn a_panic_in_a_destructor_leaked_the_rest_of_the_registry() {
     for panicking in [1, 50] {
         let living = Living::default();
         let registry: Registry<Wire> = Registry::new();
@@ -150,7 +151,7 @@ fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
             for conn_id in ["p", "q"] {
                 let last = living.wire(conn_id);
                 let phone = if i < panicking {
-                    wire_that(conn_id, move || {
+                    wire_with_on_drop(conn_id, move || {
                         let _ = &last;
                         panic!("a destructor that panics");
                     })
@@ -168,7 +169,7 @@ fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
 
 /// As above, `next_deadline` missed a deadline that moved to an earlier time.
 #[test]
-fn the_next_deadline_was_none_though_a_grace_was_there_all_the_time() {
+fn the_next_deadline_was_none_although_a_grace_was_armed_throughout() {
     let registry: Registry<Wire> = Registry::new();
     let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
     registry.release_claim_after("s", epoch, seconds(10));
@@ -190,7 +191,7 @@ fn the_next_deadline_was_none_though_a_grace_was_there_all_the_time() {
 /// A retired slot lingers in the index for a while. It must not be seen there, and is later replaced or
 /// removed.
 #[test]
-fn places_that_linger_are_neither_seen_nor_counted() {
+fn lingering_slots_are_neither_shown_nor_counted() {
     let registry: Registry<Wire> = Registry::new();
     for round in 0..3 {
         for i in 0..2_500 {

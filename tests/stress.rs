@@ -140,7 +140,7 @@ mod one_winner {
     /// A get-or-insert followed by a compare-and-swap loses this race: the claim lands on a slot that is
     /// being retired. A successful claim must hold the server-id until it is released.
     #[test]
-    fn keeps_its_claim_while_the_slot_retires_and_comes_again() {
+    fn keeps_its_claim_while_slots_retire_and_are_replaced() {
         let registry: Registry<Wire> = Registry::new();
         let holders = AtomicUsize::new(0);
         together(THREADS, |i| {
@@ -281,7 +281,7 @@ mod an_old_claim {
     /// Several threads re-arm the grace while others expire it. If an arming were lost, the server-id would
     /// never be given up.
     #[test]
-    fn that_is_armed_again_and_again_expires_in_the_end() {
+    fn that_is_rearmed_again_and_again_expires_eventually() {
         for _ in 0..2_000 {
             let registry: Registry<Wire> = Registry::new();
             let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
@@ -307,7 +307,7 @@ mod an_old_claim {
 
     /// An expiry that has read a deadline must not end the grace if the deadline has moved since.
     #[test]
-    fn that_is_armed_anew_is_not_ended_by_its_old_deadline() {
+    fn that_is_rearmed_is_not_ended_by_its_old_deadline() {
         let registry: Registry<Wire> = Registry::new();
         let done = AtomicBool::new(false);
         together(3, |i| {
@@ -337,7 +337,7 @@ mod an_old_claim {
 
     /// An expiry that finds a deadline before its grace has begun must leave the deadline in the queue.
     #[test]
-    fn that_begins_beside_an_expiry_is_expired_by_the_next() {
+    fn that_begins_during_an_expiry_is_expired_by_the_next() {
         let registry: Registry<Wire> = Registry::new();
         let done = AtomicBool::new(false);
         together(3, |i| {
@@ -500,7 +500,7 @@ mod phones {
     /// A registration races with a take-over. Its membership must show at once whether the take-over
     /// displaced it.
     #[test]
-    fn that_register_beside_a_take_over_are_in_or_out() {
+    fn that_register_during_a_take_over_are_in_or_out() {
         for _ in 0..4_000 {
             let registry: Registry<Wire> = Registry::new();
             let _old = registry.claim_server("s", wire("old")).unwrap();
@@ -601,7 +601,7 @@ mod counts {
     use super::*;
 
     #[test]
-    fn are_off_by_no_more_than_the_calls_that_overlap_and_exact_afterwards() {
+    fn are_off_by_at_most_the_calls_in_flight_and_exact_at_rest() {
         /// The most that one round below can change while it runs: a claim, a phone, the phone's removal, and
         /// an expiry of all five server-ids.
         const A_ROUND: usize = 10;
@@ -658,7 +658,7 @@ mod enumeration {
 
     /// Server-ids that stay throughout are seen exactly once, while others come and go and the index grows.
     #[test]
-    fn sees_what_was_there_throughout() {
+    fn sees_every_server_id_that_stays_throughout() {
         let registry: Registry<Wire> = Registry::new();
         let fixed: Vec<_> = (0..200)
             .map(|i| {
@@ -747,7 +747,7 @@ mod enumeration {
 
 mod drops {
     use super::*;
-    use common::wire_that;
+    use common::wire_with_on_drop;
 
     /// Destructors of connections call the registry while other threads do. Nothing deadlocks, and the counts
     /// are exact afterwards.
@@ -760,7 +760,7 @@ mod drops {
                 let server_id = ["a", "b"][usize::try_from(dice.roll(2)).unwrap()];
                 let meddler = |conn_id: &str| {
                     let registry = registry.clone();
-                    wire_that(conn_id, move || {
+                    wire_with_on_drop(conn_id, move || {
                         let _ = registry.counts();
                         let _ = registry.binary_for("a").map(|conn| conn.label);
                         drop(registry.claim_server("b", wire("from a drop")));

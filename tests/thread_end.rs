@@ -83,8 +83,7 @@ fn orders(left: &[char], begun: &str, into: &mut Vec<String>) {
 }
 
 #[test]
-fn guards_dropped_at_the_end_of_a_thread_abort_nothing_in_whatever_order_thread_locals_were_set_up()
-{
+fn guards_dropped_at_the_end_of_a_thread_never_abort_whatever_the_order_of_thread_locals() {
     if let Ok(order) = env::var(ORDER) {
         return end_a_thread(&order);
     }

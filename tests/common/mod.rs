@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use switchboard::Registry;
 
-pub use wire::{Living, Wire, binary_id, ids, labelled, wire, wire_that};
+pub use wire::{Living, Wire, binary_id, ids, labelled, wire, wire_with_on_drop};
 
 pub fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)

@@ -44,7 +44,7 @@ pub fn labelled(conn_id: &str, label: u32) -> Arc<Wire> {
     new_wire(conn_id, label, None)
 }
 
-pub fn wire_that(conn_id: &str, on_drop: impl Fn() + Send + Sync + 'static) -> Arc<Wire> {
+pub fn wire_with_on_drop(conn_id: &str, on_drop: impl Fn() + Send + Sync + 'static) -> Arc<Wire> {
     new_wire(conn_id, 0, Some(OnDrop(Box::new(on_drop))))
 }
 
@@ -73,7 +73,7 @@ impl Living {
     pub fn wire(&self, conn_id: &str) -> Arc<Wire> {
         self.0.fetch_add(1, Ordering::SeqCst);
         let count = self.0.clone();
-        wire_that(conn_id, move || {
+        wire_with_on_drop(conn_id, move || {
             count.fetch_sub(1, Ordering::SeqCst);
         })
     }

@@ -236,7 +236,7 @@ fn with_calls(calls: u8, mut machine: Machine) -> Machine {
 }
 
 #[test]
-fn two_threads_hold() {
+fn two_threads_keep_every_property() {
     search("two threads", two_threads());
     search_deep(
         "two threads, three calls and two",
@@ -245,7 +245,7 @@ fn two_threads_hold() {
 }
 
 #[test]
-fn three_threads_hold() {
+fn three_threads_keep_every_property() {
     search("three threads", three_threads());
     search_deep(
         "three threads, one with two calls",
@@ -254,7 +254,7 @@ fn three_threads_hold() {
 }
 
 #[test]
-fn deadlines_that_move_beside_expire_hold() {
+fn deadlines_that_move_during_expire_keep_every_property() {
     search("moving deadlines", moving_deadlines(1));
     search_deep("two walks in turn", two_walks());
     search_deep(
@@ -265,7 +265,7 @@ fn deadlines_that_move_beside_expire_hold() {
 }
 
 #[test]
-fn a_thread_that_ends_holds() {
+fn a_thread_that_ends_keeps_every_property() {
     search("a thread ends", a_thread_ends(1, false));
     search(
         "a thread ends, two are removed at a time",
@@ -325,7 +325,7 @@ fn the_model_sees_a_superseded_entry_that_is_removed_at_once() {
 }
 
 #[test]
-fn the_model_sees_a_superseded_entry_that_nobody_removes() {
+fn the_model_sees_a_superseded_entry_that_is_never_removed() {
     sees(
         Fault::LeavesSuperseded,
         p::QUEUE_AT_REST,
@@ -364,7 +364,7 @@ fn the_model_sees_a_retired_slot_that_is_claimed() {
 }
 
 #[test]
-fn the_model_sees_a_store_in_the_place_of_a_swap() {
+fn the_model_sees_a_store_in_place_of_a_swap() {
     sees(Fault::Stores, p::ONE_PLACE, two_threads());
     sees(Fault::Stores, p::SUCCESSOR_UNTOUCHED, two_threads());
 }
@@ -375,7 +375,7 @@ fn the_model_sees_an_old_claim_that_ends_its_successor() {
 }
 
 #[test]
-fn the_model_sees_a_lingering_place_that_is_lost() {
+fn the_model_sees_a_lingering_slot_that_is_lost() {
     sees(
         Fault::ForgetsLingering,
         p::RETIRED_LOOKED_AFTER,
@@ -389,7 +389,7 @@ fn the_model_sees_a_lingering_place_that_is_lost() {
 }
 
 #[test]
-fn the_model_sees_an_overdue_place_that_is_lost() {
+fn the_model_sees_an_overdue_slot_that_is_lost() {
     sees(
         Fault::ForgetsOverdue,
         p::RETIRED_LOOKED_AFTER,
@@ -398,7 +398,7 @@ fn the_model_sees_an_overdue_place_that_is_lost() {
 }
 
 #[test]
-fn the_model_sees_overdue_places_that_nobody_removes() {
+fn the_model_sees_overdue_slots_that_are_never_removed() {
     sees(
         Fault::NeverDrains,
         p::LEAVES_AT_REST,

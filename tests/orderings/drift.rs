@@ -85,7 +85,7 @@ fn orderings(source: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_ordering_in_the_sources_is_one_that_the_models_know() {
+fn every_ordering_in_the_sources_is_covered_by_the_models() {
     let mut found = Vec::new();
     for (file, source) in sources(&root().join("src"), "") {
         let more = orderings(&source);
@@ -112,7 +112,7 @@ fn every_ordering_in_the_sources_is_one_that_the_models_know() {
 
 /// The order of lookups by key rests on the internals of these crates.
 #[test]
-fn the_argument_was_read_off_these_versions() {
+fn the_argument_was_written_for_these_versions() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     for (name, version) in [
         ("arc-swap", "1.9.5"),

@@ -66,7 +66,7 @@ mod a_grace_that_begins_after_an_expiry {
     ///
     /// A load stands for the draw. Loom shows a read-modify-write only the newest value. The language
     /// promises for it what it promises for a load: it reads nothing older than what is already known.
-    fn has_a_number_that_expire_did_not_read(steps: Steps) {
+    fn draws_a_number_that_expire_did_not_read(steps: Steps) {
         explore(move |registry: &Arc<Registry>| {
             let somebody = spawn_with(registry, |registry| {
                 registry.armings.fetch_add(1, DRAW_OF_ARMING);
@@ -100,13 +100,13 @@ mod a_grace_that_begins_after_an_expiry {
 
     #[test]
     fn is_new_to_it() {
-        has_a_number_that_expire_did_not_read(RIGHT);
+        draws_a_number_that_expire_did_not_read(RIGHT);
     }
 
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_swap_that_releases() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             swap: Relaxed,
             ..RIGHT
         });
@@ -115,7 +115,7 @@ mod a_grace_that_begins_after_an_expiry {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_load_that_acquires() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             load: Relaxed,
             ..RIGHT
         });
@@ -124,7 +124,7 @@ mod a_grace_that_begins_after_an_expiry {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_number_that_is_read_before_the_swap() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             reads_before_it_swaps: false,
             ..RIGHT
         });
@@ -133,7 +133,7 @@ mod a_grace_that_begins_after_an_expiry {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_draw_after_the_load() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             draws_after_it_loads: false,
             ..RIGHT
         });
@@ -165,7 +165,7 @@ mod a_grace_that_began_before_an_expiry {
     }
 
     #[test]
-    fn is_old_to_whoever_has_seen_it_begin() {
+    fn is_old_to_a_thread_that_has_seen_it_begin() {
         that_was_seen_to_begin(Acquire);
     }
 
@@ -203,7 +203,7 @@ mod a_grace_that_began_before_an_expiry {
     }
 
     #[test]
-    fn is_old_where_only_another_server_id_tells_so() {
+    fn is_old_even_if_only_another_server_id_shows_it() {
         that_must_have_begun(true);
     }
 
@@ -211,12 +211,12 @@ mod a_grace_that_began_before_an_expiry {
     /// load overtakes.
     #[test]
     #[should_panic(expected = "an old grace was taken for a new one")]
-    fn may_be_new_where_the_numbers_are_drawn_and_read_in_no_order() {
+    fn may_be_new_if_the_numbers_are_drawn_and_read_in_no_order() {
         that_must_have_begun(false);
     }
 }
 
-mod a_grace_that_is_armed_anew_beside_a_walk {
+mod a_grace_that_is_rearmed_during_a_scan {
     use super::*;
 
     #[derive(Default)]
@@ -228,7 +228,7 @@ mod a_grace_that_is_armed_anew_beside_a_walk {
     /// `Deadlines::supersede` runs after the new entry has been inserted, and removes the old one if no scan
     /// is running. `Expiry::new` announces the scan, then pins and searches. All but the search are `SeqCst`,
     /// and a pin is a fence.
-    fn has_an_entry_that_is_met(are_in_one_order: bool) {
+    fn has_an_entry_that_is_found(are_in_one_order: bool) {
         explore(move |queue: &Arc<Queue>| {
             let arm = spawn_with(queue, move |queue| {
                 queue.new_entry.store(true, Release);
@@ -248,14 +248,14 @@ mod a_grace_that_is_armed_anew_beside_a_walk {
     }
 
     #[test]
-    fn has_an_entry_that_the_walk_meets() {
-        has_an_entry_that_is_met(true);
+    fn has_an_entry_that_the_scan_finds() {
+        has_an_entry_that_is_found(true);
     }
 
     #[test]
     #[should_panic(expected = "the scan finds neither entry")]
-    fn needs_one_order_of_entries_and_walks() {
-        has_an_entry_that_is_met(false);
+    fn needs_one_order_of_entries_and_scans() {
+        has_an_entry_that_is_found(false);
     }
 }
 
@@ -390,19 +390,19 @@ mod two_first_claims_and_lookups {
     /// The barrier is not in the sources. It stands for the ordering between the instructions to which the
     /// accesses between the store and the load compile. IMPLEMENTATION.md names them.
     #[test]
-    fn see_each_other_where_something_between_is_a_barrier() {
+    fn see_each_other_if_there_is_a_barrier_in_between() {
         by_key(true);
     }
 
     /// The language alone allows this.
     #[test]
     #[should_panic(expected = "neither saw the other's claim")]
-    fn need_not_see_each_other_by_the_language() {
+    fn need_not_see_each_other_by_the_language_alone() {
         by_key(false);
     }
 }
 
-mod a_membership_that_two_threads_ask {
+mod a_membership_that_two_threads_share {
     use super::*;
 
     #[derive(Default)]
@@ -417,7 +417,7 @@ mod a_membership_that_two_threads_ask {
     const COUNTED: Records = [(0, true), (1, true), (2, false)];
 
     /// `Membership::tenure`, concurrent with two calls of `Registry::unregister_phone`.
-    fn tells_what_is(records: Records, remembered_only_if_found: bool) {
+    fn shows_the_present_state(records: Records, remembered_only_if_found: bool) {
         explore(move |slot: &Arc<Slot>| {
             let ask = move |slot: &Slot| {
                 let (removals, there) = records[slot.cell.load(LOAD)];
@@ -446,19 +446,19 @@ mod a_membership_that_two_threads_ask {
     }
 
     #[test]
-    fn tells_both_what_is() {
-        tells_what_is(COUNTED, true);
+    fn shows_both_threads_the_present_state() {
+        shows_the_present_state(COUNTED, true);
     }
 
     #[test]
     #[should_panic(expected = "sees a phone that is gone")]
     fn needs_every_removal_to_be_counted() {
-        tells_what_is([(0, true), (1, true), (1, false)], true);
+        shows_the_present_state([(0, true), (1, true), (1, false)], true);
     }
 
     #[test]
     #[should_panic(expected = "sees a phone that is gone")]
-    fn must_remember_no_count_at_which_the_phone_was_gone() {
-        tells_what_is(COUNTED, false);
+    fn must_not_cache_a_count_at_which_the_phone_was_gone() {
+        shows_the_present_state(COUNTED, false);
     }
 }

@@ -21,7 +21,7 @@ impl HasCell for Arc<Cell<u32>> {
 
 /// Two threads each change one server-id and then read the other through a route (`Cached::load`). No
 /// sequential order explains both missing the other's change.
-fn changes_and_asks_a_route(without: Without) {
+fn changes_then_reads_a_route(without: Without) {
     fn change_and_ask(mine: &Cell<u32>, others: &mut Cached<Arc<Cell<u32>>>) -> bool {
         let before = mine.load_counted().unwrap();
         let next = crate::facade::Shared::new(1);
@@ -40,27 +40,27 @@ fn changes_and_asks_a_route(without: Without) {
 }
 
 #[test]
-fn of_two_threads_that_change_and_then_ask_a_route_one_sees_the_others_change() {
-    changes_and_asks_a_route(Without::Nothing);
+fn of_two_threads_that_change_and_then_read_a_route_one_sees_the_others_change() {
+    changes_then_reads_a_route(Without::Nothing);
 }
 
 #[test]
 #[should_panic(expected = "neither saw the other's change")]
 fn without_its_fence_a_route_misses_changes() {
-    changes_and_asks_a_route(Without::Fences);
+    changes_then_reads_a_route(Without::Fences);
 }
 
 /// A change of the counts; `before` and `after` are `(binaries, phones)`.
 fn change(before: (bool, usize), after: (bool, usize)) -> Change {
     let record = |(held, phones)| Record::<()> {
-        tenure: held_by_somebody(held),
+        tenure: tenure_if_held(held),
         phones: vec![(); phones],
         ..Record::default()
     };
     Change::between(Some(&record(before)), Some(&record(after)))
 }
 
-fn held_by_somebody(held: bool) -> Option<Tenure> {
+fn tenure_if_held(held: bool) -> Option<Tenure> {
     held.then(Tenure::default)
 }
 
@@ -110,13 +110,13 @@ fn counts_and_returns(seen_by: Ordering, counted_first: bool) {
 }
 
 #[test]
-fn whoever_has_seen_a_call_return_finds_it_counted() {
+fn a_thread_that_saw_a_call_return_finds_it_counted() {
     counts_and_returns(Ordering::Acquire, true);
 }
 
 #[test]
 #[should_panic(expected = "a call that has returned is not counted")]
-fn whoever_has_not_synchronized_with_a_return_may_miss_it() {
+fn a_thread_that_did_not_synchronize_with_a_return_may_miss_it() {
     counts_and_returns(Ordering::Relaxed, true);
 }
 
@@ -156,7 +156,7 @@ fn counts_are_exact_once_all_have_returned() {
 
 #[test]
 #[should_panic(expected = "the counts are not exact at rest")]
-fn counts_lose_what_is_loaded_and_stored() {
+fn counts_updated_by_load_and_store_lose_changes() {
     counts_while_others_count(Without::AtomicUpdates);
 }
 
@@ -185,12 +185,12 @@ fn draws_of_epochs(without: Without) {
 }
 
 #[test]
-fn a_later_claim_has_a_larger_epoch_and_none_comes_twice() {
+fn a_later_claim_has_a_larger_epoch_and_none_repeats() {
     draws_of_epochs(Without::Nothing);
 }
 
 #[test]
 #[should_panic(expected = "an epoch was drawn twice")]
-fn an_epoch_that_is_loaded_and_stored_comes_twice() {
+fn an_epoch_drawn_by_load_and_store_repeats() {
     draws_of_epochs(Without::AtomicUpdates);
 }

@@ -128,7 +128,7 @@ fn claim(registry: &Registry<Wire>) -> Claim<Wire> {
 }
 
 #[test]
-fn a_claim_beside_the_retirement_of_its_slot_holds() {
+fn a_claim_racing_the_retirement_of_its_slot_is_kept_or_refused() {
     exhaust("claim and retire", || {
         let registry = registry();
         let old = claim(&registry);
@@ -151,7 +151,7 @@ fn a_claim_beside_the_retirement_of_its_slot_holds() {
 
 /// With three threads there are too many schedules to try them all.
 #[test]
-fn two_claims_beside_the_retirement_of_their_slot_have_one_winner() {
+fn two_claims_racing_the_retirement_of_their_slot_have_at_most_one_winner() {
     explore(
         PctScheduler::new_from_seed(0, 3, size(2_000, 20_000)),
         || {
@@ -175,7 +175,7 @@ fn two_claims_beside_the_retirement_of_their_slot_have_one_winner() {
 }
 
 #[test]
-fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
+fn a_phone_racing_a_release_is_refused_or_stays_registered() {
     exhaust("register and release", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -195,7 +195,7 @@ fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
 }
 
 #[test]
-fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
+fn an_expiry_racing_a_reclaim_displaces_every_connection_once() {
     exhaust_from(1, "expire and reclaim", || {
         let registry = registry();
         claim(&registry).release_after(Duration::ZERO);
@@ -224,7 +224,7 @@ fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
 }
 
 #[test]
-fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
+fn a_take_over_racing_the_drop_of_the_incumbent_succeeds() {
     exhaust("take over and drop", || {
         let registry = registry();
         let old = claim(&registry);
@@ -237,7 +237,7 @@ fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
 }
 
 #[test]
-fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
+fn a_grace_that_begins_during_an_expiry_is_ended_by_it_or_by_the_next() {
     exhaust_from(10, "release after and expire", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -261,7 +261,7 @@ fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
 }
 
 #[test]
-fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
+fn a_grace_rearmed_during_an_expiry_is_either_extended_or_expired() {
     exhaust_from(10, "re-arm and expire", || {
         let registry = registry();
         let epoch = claim(&registry).detach();
@@ -284,7 +284,7 @@ fn in_grace(registry: &Registry<Wire>, server_id: &str, grace: u64) -> Epoch {
 }
 
 /// Moves a deadline to a time that the scan may already have passed when it reaches the grace that stays.
-fn moves_beside_an_expiry(name: &str, from: u64, to: u64) {
+fn deadline_moves_during_an_expiry(name: &str, from: u64, to: u64) {
     exhaust_from(HOURS, name, move || {
         let registry = registry();
         let moves = in_grace(&registry, "moves", from);
@@ -302,19 +302,19 @@ fn moves_beside_an_expiry(name: &str, from: u64, to: u64) {
 }
 
 #[test]
-fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
-    moves_beside_an_expiry("arm earlier and expire", 10, 5);
+fn a_deadline_moved_earlier_during_an_expiry_is_found_by_it() {
+    deadline_moves_during_an_expiry("arm earlier and expire", 10, 5);
 }
 
 #[test]
-fn a_deadline_that_moves_to_a_later_time_beside_an_expiry_is_met_by_it() {
-    moves_beside_an_expiry("arm later and expire", 5, 10);
+fn a_deadline_moved_later_during_an_expiry_is_found_by_it() {
+    deadline_moves_during_an_expiry("arm later and expire", 5, 10);
 }
 
 /// The expiry that ends during the race removes superseded entries. It must leave the one that the other
 /// expiry still needs.
 #[test]
-fn a_deadline_that_moves_beside_two_expiries_is_met_by_the_one_that_finds_it_over() {
+fn a_deadline_moved_during_two_expiries_is_found_by_the_one_for_which_it_is_over() {
     let program = || {
         let registry = registry();
         let moves = in_grace(&registry, "moves", 5);
@@ -377,7 +377,7 @@ fn displaced_by(claimed: Result<Claim<Wire>, ServerIdConflict<Wire>>) -> Vec<Dis
 }
 
 #[test]
-fn two_ways_out_of_a_grace_leave_no_deadline_behind_and_lose_nobody() {
+fn two_ways_out_of_a_grace_leave_no_deadline_and_lose_no_phone() {
     for (i, (one_name, one)) in WAYS.into_iter().enumerate() {
         for (other_name, other) in WAYS.into_iter().skip(i) {
             let name = format!("out of a grace: {one_name} and {other_name}");
@@ -404,7 +404,7 @@ fn two_ways_out_of_a_grace_leave_no_deadline_behind_and_lose_nobody() {
 }
 
 #[test]
-fn the_next_deadline_beside_one_that_moves_is_not_later_than_the_others() {
+fn the_next_deadline_is_never_later_than_the_rest_while_one_moves() {
     for (from, to) in [(10, 30), (30, 10)] {
         exhaust("next deadline and re-arm", move || {
             let registry = registry();
@@ -426,7 +426,7 @@ fn the_next_deadline_beside_one_that_moves_is_not_later_than_the_others() {
 }
 
 #[test]
-fn server_shows_one_instant_beside_a_take_over() {
+fn server_shows_one_instant_during_a_take_over() {
     exhaust("server and take over", || {
         let registry = registry();
         let _old = registry.claim_server("s", labelled("b", 1)).unwrap();
@@ -454,7 +454,7 @@ fn server_shows_one_instant_beside_a_take_over() {
 }
 
 #[test]
-fn a_drain_beside_a_registration_loses_nobody() {
+fn a_drain_racing_a_registration_loses_no_phone() {
     exhaust("drain and register", || {
         let living = Living::default();
         let registry = registry();
@@ -476,7 +476,7 @@ fn a_drain_beside_a_registration_loses_nobody() {
 }
 
 #[test]
-fn two_evictions_hand_everybody_out_once() {
+fn two_evictions_displace_every_connection_once() {
     exhaust("evict and evict", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -490,7 +490,7 @@ fn two_evictions_hand_everybody_out_once() {
 }
 
 #[test]
-fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
+fn a_membership_sees_no_binary_once_its_phone_and_a_sibling_are_removed() {
     exhaust("membership and unregister", || {
         let registry = registry();
         let _binary = claim(&registry);
@@ -521,7 +521,7 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
 }
 
 #[test]
-fn a_membership_beside_the_removal_of_its_phone_and_a_release_sees_no_binary_afterwards() {
+fn a_membership_sees_no_binary_once_its_phone_is_removed_and_its_server_id_released() {
     exhaust("membership, unregister and release", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -553,7 +553,7 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_release_sees_no_binary_aft
 }
 
 #[test]
-fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
+fn a_route_sees_no_binary_once_its_phone_is_removed() {
     for by_its_membership in [false, true] {
         exhaust("route and leave", move || {
             let registry = registry();
@@ -590,7 +590,7 @@ fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
 
 /// The other tests are meaningful only if the scheduler can switch within a call. It does.
 #[test]
-fn the_scheduler_comes_in_between() {
+fn the_scheduler_switches_within_calls() {
     static WINNERS: Mutex<Vec<(bool, bool)>> = Mutex::new(Vec::new());
     explore(RandomScheduler::new_from_seed(0, 1_000), || {
         let registry = registry();

@@ -99,7 +99,7 @@ fn judge(samples: &[(f64, f64)], soak: &Soak, run: u64) {
     );
 }
 
-fn assert_everything_can_go(registry: &Registry<Wire>) {
+fn assert_nothing_is_left(registry: &Registry<Wire>) {
     assert_at_rest(registry);
     drop(registry.expire(at(3600)));
     assert_eq!(registry.next_deadline(), None);
@@ -109,7 +109,7 @@ fn assert_everything_can_go(registry: &Registry<Wire>) {
 }
 
 #[test]
-fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() {
+fn memory_stays_flat_and_nothing_is_left_behind() {
     let run = number("SWITCHBOARD_SOAK_SECONDS").unwrap_or(2);
     let seed = number("SWITCHBOARD_SOAK_SEED").unwrap_or_else(any_seed);
     println!("SWITCHBOARD_SOAK_SECONDS={run} SWITCHBOARD_SOAK_SEED={seed}");
@@ -125,8 +125,8 @@ fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() 
     }
     drop(pinned);
 
-    assert_everything_can_go(&soak.registry);
-    assert_everything_can_go(&soak.handed_over);
+    assert_nothing_is_left(&soak.registry);
+    assert_nothing_is_left(&soak.handed_over);
     assert_eq!(soak.living.count(), 0, "connections are still referenced");
 
     let missing = soak.missing();

@@ -23,7 +23,12 @@ impl Drop for Forwarder {
 fn start(to: SocketAddr) -> (Forwarder, SocketAddr) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_switchboard-forwarder"));
     program.args(["--listen", "127.0.0.1:0", "--to", &to.to_string()]);
-    let mut program = Forwarder(program.stderr(Stdio::piped()).spawn().expect("the program starts"));
+    let mut program = Forwarder(
+        program
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts"),
+    );
     let log = program.0.stderr.take().expect("stderr is piped");
     let mut line = String::new();
     let read = BufReader::new(log).read_line(&mut line);
@@ -45,7 +50,7 @@ fn carries(mut from: &TcpStream, mut to: &TcpStream) {
 }
 
 #[test]
-fn bytes_go_both_ways_and_the_end_follows_them() {
+fn bytes_flow_both_ways_and_then_the_end_of_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let (_forwarder, address) = start(listener.local_addr().expect("an address"));
     let near = TcpStream::connect(address).expect("it listens");
