@@ -80,7 +80,7 @@ fn own_ids(thread: usize, len: usize) -> Vec<String> {
     (first..first + len).map(server_id).collect()
 }
 
-/// So many that the registry has long removed an id's slot when the id returns.
+/// So many that the registry has removed an id's slot long before the id returns.
 const FRESH: usize = 50_000;
 /// So few that the slot is still in the index.
 const RETURNING: usize = 100;

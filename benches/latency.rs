@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::args::Args;
 use common::peers::{Peer, each_peer};
-use common::threads::beside;
+use common::threads::while_disturbed;
 use common::{Filled, output, visitor};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ fn peer<P: Peer>(
     }
     let filled = Filled::<P>::new(servers, phones);
     let conn = visitor(0);
-    let histogram = beside(
+    let histogram = while_disturbed(
         |n| filled.churn(n, &conn),
         || run.sample(|n| lookup(&filled.peer, filled.id(!n))),
     );
@@ -94,7 +94,7 @@ fn main() -> io::Result<()> {
         args: Args::parse(),
         lines: Vec::new(),
     };
-    let heads = ("ns, beside a thread that churns", "peer", "p50", "p99");
+    let heads = ("ns, during churn", "peer", "p50", "p99");
     println!(
         "{:<34}{:<20}{:>8}{:>10}{:>10}{:>12}",
         heads.0, heads.1, heads.2, heads.3, "p99.9", "max"

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::criteria::{Group, config};
 use common::peers::papaya::Borrowed;
 use common::peers::{Peer, Switchboard, each_peer};
-use common::threads::{beside, counts, together};
+use common::threads::{counts, together, while_disturbed};
 use common::{Wire, conn_id, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 use switchboard::{Claim, Membership, Registry, Route};
@@ -271,7 +271,7 @@ fn beside_churn(c: &mut Criterion) {
                 let look_up = |(): &mut (), n| look_up(&filled.peer, filled.id(n));
                 together(1, iters, |_| (), look_up)
             };
-            beside(|n| filled.churn(n, &conn), reader)
+            while_disturbed(|n| filled.churn(n, &conn), reader)
         });
     }
 

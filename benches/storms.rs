@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::criteria::{Group, config};
 use common::peers::{Peer, Records, Switchboard, each_peer};
-use common::threads::{beside, together};
+use common::threads::{together, while_disturbed};
 use common::{Filled, conn_id, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -21,7 +21,7 @@ fn enumerations(c: &mut Criterion) {
             let (filled, conn) = (&filled, visitor(0));
             let alone = || together(1, iters, |_| (), |(), _| call(&filled.peer));
             if churn {
-                beside(|n| filled.churn(n, &conn), alone)
+                while_disturbed(|n| filled.churn(n, &conn), alone)
             } else {
                 alone()
             }

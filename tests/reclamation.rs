@@ -141,7 +141,7 @@ const EXITS: [(&str, Exit); 8] = [
         claim.release_after(seconds(30));
         let mut next = registry.claim_server("s", wire("next")).unwrap();
         drop(next.take_displaced());
-        // The successor stays; the displaced connections are dropped all the same.
+        // The successor stays; the displaced connections are dropped nevertheless.
         next.detach();
     }),
     ("take over", |registry, claim| {
@@ -284,8 +284,8 @@ impl Choice {
 
 /// One life of a server-id, including refused calls.
 fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
-    let nobody = registry.register_phone(server_id, wire("p"));
-    assert!(nobody.is_err());
+    let refused = registry.register_phone(server_id, wire("p"));
+    assert!(refused.is_err());
     let claim = registry.claim_server(server_id, wire("b")).unwrap();
     assert!(registry.claim_server(server_id, wire("late")).is_err());
     let phone = registry.register_phone(server_id, wire("p")).unwrap();

@@ -93,7 +93,7 @@ fn guards_dropped_at_the_end_of_a_thread_never_abort_whatever_the_order_of_threa
     let this = env::current_exe().unwrap();
     for order in all {
         let ended = Command::new(&this).env(ORDER, &order).output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success(), "{order}: {said}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{order}: {stderr}");
     }
 }

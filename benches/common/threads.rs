@@ -52,7 +52,7 @@ pub fn together<T>(
 }
 
 /// Runs `measure` while another thread calls `disturb` continuously.
-pub fn beside<R>(disturb: impl Fn(u64) + Sync, measure: impl FnOnce() -> R) -> R {
+pub fn while_disturbed<R>(disturb: impl Fn(u64) + Sync, measure: impl FnOnce() -> R) -> R {
     let (barrier, stop) = (Barrier::new(2), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {

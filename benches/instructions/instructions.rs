@@ -3,7 +3,7 @@
 //!
 //! A case is a thousand calls, including the drop of each result. The setup before them is not counted; it
 //! also performs everything that a thread's first calls set up.
-// `library_benchmark` names everything by its path.
+// The `library_benchmark` macro generates qualified paths.
 #![allow(missing_docs, unreachable_pub, unused_qualifications)]
 
 #[path = "../common/wires.rs"]

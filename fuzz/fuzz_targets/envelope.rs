@@ -54,7 +54,7 @@ fn from_a_phone(conn_id: &str, frame: &str) {
     let envelope = match wrapper.frame(frame) {
         Ok(envelope) => envelope,
         Err(FrameError::TooDeep) => {
-            assert!(value.is_none_or(|value| depth(&value) > 128), "not deep");
+            assert!(value.is_none_or(|value| depth(&value) > 128), "refused as too deep, but is not");
             return;
         }
         Err(FrameError::NotJson) => {
@@ -62,12 +62,12 @@ fn from_a_phone(conn_id: &str, frame: &str) {
             return;
         }
     };
-    assert!(value.is_none_or(|value| depth(&value) <= 128), "too deep");
-    let fields = fields(&envelope).expect("what is spliced is valid JSON");
+    assert!(value.is_none_or(|value| depth(&value) <= 128), "accepted, but too deep");
+    let fields = fields(&envelope).expect("a spliced envelope is valid JSON");
     let names: Vec<_> = fields.keys().collect();
-    assert_eq!(names, ["conn_id", "frame"], "a frame that says more");
+    assert_eq!(names, ["conn_id", "frame"], "the envelope has other fields");
     let named: String = serde_json::from_str(fields["conn_id"].get()).expect("a string");
-    assert_eq!(named, conn_id, "in another phone's name");
+    assert_eq!(named, conn_id, "the envelope names another phone");
     assert_eq!(fields["frame"].get(), trimmed(frame));
 
     // Parse the envelope back.
@@ -79,7 +79,7 @@ fn from_a_phone(conn_id: &str, frame: &str) {
         }
         Err(EnvelopeError::NoConnId) => assert!(conn_id.is_empty()),
         Err(EnvelopeError::Empty) => assert!(is_null(&fields["frame"])),
-        Err(error) => panic!("our own envelope: {error}"),
+        Err(error) => panic!("the relay refused its own envelope: {error}"),
     }
 }
 
@@ -128,7 +128,7 @@ fn compare(message: &str, fields: &BTreeMap<String, &RawValue>) -> bool {
     let close_code = close_code(fields).unwrap_or(0);
     match parse(message) {
         Ok(directive) => {
-            assert_eq!(directive.conn_id, conn_id, "a wrong phone");
+            assert_eq!(directive.conn_id, conn_id, "the directive names another phone");
             let sent = directive.frame();
             assert_eq!(sent.as_deref(), frame.map(|raw| raw.get()));
             let code = directive.close_code.map_or(0, NonZeroU16::get);

@@ -31,7 +31,7 @@ impl Error {
                     ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
                 ) =>
             {
-                // A reader that has closed the pipe wants no more output.
+                // A reader that has closed the pipe needs no more output.
                 let _ = help.print();
                 ExitCode::SUCCESS
             }
@@ -50,7 +50,7 @@ impl Error {
 /// The error without clap's paragraphs of usage and tips: its first line, or the list below that.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let said = text.split("\n\n").next().unwrap_or_default();
-    let said = said.trim_start_matches("error: ");
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    let message = text.split("\n\n").next().unwrap_or_default();
+    let message = message.trim_start_matches("error: ");
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

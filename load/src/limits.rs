@@ -19,7 +19,7 @@ fn enough(allowed: u64, wanted: u64) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "so many connections need {wanted} open files, and this process may have {allowed}: raise the hard limit \
+        "these connections need {wanted} open files, and this process may have {allowed}: raise the hard limit \
          (ulimit -Hn), or lower --servers, --phones or --storm"
     )))
 }

@@ -34,9 +34,9 @@ pub(crate) enum Direction {
     name = "switchboard-load",
     version,
     about = "Loads a relay and measures frames, latencies, CPU and memory",
-    after_help = "Binaries and phones are simulated by this program. Without --rate every phone keeps --in-flight frames \
-        under way, and the relay is saturated; with it, latency counts from the time at which a frame was due.\n\n\
-        Durations are written as 10s, 500ms or 2m. Ctrl-C ends a run early and prints what was measured."
+    after_help = "This program simulates binaries and phones. Without --rate, every phone keeps --in-flight frames \
+        in flight, which saturates the relay. With --rate, latency counts from the time at which a frame was due.\n\n\
+        Durations are written as 10s, 500ms or 2m. Ctrl-C ends a run early and prints the results so far."
 )]
 pub(crate) struct Options {
     /// Relay to load

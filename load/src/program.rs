@@ -116,8 +116,8 @@ fn gives(flags: &[impl AsRef<OsStr>], name: &str) -> bool {
 async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> Result<Endpoint, String> {
     let mut last = "it ended without output".to_owned();
     while let Ok(Some(line)) = log.next_line().await {
-        if let Some((_, said)) = line.split_once(LISTENING) {
-            return endpoint(said).ok_or(line);
+        if let Some((_, rest)) = line.split_once(LISTENING) {
+            return endpoint(rest).ok_or(line);
         }
         line.trim_start_matches("error: ").clone_into(&mut last);
     }
@@ -125,8 +125,8 @@ async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> Result<Endpoint, 
 }
 
 /// Parses the address, and whether it uses TLS.
-fn endpoint(said: &str) -> Option<Endpoint> {
-    let mut words = said.split_whitespace();
+fn endpoint(text: &str) -> Option<Endpoint> {
+    let mut words = text.split_whitespace();
     let address: SocketAddr = words.next()?.parse().ok()?;
     Some(Endpoint {
         secure: words.any(|word| word == "tls=true"),

@@ -51,11 +51,11 @@ pub(crate) async fn run(options: Options) -> Result<Summary, Error> {
 /// Returns a token that the first Ctrl-C cancels.
 fn stop_on_ctrl_c() -> CancellationToken {
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let on_signal = stop.clone();
     tokio::spawn(async move {
         // If the system delivers no signals, the run ends as planned.
         if tokio::signal::ctrl_c().await.is_ok() {
-            told.cancel();
+            on_signal.cancel();
         }
     });
     stop

@@ -27,7 +27,7 @@ pub(crate) fn connector(ca: Option<&Path>) -> Result<TlsConnector, Error> {
         Some(file) => config.with_root_certificates(authorities(file)?),
         None => config
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+            .with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
     };
     Ok(Arc::new(config.with_no_client_auth()).into())
 }
@@ -53,9 +53,9 @@ fn authorities(file: &Path) -> Result<RootCertStore, Error> {
 
 /// Accepts any certificate. Signatures are still verified.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyServer(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -102,7 +102,7 @@ fn summary(output: &Output) -> Value {
 
 fn figure(summary: &Value, key: &str) -> f64 {
     let figure = summary[key].as_f64();
-    figure.unwrap_or_else(|| panic!("{key} is no figure: {summary}"))
+    figure.unwrap_or_else(|| panic!("{key} is not a number: {summary}"))
 }
 
 fn assert_forwarded(summary: &Value) {
@@ -259,9 +259,9 @@ async fn a_refused_upgrade_comes_with_advice() {
 
 #[tokio::test]
 async fn an_unreachable_or_refusing_relay_is_a_one_line_error() {
-    let nobody = output("--url ws://127.0.0.1:1").await;
+    let unreachable = output("--url ws://127.0.0.1:1").await;
     assert_one_line_error(
-        &nobody,
+        &unreachable,
         1,
         "no relay at 127.0.0.1:1: connection failed: connection refused",
     );
@@ -305,7 +305,7 @@ async fn an_interrupt_ends_the_run_early_and_prints_the_table() {
         }
         let id = run.id().expect("it runs").to_string();
         let kill = Command::new("kill").args(["-INT", &id]).status().await;
-        assert!(kill.expect("there is a kill").success());
+        assert!(kill.expect("the kill command runs").success());
         let output = run.wait_with_output().await.expect("it ends");
         assert!(output.status.success());
         let table = String::from_utf8(output.stdout).expect("UTF-8");

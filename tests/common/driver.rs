@@ -271,7 +271,7 @@ impl Driver {
         self.start + HOUR * u32::try_from(self.now).unwrap() + HOUR / 2
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm an operation")]
+    #[allow(clippy::too_many_lines, reason = "one arm per operation")]
     pub fn run(&mut self, op: Op) {
         match op {
             Op::Claim { server } => self.claim(server % SERVERS),

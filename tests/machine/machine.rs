@@ -277,7 +277,7 @@ fn a_thread_that_ends_keeps_every_property() {
     with_a_third
         .programs
         .push(program(1, &[Verb::Claim(0), Verb::Evict(0), Verb::Expire]));
-    search_deep("a thread ends beside two", with_a_third);
+    search_deep("a thread ends, two others run", with_a_third);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl<T: Clone> ArcSwapAny<T> {
         self.load().0
     }
 
-    /// Only to empty a cell that nobody else has: nothing may be left in it, since it is not dropped.
+    /// Only empties a cell that no other thread can reach. The cell is never dropped, so nothing may stay in it.
     pub fn store(&self, last: T) {
         drop(last);
         drop(real_std::mem::take(&mut *self.put.lock().unwrap()));
@@ -102,7 +102,7 @@ impl<T: Clone, A: Deref<Target = ArcSwapAny<T>>> Cache<A, T> {
         Self { cell, at, cached }
     }
 
-    /// `Cache::revalidate`: a `Relaxed` load of the address, and a whole load where it is another one.
+    /// `Cache::revalidate`: a `Relaxed` load of the address, and a full load if it has changed.
     pub fn load(&mut self) -> &T {
         if self.cell.at.load(Ordering::Relaxed) != self.at {
             self.at = self.cell.at.load(Ordering::SeqCst);

@@ -68,7 +68,7 @@ mod a_grace_that_begins_after_an_expiry {
     /// promises for it what it promises for a load: it reads nothing older than what is already known.
     fn draws_a_number_that_expire_did_not_read(steps: Steps) {
         explore(move |registry: &Arc<Registry>| {
-            let somebody = spawn_with(registry, |registry| {
+            let other_arming = spawn_with(registry, |registry| {
                 registry.armings.fetch_add(1, DRAW_OF_ARMING);
             });
             let expire = spawn_with(registry, move |registry| {
@@ -94,7 +94,7 @@ mod a_grace_that_begins_after_an_expiry {
             };
             let newer = expire.join().unwrap();
             assert!(record != OUT || number >= newer, "handed out twice");
-            somebody.join().unwrap();
+            other_arming.join().unwrap();
         });
     }
 
@@ -421,15 +421,15 @@ mod a_membership_that_two_threads_share {
         explore(move |slot: &Arc<Slot>| {
             let ask = move |slot: &Slot| {
                 let (removals, there) = records[slot.cell.load(LOAD)];
-                let mut told = true;
+                let mut answer = true;
                 if removals != slot.seen.load(SEEN) {
-                    told = there;
-                    if told || !remembered_only_if_found {
+                    answer = there;
+                    if answer || !remembered_only_if_found {
                         slot.seen.store(removals, SEEN);
                     }
                 }
                 assert_eq!(
-                    told, there,
+                    answer, there,
                     "sees a phone that is gone, or misses one that is registered"
                 );
             };

@@ -16,12 +16,11 @@
 //! covers an order that rests on them, such as the order of lookups by key. It lets a load return an old
 //! value, but lets no access overtake an earlier one of its thread. Where that matters, a twin swaps the two
 //! by hand.
-//! overtake an earlier one of its thread; where that matters, a twin swaps the two by hand.
 #![allow(
     unreachable_pub,
     missing_docs,
     clippy::missing_panics_doc,
-    reason = "what the included sources ask for looks public, and is not"
+    reason = "the included sources need items that look public but are not"
 )]
 
 // The included sources' `std` and `arc_swap` resolve to this file.

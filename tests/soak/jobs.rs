@@ -1,7 +1,7 @@
 //! The jobs that the threads of the soak repeat, on server-ids of their own or on shared ones.
 //!
-//! The working set is bounded by construction. A job keeps a fixed number of things. A server-id that never
-//! returns is released in the same turn or is one of those.
+//! The working set is bounded by construction. A job keeps a fixed number of values. A server-id that never
+//! returns is either released in the same turn or held by one of these values.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -608,7 +608,7 @@ impl Soak {
         if dice.one_in(2) {
             self.saw_out(&registry.drain());
         }
-        // Each remaining conflict keeps its whole registry alive, so keep a conflict of every other one.
+        // Keep at most one conflict, because each keeps its whole registry alive.
         conflicts.truncate(dice.index(2));
         (claims, phones, conflicts, snapshot)
     }

@@ -113,7 +113,7 @@ fn memory_stays_flat_and_nothing_is_left_behind() {
     let run = number("SWITCHBOARD_SOAK_SECONDS").unwrap_or(2);
     let seed = number("SWITCHBOARD_SOAK_SEED").unwrap_or_else(any_seed);
     println!("SWITCHBOARD_SOAK_SECONDS={run} SWITCHBOARD_SOAK_SEED={seed}");
-    // A foreign pin throughout the run. It must not delay any reclamation of the registry's.
+    // A foreign pin throughout the run. It must not delay reclamation in the registry.
     let pinned = crossbeam_epoch::pin();
     let soak = Arc::new(Soak::new(seed));
     let threads = begin(&soak);

@@ -40,7 +40,7 @@ const ENDPOINTS = {
   '/v1/client': { serve: servePhone, headers: ['x-pyrycode-server', 'x-pyrycode-token', 'user-agent'] },
 };
 
-/** From server-id to its binary, and to the phones of that by conn-id. */
+/** Maps a server-id to its binary and to its phones by conn-id. */
 const servers = new Map();
 
 const http = createServer((request, response) => response.writeHead(404).end());
@@ -99,7 +99,7 @@ function servePhone(phone, serverId) {
   });
 }
 
-/** Sends the frame in a binary's envelope to the phone that it names, and closes that phone if it is to be closed. */
+/** Sends the frame in a binary's envelope to the phone that it names, and closes that phone if the envelope says so. */
 function forward(phones, message) {
   const { connId, frame, closeCode } = cut(phones, message) ?? read(message);
   const member = phones.get(connId);
@@ -115,7 +115,7 @@ function forward(phones, message) {
   }
 }
 
-/** Cuts the frame out of an envelope that is laid out as this relay's own are: the frame stays as it is, byte for byte. */
+/** Cuts the frame out of an envelope with the layout of this relay's own envelopes, and keeps it byte for byte. */
 function cut(phones, message) {
   const from = BEFORE_CONN_ID.length + 1;
   const to = message.indexOf('"', from);
@@ -126,13 +126,13 @@ function cut(phones, message) {
   return isWhole ? { connId, frame } : undefined;
 }
 
-/** Reads an envelope of any other layout, and writes its frame anew. */
+/** Reads an envelope with any other layout, and serialises its frame again. */
 function read(message) {
   const { conn_id: connId, frame, close_code: closeCode } = parsed(message) ?? {};
   return { connId, frame: JSON.stringify(frame ?? undefined), closeCode };
 }
 
-/** The value of a JSON text; undefined where it is none. Node.js has no check that does not build the value. */
+/** Parses a JSON text; undefined if it is invalid. Node.js cannot validate JSON without building the value. */
 function parsed(text) {
   try {
     return JSON.parse(text);

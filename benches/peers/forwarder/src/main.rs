@@ -14,11 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 /// Forwards TCP connections, byte for byte
 #[derive(Parser)]
 struct Options {
-    /// Where to listen; port 0 picks a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
 
-    /// Where each connection is forwarded to
+    /// Address to forward each connection to
     #[arg(long, value_name = "ADDR")]
     to: SocketAddr,
 }
