@@ -99,7 +99,7 @@ fn judge(samples: &[(f64, f64)], soak: &Soak, run: u64) {
     );
 }
 
-fn assert_nothing_is_left(registry: &Registry<Wire>) {
+fn assert_drains_completely(registry: &Registry<Wire>) {
     assert_at_rest(registry);
     drop(registry.expire(at(3600)));
     assert_eq!(registry.next_deadline(), None);
@@ -125,8 +125,8 @@ fn memory_stays_flat_and_nothing_is_left_behind() {
     }
     drop(pinned);
 
-    assert_nothing_is_left(&soak.registry);
-    assert_nothing_is_left(&soak.handed_over);
+    assert_drains_completely(&soak.registry);
+    assert_drains_completely(&soak.handed_over);
     assert_eq!(soak.living.count(), 0, "connections are still referenced");
 
     let missing = soak.missing();
