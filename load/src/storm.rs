@@ -61,7 +61,7 @@ async fn once(dialer: &Dialer, traffic: &Traffic, server_id: &str, number: u16) 
     }
 }
 
-/// Closes cleanly. The relay ends the connection first, so the port in TIME_WAIT is the relay's own.
+/// Closes cleanly. The relay ends the connection first, so the port in `TIME_WAIT` is the relay's own.
 async fn close(mut socket: Socket) -> Result<(), String> {
     let bye = CloseFrame {
         code: CloseCode::Normal,

@@ -131,7 +131,7 @@ fn moving_deadlines(moves: u8) -> Machine {
 }
 
 /// One thread runs `expire` twice. Meanwhile two graces come to be over, and the deadline of one moves to a
-/// later time. Its entry can therefore be superseded before the first walk, between the two, or during the
+/// later time. Its entry can therefore be superseded before the first scan, between the two, or during the
 /// second.
 fn two_walks() -> Machine {
     Machine {
@@ -256,7 +256,7 @@ fn three_threads_keep_every_property() {
 #[test]
 fn deadlines_that_move_during_expire_keep_every_property() {
     search("moving deadlines", moving_deadlines(1));
-    search_deep("two walks in turn", two_walks());
+    search_deep("two scans in turn", two_walks());
     search_deep(
         "moving deadlines, two expire in turn",
         with_calls(2, moving_deadlines(1)),

@@ -35,9 +35,9 @@ pub(crate) enum Fault {
     LeavesSuperseded,
     /// `Queue::end_walk` does not tidy.
     EndsUntidily,
-    /// `Queue::tidy` checks for walks first, and only then takes a key and removes its entry.
+    /// `Queue::tidy` looks for running scans first, and only then takes a key and removes its entry.
     LooksBeforeTheKey,
-    /// `Queue::tidy` retries until no walk is running.
+    /// `Queue::tidy` retries until no scan is running.
     WaitsForWalks,
     /// `Index::remove` removes any slot with the name.
     RemovesByName,

@@ -181,9 +181,9 @@ pub(crate) const MOVES_AHEAD: &str = "a deadline moves towards the front before 
 pub(crate) const MOVES_BACK: &str =
     "a deadline moves to where expire has already been, and is still over";
 pub(crate) const MET_BEFORE: &str = "expire ends a grace that it met at an earlier deadline";
-pub(crate) const LOOKS_AGAIN: &str = "the last walk ends while an entry is being postponed";
+pub(crate) const LOOKS_AGAIN: &str = "the last scan ends while an entry is being postponed";
 pub(crate) const OLD_CLAIM: &str = "an old claim meets its successor";
-pub(crate) const TWO_WALK: &str = "two walks run at once";
+pub(crate) const TWO_WALK: &str = "two scans run at once";
 pub(crate) const SUCCESSOR_STAYS: &str =
     "a lingering slot is removed while its successor is in the index";
 pub(crate) const OVERDUE: &str = "a claim finds a slot that a thread left at its end";

@@ -55,7 +55,7 @@ pub(crate) enum Then {
     Walk(Walk),
 }
 
-/// The variables of `Expiry`.
+/// The variables of `Expiry`: one scan of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Walk {
     pub(crate) newer: u8,
@@ -252,8 +252,8 @@ impl Step {
     /// The progress of a call. It grows with every step, whatever other threads do. No run therefore reaches
     /// a state twice, and since there are finitely many states, every run ends.
     ///
-    /// A walk progresses when it meets a different entry, further on. A claim starts over when another thread
-    /// has inserted a slot: `turn`. So does `tidy` when it has removed an entry, or when the last walk has
+    /// A scan progresses when it meets a different entry, further on. A claim starts over when another thread
+    /// has inserted a slot: `turn`. So does `tidy` when it has removed an entry, or when the last scan has
     /// ended since it looked. A swap is retried when the record is newer: `version`. All other steps progress
     /// from one kind of step to a later one.
     pub(crate) fn progress(&self, turn: usize) -> [usize; 5] {
