@@ -1,6 +1,6 @@
 //! Phones and binaries that come and go, alone and among lookups.
 //!
-//! A time is that of one pair of calls, or one refused call, on each of the threads.
+//! A time is that of one pair of calls, or of one refused call, on each thread.
 #![allow(missing_docs)]
 
 mod common;
@@ -44,7 +44,7 @@ fn phones(c: &mut Criterion) {
     }
 }
 
-/// Not the last phone that came, but any one, goes and comes back.
+/// An arbitrary phone, not the most recent one, leaves and returns.
 fn old_phones(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, servers: usize, phones: usize) {
         let Some(filled) = group.fill::<P>(servers, phones) else {
@@ -55,7 +55,7 @@ fn old_phones(c: &mut Criterion) {
             group.bench::<P>(threads, |iters| {
                 let (filled, conns) = (&filled, &conns);
                 let own = |thread| thread;
-                // No phone is that of two threads.
+                // No two threads change the same phone.
                 together(threads, iters, own, |thread, n| {
                     let at = scattered(!n, phones / threads) * threads + *thread;
                     let (id, conn) = (filled.id(n), &conns[at]);
@@ -74,15 +74,15 @@ fn old_phones(c: &mut Criterion) {
     }
 }
 
-/// The server-ids of one thread, which nobody else touches.
+/// The server-ids of one thread; no other thread uses them.
 fn own_ids(thread: usize, len: usize) -> Vec<String> {
     let first = (thread + 1) * 10_000_000;
     (first..first + len).map(server_id).collect()
 }
 
-/// So many that the registry has long forgotten one when it comes again.
+/// So many that the registry has removed an id's slot long before the id returns.
 const FRESH: usize = 50_000;
-/// So few that it has not.
+/// So few that the slot is still in the index.
 const RETURNING: usize = 100;
 
 fn binaries(c: &mut Criterion) {
@@ -91,7 +91,7 @@ fn binaries(c: &mut Criterion) {
             return;
         };
         for threads in counts() {
-            // Outside of the threads: they would still drop them while others measure.
+            // Created outside the threads, which would otherwise drop them while others still measure.
             let ids: Vec<_> = (0..threads).map(|thread| own_ids(thread, of)).collect();
             group.bench::<P>(threads, |iters| {
                 let (peer, ids) = (&filled.peer, &ids);
@@ -129,7 +129,7 @@ fn binaries(c: &mut Criterion) {
     group.finish();
 }
 
-/// What only switchboard has: each thread keeps passing its own server-ids from one claim to the next.
+/// Operations that only switchboard has: each thread passes its own server-ids from one claim to the next.
 fn successions(c: &mut Criterion) {
     type Next = fn(&Registry<Wire>, &str, Claim<Wire>) -> Claim<Wire>;
 
@@ -170,7 +170,7 @@ fn successions(c: &mut Criterion) {
     });
 }
 
-/// Two lookups and two changes a round.
+/// Two lookups and two changes per round.
 fn mix(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
         let Some(filled) = group.fill::<P>(100, 16) else {

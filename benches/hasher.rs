@@ -1,4 +1,4 @@
-//! Keyed hashers for server-ids: the default was chosen by these figures.
+//! Keyed hashers for server-ids. The default hasher was chosen by these figures.
 #![allow(missing_docs)]
 
 use std::hash::{BuildHasher, Hasher, RandomState};

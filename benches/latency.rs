@@ -1,6 +1,8 @@
-//! What a mean hides: single lookups while another thread changes the same server-ids without a pause.
+//! The latency distribution that a mean hides: single lookups while another thread changes the same
+//! server-ids continuously.
 //!
-//! Each lookup is timed by itself, with the clock's own cost in it; that cost is measured too, and not subtracted.
+//! Each lookup is timed individually. The time includes the cost of the clock, which is measured too but not
+//! subtracted.
 #![allow(missing_docs)]
 
 mod common;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::args::Args;
 use common::peers::{Peer, each_peer};
-use common::threads::beside;
+use common::threads::while_disturbed;
 use common::{Filled, output, visitor};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ struct Run {
 }
 
 impl Run {
-    /// Times `lookup` for as long as the run allows, without a pause.
+    /// Times `lookup` continuously for the duration of the run.
     fn sample(&self, mut lookup: impl FnMut(u64)) -> Histogram<u64> {
         let long = Duration::from_millis(if self.args.quick { 200 } else { 3_000 });
         let mut histogram =
@@ -63,7 +65,7 @@ fn peer<P: Peer>(
     }
     let filled = Filled::<P>::new(servers, phones);
     let conn = visitor(0);
-    let histogram = beside(
+    let histogram = while_disturbed(
         |n| filled.churn(n, &conn),
         || run.sample(|n| lookup(&filled.peer, filled.id(!n))),
     );
@@ -92,7 +94,7 @@ fn main() -> io::Result<()> {
         args: Args::parse(),
         lines: Vec::new(),
     };
-    let heads = ("ns, beside a thread that churns", "peer", "p50", "p99");
+    let heads = ("ns, during churn", "peer", "p50", "p99");
     println!(
         "{:<34}{:<20}{:>8}{:>10}{:>10}{:>12}",
         heads.0, heads.1, heads.2, heads.3, "p99.9", "max"

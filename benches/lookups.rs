@@ -1,6 +1,6 @@
-//! What a relay does for every frame: who holds this server-id, and who belongs to it?
+//! The lookups that a relay makes for every frame: the binary that holds a server-id, and its phones.
 //!
-//! A time is that of one call on each of the threads. It includes fetching the name from memory, which is the same
+//! A time is that of one call on each thread. It includes fetching the name from memory, which is the same
 //! for every peer.
 #![allow(missing_docs)]
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::criteria::{Group, config};
 use common::peers::papaya::Borrowed;
 use common::peers::{Peer, Switchboard, each_peer};
-use common::threads::{beside, counts, together};
+use common::threads::{counts, together, while_disturbed};
 use common::{Wire, conn_id, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 use switchboard::{Claim, Membership, Registry, Route};
@@ -58,7 +58,8 @@ fn unknown(c: &mut Criterion) {
     group.finish();
 }
 
-/// papaya alone: what the design with one atomic pointer for each key reads at most, were nothing to be kept.
+/// papaya alone: the fastest lookup that a design with one atomic pointer per key allows, if the result may
+/// not outlive the guard.
 fn borrowed(c: &mut Criterion) {
     for servers in [1, 10_000] {
         let ids: Vec<_> = (0..servers).map(server_id).collect();
@@ -82,9 +83,10 @@ fn borrowed(c: &mut Criterion) {
     }
 }
 
-/// The same index, grown claim by claim and built with the room, long after the last claim.
+/// The same index, grown claim by claim or built with capacity, long after the last claim.
 fn quiet_hour(c: &mut Criterion) {
-    // Where the index has just begun to double: claims that did not finish that would leave it half done.
+    // At these sizes the index has just begun to double. Unless claims finish the resize, it would stay half
+    // done.
     for servers in [1_000, 16_000] {
         let ids: Vec<_> = (0..servers).map(server_id).collect();
         let grown: Registry<Wire> = Registry::new();
@@ -106,15 +108,15 @@ fn quiet_hour(c: &mut Criterion) {
 
 const BY_HANDLE: usize = 16;
 
-/// The guards that a connection's own task keeps, one for each thread.
+/// The handles that the task of a connection keeps, one set per thread.
 struct Handles {
     claim: Arc<Claim<Wire>>,
     member: Membership<Wire>,
     route: Route<Wire>,
 }
 
-/// Each way through a guard of ours, beside the lookup by key that does the same for the others: a group below, and a
-/// case of the report's theme `handles`.
+/// Each lookup through a handle of ours, compared with the equivalent lookup by key of the other peers. Each
+/// is a group below, and a case of the report's theme `handles`.
 fn by_handle(c: &mut Criterion) {
     fn ours(group: &mut Group<'_>, call: impl Fn(&mut Handles) + Sync) {
         let registry: Registry<Wire> = Registry::new();
@@ -253,7 +255,7 @@ fn phones(c: &mut Criterion) {
     }
 }
 
-/// One thread looks up while another changes the same server-ids without a pause.
+/// One thread looks up while another changes the same server-ids continuously.
 fn beside_churn(c: &mut Criterion) {
     fn peer<P: Peer>(
         group: &mut Group<'_>,
@@ -269,7 +271,7 @@ fn beside_churn(c: &mut Criterion) {
                 let look_up = |(): &mut (), n| look_up(&filled.peer, filled.id(n));
                 together(1, iters, |_| (), look_up)
             };
-            beside(|n| filled.churn(n, &conn), reader)
+            while_disturbed(|n| filled.churn(n, &conn), reader)
         });
     }
 

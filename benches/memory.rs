@@ -1,7 +1,8 @@
-//! What a server-id and a phone cost in memory, the connections themselves not counted: they exist before.
+//! The memory that a server-id and a phone cost, without the connections themselves, which are created
+//! beforehand.
 //!
-//! Counted are the bytes that were asked of the allocator, not what it rounds them up to, and with what a map keeps
-//! for later: spare room, and removed records that wait to be freed.
+//! Counts the bytes requested from the allocator, before it rounds them up. They include memory that a map
+//! retains: spare capacity, and removed records that wait to be freed.
 #![allow(missing_docs)]
 
 mod common;
@@ -54,7 +55,7 @@ impl Run {
     }
 }
 
-/// One binary and one phone each.
+/// One binary and one phone per server-id.
 fn servers<P: Peer>(run: &mut Run, ids: &[String], conns: &[Arc<Wire>]) {
     run.peer::<P>("server-id", |peer| {
         let (binaries, phones) = conns.split_at(ids.len());
@@ -65,11 +66,11 @@ fn servers<P: Peer>(run: &mut Run, ids: &[String], conns: &[Arc<Wire>]) {
     });
 }
 
-/// All of one server-id.
+/// All phones under one server-id.
 fn phones<P: Peer>(run: &mut Run, conns: &[Arc<Wire>]) {
     run.peer::<P>("phone", |peer| {
         assert!(peer.claim("s", conns[0].clone()));
-        // The copy of the list of pointers is freed before the count.
+        // This copy of the list of pointers is freed before the count.
         peer.register_all("s", conns[1..].to_vec());
     });
 }

@@ -1,4 +1,4 @@
-//! Everything at once: enumerations, mass disconnects, graces that end together, and everybody coming back.
+//! Bulk operations: enumerations, mass disconnects, graces that end together, and mass reconnects.
 #![allow(missing_docs)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::criteria::{Group, config};
 use common::peers::{Peer, Records, Switchboard, each_peer};
-use common::threads::{beside, together};
+use common::threads::{together, while_disturbed};
 use common::{Filled, conn_id, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -21,7 +21,7 @@ fn enumerations(c: &mut Criterion) {
             let (filled, conn) = (&filled, visitor(0));
             let alone = || together(1, iters, |_| (), |(), _| call(&filled.peer));
             if churn {
-                beside(|n| filled.churn(n, &conn), alone)
+                while_disturbed(|n| filled.churn(n, &conn), alone)
             } else {
                 alone()
             }
@@ -50,7 +50,7 @@ fn enumerations(c: &mut Criterion) {
     }
 }
 
-/// The time of `storm` on what `calm` has made, which is dropped after the clock has stopped.
+/// The time of `storm` on the value that `calm` creates. The value is dropped after the clock has stopped.
 fn repeatedly<T>(iters: u64, calm: impl Fn() -> T, storm: impl Fn(&T)) -> Duration {
     let storms = (0..iters).map(|_| {
         let calm = calm();
@@ -61,7 +61,7 @@ fn repeatedly<T>(iters: u64, calm: impl Fn() -> T, storm: impl Fn(&T)) -> Durati
     storms.sum()
 }
 
-/// One server-id is evicted, and its phones, which nobody else holds, are dropped.
+/// Evicts a server-id and drops its phones, of which no other references exist.
 fn mass_disconnect(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
         group.bench::<P>(1, |iters| {
@@ -76,7 +76,7 @@ fn mass_disconnect(c: &mut Criterion) {
     group.finish();
 }
 
-/// What only switchboard has: every server-id's grace ends.
+/// An operation that only switchboard has: the grace of every server-id ends.
 fn expiry(c: &mut Criterion) {
     let mut group = Group::new(c, "expire, 100000 graces").few();
     group.bench::<Switchboard>(1, |iters| {
@@ -93,10 +93,10 @@ fn expiry(c: &mut Criterion) {
     group.finish();
 }
 
-/// Two threads register everybody under one server-id.
+/// Two threads register all phones under one server-id.
 fn reconnect(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, phones: usize) {
-        // It copies the list for each phone: minutes.
+        // `Records` copies the list for each phone, which would take minutes.
         if phones > 10_000 && P::NAME == Records::NAME {
             return;
         }
@@ -107,7 +107,7 @@ fn reconnect(c: &mut Criterion) {
                 let own = |thread| (half * thread..).map(|phone| wire(conn_id(phone)));
                 let own = |thread| own(thread).take(half).collect::<Vec<_>>();
                 together(2, half as u64, own, |own, _| {
-                    let conn = own.pop().expect("one for each round");
+                    let conn = own.pop().expect("one connection per round");
                     assert!(filled.peer.register(filled.id(0), conn));
                 })
             });

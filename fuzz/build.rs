@@ -1,5 +1,5 @@
-//! The players of tests/common need no help from the operating system to come in between, under shuttle. The other targets have
-//! no players.
+//! Compiles the players of tests/common for shuttle, where they need not yield to let others run. The other
+//! targets have no players.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

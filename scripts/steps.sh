@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the scripts: how a step is run, and how one is skipped.
+# Sourced by the scripts. Defines how a step runs and how one is skipped.
 
-# step NAME COMMAND...: prints the command and how long it took; its failure ends the script.
+# step NAME COMMAND...: runs the command, and prints it and its duration. A failure ends the script.
 step() {
     local name=$1 start=$SECONDS
     shift
@@ -13,12 +13,12 @@ step() {
     printf '=== %s: %d s\n' "$name" $((SECONDS - start))
 }
 
-# skip NAME WHY: where CI=true nothing may be skipped.
+# skip NAME WHY: reports a skipped check. With CI=true, a skip is a failure.
 skip() {
     printf '\n!!! SKIPPED, NOT CHECKED: %s: %s\n' "$1" "$2" >&2
     skipped+=("$1")
     if [ "${CI:-}" = true ]; then
-        printf '!!! nothing may be skipped where CI=true\n' >&2
+        printf '!!! nothing may be skipped with CI=true\n' >&2
         exit 1
     fi
 }

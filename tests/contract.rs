@@ -1,4 +1,4 @@
-//! The contract, a test for each sentence. Read the names, and you know the crate.
+//! The contract, one test per sentence. The test names summarise the crate.
 
 mod common;
 
@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use common::{Living, Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_that};
+use common::{
+    Living, Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_with_on_drop,
+};
 use switchboard::{
     Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, Registry, Route, SendError,
     ServerIdConflict, Status,
@@ -80,7 +82,7 @@ mod claim_server {
     }
 
     #[test]
-    fn in_grace_pushes_the_old_binary_and_all_phones_out() {
+    fn in_grace_displaces_the_old_binary_and_all_phones() {
         let registry = registry();
         let old = held(&registry);
         let displaced = phone(&registry, "p");
@@ -121,7 +123,7 @@ mod take_over {
     }
 
     #[test]
-    fn pushes_the_incumbent_of_the_conflict_and_its_phones_out() {
+    fn displaces_the_incumbent_of_the_conflict_and_its_phones() {
         let registry = registry();
         let old = held(&registry);
         let displaced = phone(&registry, "p");
@@ -137,7 +139,7 @@ mod take_over {
     }
 
     #[test]
-    fn meets_a_fresh_conflict_when_somebody_else_holds_it_by_now() {
+    fn returns_a_fresh_conflict_if_another_claim_holds_it_by_now() {
         let registry = registry();
         let first = held(&registry);
         let conflict = conflict(&registry);
@@ -178,7 +180,7 @@ mod take_over {
     }
 
     #[test]
-    fn in_grace_is_a_reclaim_whoever_is_in_grace() {
+    fn in_grace_is_a_reclaim_whichever_claim_is_in_grace() {
         let registry = registry();
         let first = held(&registry);
         let same = conflict(&registry);
@@ -310,11 +312,11 @@ mod release_after {
     }
 
     #[test]
-    fn with_a_deadline_beyond_every_instant_means_never() {
+    fn with_a_deadline_beyond_every_instant_never_ends() {
         let registry = registry();
         let epoch = in_grace(&registry, Duration::MAX);
         let Some(Status::Grace { deadline }) = status(&registry) else {
-            panic!("it is in grace");
+            panic!("not in grace");
         };
         assert!(deadline > at(1_000_000_000));
         assert_eq!(registry.next_deadline(), None);
@@ -329,7 +331,7 @@ mod release_after {
     }
 
     #[test]
-    fn of_nothing_expires_at_once() {
+    fn of_zero_expires_at_once() {
         let registry = registry();
         in_grace(&registry, Duration::ZERO);
         assert_eq!(registry.expire(Instant::now()).len(), 1);
@@ -421,7 +423,7 @@ mod a_claim {
     }
 
     #[test]
-    fn in_grace_is_current_still() {
+    fn in_grace_is_still_current() {
         let registry = registry();
         let claim = held(&registry);
         let _p = phone(&registry, "p");
@@ -481,7 +483,7 @@ mod register_phone {
     }
 
     #[test]
-    fn is_refused_where_nobody_holds_the_server_id() {
+    fn is_refused_if_no_claim_holds_the_server_id() {
         let registry = registry();
         let conn = wire("p");
         let refused = registry.register_phone("s", conn.clone()).unwrap_err();
@@ -529,7 +531,7 @@ mod register_phone {
     }
 
     #[test]
-    fn with_a_cap_of_none_refuses_everybody() {
+    fn with_a_cap_of_zero_refuses_every_phone() {
         let registry: Registry<Wire> = Registry::builder().max_phones(0).build();
         let _claim = held(&registry);
         let refused = registry.register_phone("s", wire("p")).unwrap_err();
@@ -571,7 +573,7 @@ mod unregister_phone {
     }
 
     #[test]
-    fn of_nobody_is_a_no_op() {
+    fn of_an_unknown_phone_is_a_no_op() {
         let registry = registry();
         assert!(registry.unregister_phone("s", "p").is_none());
         let _claim = held(&registry);
@@ -643,9 +645,9 @@ mod a_membership {
         assert!(p.is_registered());
     }
 
-    /// How often phones were taken out is what a membership goes by. It has to stand in every later record, too.
+    /// A membership relies on the record's count of removed phones, so every later record must carry it.
     #[test]
-    fn that_was_unregistered_stays_so_whatever_comes_next() {
+    fn that_was_unregistered_stays_unregistered_whatever_follows() {
         type Next = fn(&Registry<Wire>, Claim<Wire>) -> Box<dyn Any>;
         let nexts: [(&str, Next); 11] = [
             ("nothing", |_, claim| Box::new(claim)),
@@ -690,7 +692,7 @@ mod a_membership {
             let out = phone(&registry, "p");
             phone(&registry, "q").detach();
             registry.unregister_phone("s", "p").unwrap();
-            // It has not looked in between.
+            // The membership has not looked since before the removal.
             let _kept = next(&registry, claim);
             assert!(out.binary().is_none(), "it sees a binary after: {what}");
             assert!(!out.is_registered(), "after: {what}");
@@ -774,7 +776,7 @@ mod a_route {
     }
 
     #[test]
-    fn of_a_phone_that_is_out_sees_no_binary_even_under_a_successor() {
+    fn of_a_displaced_phone_sees_no_binary_even_under_a_successor() {
         let registry = registry();
         held(&registry).release_after(seconds(30));
         let displaced = phone(&registry, "p");
@@ -789,7 +791,7 @@ mod a_route {
     }
 
     #[test]
-    fn is_no_guard() {
+    fn does_not_unregister_its_phone_when_dropped() {
         let registry = registry();
         let _claim = held(&registry);
         let p = phone(&registry, "p");
@@ -913,7 +915,7 @@ mod a_snapshot {
     }
 
     #[test]
-    fn is_empty_where_there_is_nobody() {
+    fn is_empty_if_no_phone_is_registered() {
         let registry = registry();
         assert!(registry.phones_for("s").is_empty());
         let _claim = registry.claim_server("s", wire("b")).unwrap();
@@ -935,12 +937,12 @@ mod a_snapshot {
         assert_eq!(
             q.conn().closed.load(Relaxed),
             1,
-            "the registry closes nobody"
+            "the registry closes no connection"
         );
     }
 
     #[test]
-    fn is_an_exact_size_iterator_that_ends_for_good() {
+    fn is_a_fused_exact_size_iterator() {
         let registry = registry();
         let _claim = held(&registry);
         let _p = phone(&registry, "p");
@@ -958,11 +960,11 @@ mod a_snapshot {
 mod the_queue_of_deadlines {
     use super::*;
 
-    /// What is done to a server-id in grace, by whoever still has the guard of its claim, or a conflict of the time before.
-    /// What it gives back is kept until the queue has been looked at.
+    /// Acts on a server-id in grace. Takes the guard of its claim, and a conflict from before the grace. The
+    /// result is kept until the queue has been checked.
     type Way = fn(&Registry<Wire>, Claim<Wire>, ServerIdConflict<Wire>) -> Box<dyn Any>;
 
-    /// How many deadlines there are afterwards: of one grace, and of another one that stays.
+    /// Checks the number of deadlines left after each way, of the grace it acts on and of another that stays.
     fn check(ways: &[(&str, usize, Way)]) {
         for (way, left, run) in ways {
             let registry = registry();
@@ -981,7 +983,7 @@ mod the_queue_of_deadlines {
     }
 
     #[test]
-    fn loses_that_of_a_grace_on_every_way_out() {
+    fn removes_the_deadline_of_a_grace_on_every_way_out() {
         check(&[
             ("claim", 1, |registry, _, _| {
                 Box::new(registry.claim_server("s", wire("b3")))
@@ -1014,7 +1016,7 @@ mod the_queue_of_deadlines {
             ("expiry of both", 0, |registry, _, _| {
                 Box::new(registry.expire(at(7200)))
             }),
-            ("release of the last who is there", 1, |registry, _, _| {
+            ("release of an empty server-id", 1, |registry, _, _| {
                 registry.unregister_phone("s", "p");
                 Box::new(registry.release_server("s"))
             }),
@@ -1022,7 +1024,7 @@ mod the_queue_of_deadlines {
     }
 
     #[test]
-    fn has_one_for_each_grace_however_often_it_is_set_anew() {
+    fn holds_one_deadline_per_grace_however_often_it_is_rearmed() {
         check(&[
             ("later", 2, |registry, claim, _| {
                 Box::new(registry.release_claim_after("s", claim.epoch(), seconds(30)))
@@ -1045,7 +1047,7 @@ mod the_queue_of_deadlines {
     }
 
     #[test]
-    fn keeps_that_of_a_grace_that_is_not_ended() {
+    fn keeps_the_deadline_of_a_grace_that_has_not_ended() {
         check(&[
             ("drop of the guard", 2, |_, claim, _| {
                 drop(claim);
@@ -1065,14 +1067,14 @@ mod the_queue_of_deadlines {
             ("a phone goes", 2, |registry, _, _| {
                 Box::new(registry.unregister_phone("s", "p"))
             }),
-            ("nobody goes", 2, |registry, _, _| {
+            ("an unknown phone goes", 2, |registry, _, _| {
                 Box::new(registry.unregister_phone("s", "nobody"))
             }),
         ]);
     }
 
     #[test]
-    fn takes_none_of_whoever_may_not_begin_a_grace() {
+    fn accepts_none_from_a_claim_that_may_not_begin_a_grace() {
         check(&[
             ("after a release", 1, |registry, claim, _| {
                 registry.release_server("s");
@@ -1095,7 +1097,7 @@ mod the_queue_of_deadlines {
     }
 
     #[test]
-    fn keeps_nobody_alive_when_the_registry_goes() {
+    fn keeps_no_connection_alive_after_the_registry() {
         let living = Living::default();
         let registry = registry();
         let claim = registry.claim_server("s", living.wire("b")).unwrap();
@@ -1109,7 +1111,7 @@ mod the_queue_of_deadlines {
     }
 
     #[test]
-    fn may_be_outlived_by_a_claim_that_still_begins_a_grace_and_ends_it() {
+    fn lets_a_claim_that_outlives_the_registry_still_begin_and_end_a_grace() {
         let living = Living::default();
         let registry = registry();
         let claim = registry.claim_server("s", living.wire("b")).unwrap();
@@ -1154,7 +1156,7 @@ mod expire {
     }
 
     #[test]
-    fn takes_a_deadline_that_is_exactly_now() {
+    fn ends_a_grace_whose_deadline_is_exactly_now() {
         let registry = registry();
         in_grace(&registry, seconds(5));
         let deadline = registry.next_deadline().unwrap();
@@ -1168,7 +1170,7 @@ mod expire {
     }
 
     #[test]
-    fn leaves_a_server_id_alone_that_was_reclaimed() {
+    fn leaves_a_reclaimed_server_id_alone() {
         let registry = registry();
         in_grace(&registry, seconds(5));
         let new = registry.claim_server("s", wire("b2")).unwrap();
@@ -1195,7 +1197,7 @@ mod evict_and_drain {
     use super::*;
 
     #[test]
-    fn evict_takes_binary_and_phones_out_at_one_instant() {
+    fn evict_removes_binary_and_phones_at_one_instant() {
         let registry = registry();
         let claim = held(&registry);
         let p = phone(&registry, "p");
@@ -1208,7 +1210,7 @@ mod evict_and_drain {
     }
 
     #[test]
-    fn evict_takes_orphaned_phones_and_those_in_grace() {
+    fn evict_removes_orphaned_phones_and_a_server_id_in_grace() {
         let registry = registry();
         let claim = held(&registry);
         phone(&registry, "p").detach();
@@ -1246,7 +1248,10 @@ mod evict_and_drain {
         assert_eq!(registry.next_deadline(), None);
         assert_eq!(registry.servers().count(), 0);
         assert!(registry.drain().is_empty());
-        assert!(held(&registry).is_current(), "a drained registry goes on");
+        assert!(
+            held(&registry).is_current(),
+            "a drained registry still accepts claims"
+        );
     }
 }
 
@@ -1296,7 +1301,7 @@ mod counts {
 mod hostile {
     use super::*;
 
-    /// Every server-id in one bucket.
+    /// Puts every server-id into one bucket.
     #[derive(Clone, Default)]
     struct Colliding;
     impl BuildHasher for Colliding {
@@ -1339,7 +1344,7 @@ mod hostile {
     }
 
     #[test]
-    fn a_hasher_under_which_all_ids_collide_changes_nothing_but_speed() {
+    fn a_hasher_under_which_all_ids_collide_affects_only_speed() {
         let registry: Registry<Wire, Colliding> = Registry::builder().hasher(Colliding).build();
         let claims: Vec<_> = (0..1_000)
             .map(|i| {
@@ -1381,7 +1386,7 @@ mod debug_output {
     }
 
     #[test]
-    fn says_what_a_thing_is_and_whom_it_concerns() {
+    fn names_the_type_and_its_ids() {
         let builder = Registry::<Wire>::builder().max_phones(7).grace(seconds(30));
         shows(&builder, &["Builder", "max_phones: 7", "grace: Some(30s)"]);
         let registry: Registry<Wire> = builder.build();
@@ -1456,7 +1461,7 @@ mod errors {
     }
 
     #[test]
-    fn escape_what_came_from_outside() {
+    fn escape_untrusted_ids() {
         let registry = registry();
         let _claim = registry.claim_server("a\nb\u{1b}[31m", wire("b")).unwrap();
         let conflict = registry
@@ -1468,7 +1473,7 @@ mod errors {
     }
 
     #[test]
-    fn of_sending_say_what_happened() {
+    fn say_why_a_send_failed() {
         assert!(SendError::Closed.to_string().contains("closed"));
         assert!(SendError::Full.to_string().contains("full"));
         assert_eq!(SendError::Other("no route".into()).to_string(), "no route");
@@ -1483,10 +1488,10 @@ mod a_drop_that_calls_back {
     use super::*;
     use std::sync::Mutex;
 
-    /// A connection whose drop uses the registry: everything that it could want to do there.
+    /// A connection whose destructor makes every kind of call that a destructor might.
     fn meddler(registry: &Registry<Wire>, seen: &Arc<Mutex<Vec<Counts>>>) -> Arc<Wire> {
         let (registry, seen) = (registry.clone(), seen.clone());
-        wire_that("meddler", move || {
+        wire_with_on_drop("meddler", move || {
             assert_counts_are_exact(&registry);
             seen.lock().unwrap().push(registry.counts());
             if let Ok(claim) = registry.claim_server("s", wire("from a drop")) {
@@ -1527,7 +1532,7 @@ mod a_drop_that_calls_back {
             registry.register_phone("s", conn).unwrap().detach();
             exit(&registry, claim);
             drop(registry.drain());
-            assert_eq!(seen.lock().unwrap().len(), 2, "both are gone");
+            assert_eq!(seen.lock().unwrap().len(), 2, "both destructors have run");
             assert_eq!(registry.counts(), Counts::default());
             assert_eq!(registry.next_deadline(), None);
         }

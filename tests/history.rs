@@ -1,30 +1,33 @@
-//! Histories of real threads, checked for linearizability: each server-id against the sequential model.
+//! Records histories of real threads and checks each server-id for linearizability against the sequential
+//! model.
 //!
-//! The number of rounds is small here; `SWITCHBOARD_HISTORY_ROUNDS` asks for more.
+//! Runs few rounds by default; `SWITCHBOARD_HISTORY_ROUNDS` sets the number.
 
 mod common;
 
 use std::sync::Barrier;
 use std::thread;
 
-use common::linear::{Event, is_linearizable, smallest_window};
+use common::call::Call;
+use common::game::{Game, Size};
+use common::linearizability::{Event, is_linearizable, smallest_window};
 use common::model::Server;
-use common::player::{Call, Dice, Player, Size, Table};
+use common::player::{Dice, Player};
 
 const THREADS: u32 = 3;
 const CALLS: usize = 60;
 
-/// A server-id this long does not linger in the index once it is retired. All others do for a while, so that
-/// the next claim takes their place and nothing is removed beside it.
+/// A retired slot with a name this long is removed from the index at once. Any other lingers for a while: the
+/// next claim of its server-id replaces it, and no removal races with that claim.
 const TOO_LONG_TO_LINGER: usize = 1024 + 1;
 
-/// All threads play on the same server-ids.
-fn round(table: &Table, seed: u64) -> Vec<Vec<Vec<Event<Call>>>> {
+/// Runs one player per thread, all on the same server-ids.
+fn round(game: &Game, seed: u64) -> Vec<Vec<Vec<Event<Call>>>> {
     let barrier = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
         let players: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let player = Player::new(table, thread, Dice::seeded(seed, thread));
+                let player = Player::new(game, thread, Dice::seeded(seed, thread));
                 let barrier = &barrier;
                 scope.spawn(move || {
                     barrier.wait();
@@ -49,35 +52,35 @@ fn server_ids(round: u64) -> Vec<String> {
 }
 
 #[test]
-fn every_history_of_a_server_id_can_be_explained_one_call_after_the_other() {
+fn every_history_of_a_server_id_is_linearizable() {
     let rounds = std::env::var("SWITCHBOARD_HISTORY_ROUNDS");
     let rounds: u64 = rounds.map_or(2_000, |rounds| rounds.parse().unwrap());
     let (mut calls, mut overlapping, mut wide_calls) = (0, 0, 0);
-    // Nobody has used their server-ids before, and there are few conn-ids.
-    let mut tables: Vec<_> = (0..3).map(|number| Table::new(number, vec![])).collect();
+    // These registries run with few conn-ids. Every round uses fresh server-ids.
+    let mut games: Vec<_> = (0..3).map(|number| Game::new(number, vec![])).collect();
     for seed in 0..rounds {
         let is_wide = seed % 4 == 1;
-        let table = if is_wide {
-            Table::sized(seed, Size::wide(seed / 4), server_ids(seed))
+        let game = if is_wide {
+            Game::sized(seed, Size::wide(seed / 4), server_ids(seed))
         } else {
-            tables.remove(0).next(server_ids(seed))
+            games.remove(0).next(server_ids(seed))
         };
-        let (more, overlapped) = table.check(&round(&table, seed), &format!("round {seed}"));
+        let (more, overlapped) = game.check(&round(&game, seed), &format!("round {seed}"));
         calls += more;
         overlapping += overlapped;
-        drop(table.registry.drain());
+        drop(game.registry.drain());
         if is_wide {
             wide_calls += more;
         } else {
-            tables.push(table);
+            games.push(game);
         }
     }
     println!(
-        "{calls} calls, {overlapping} of them overlapped with others; {wide_calls} where there were many phones"
+        "{calls} calls, {overlapping} of them overlapping others; {wide_calls} with many phones"
     );
     assert!(
         overlapping > calls / 100,
-        "{overlapping} of {calls}: nothing was raced"
+        "{overlapping} of {calls} calls overlapped: too few races"
     );
 }
 
@@ -93,7 +96,7 @@ mod the_checker {
     }
 
     #[test]
-    fn accepts_what_overlaps_in_some_order() {
+    fn accepts_overlapping_calls_in_either_order() {
         let claim = event(
             0,
             9,
@@ -113,7 +116,7 @@ mod the_checker {
     }
 
     #[test]
-    fn refuses_a_stale_read_two_winners_and_a_wrong_end() {
+    fn rejects_a_stale_read_two_winners_and_a_wrong_final_state() {
         let claim = event(
             0,
             1,
@@ -141,7 +144,7 @@ mod the_checker {
     }
 
     #[test]
-    fn shows_the_window_that_cannot_be_explained() {
+    fn shows_the_window_that_is_not_linearizable() {
         let claim = event(
             0,
             1,

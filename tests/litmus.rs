@@ -1,24 +1,25 @@
-//! Litmus tests on the registry itself, for machines that forgive less than x86. Run them on an ARM with several cores:
+//! Litmus tests on the registry itself, for machines with weaker memory ordering than x86. Run them on a
+//! multi-core ARM:
 //!
 //! ```text
 //! cargo test --release --test litmus -- --nocapture
 //! SWITCHBOARD_LITMUS_ROUNDS=5000000 cargo test --release --test litmus -- --nocapture
 //! ```
 //!
-//! Round by round, two threads leave a barrier together. There are three patterns:
+//! In each round two threads leave a barrier together. There are three patterns:
 //!
-//! - store buffering: each claims a server-id and then asks for the other one's. That neither finds the other's claim
-//!   cannot be explained by calls that come one after the other.
-//! - message passing: one claims a server-id and then releases another one, the other thread asks for the second and then
-//!   for the first. Whoever finds the release finds the claim.
-//! - books: one does something that the registry keeps outside of records, and then asks for a server-id. The other one
-//!   claims that, and then looks at the books.
+//! - store buffering: each thread claims a server-id and then looks up the other's. No sequential order of
+//!   the calls explains both lookups missing the other's claim.
+//! - message passing: one thread claims a server-id and then releases another. The other thread looks up the
+//!   second and then the first. A thread that sees the release must see the claim.
+//! - bookkeeping: one thread changes something that the registry keeps outside of records, and then looks up
+//!   a server-id. The other claims that server-id and then reads what the first one changed.
 //!
-//! Each test prints how often it saw each of four outcomes, and fails where it saw the forbidden one. Whether that means
-//! something shows in the others: where the threads have raced, sometimes one was first and sometimes the other one.
-//! And `the_control` does the same to two atomics that are `Relaxed`. It has to see the forbidden outcome, on x86
-//! too, or this machine and this harness show nothing: one core shows nothing. Both are demanded only where
-//! `SWITCHBOARD_LITMUS_ROUNDS` is set, since a short run on a busy machine may be unlucky.
+//! Each test prints the count of each of the four outcomes, and fails if it saw the forbidden one. The other
+//! counts show whether the run means anything: if the threads raced, each of them was sometimes first.
+//! `the_control` runs store buffering on two `Relaxed` atomics. It has to see the forbidden outcome, on x86
+//! too, or this machine and this harness show nothing; a single core shows nothing. Both conditions are only
+//! enforced when `SWITCHBOARD_LITMUS_ROUNDS` is set, because a short run on a busy machine may be unlucky.
 
 mod common;
 
@@ -33,10 +34,10 @@ use common::{Wire, at, wire};
 use crossbeam_utils::CachePadded;
 use switchboard::{Claim, Membership, Registry, Route};
 
-/// So many rounds are prepared before they are run.
+/// The number of rounds that are prepared before they run.
 const BATCH: usize = 500;
 
-/// Where no number of rounds is asked for.
+/// The time limit when no number of rounds is set.
 const SHORT: Duration = Duration::from_millis(150);
 
 fn rounds() -> Option<usize> {
@@ -44,12 +45,12 @@ fn rounds() -> Option<usize> {
     Some(rounds.parse().unwrap())
 }
 
-/// Two threads meet here again and again.
+/// A reusable barrier for two threads.
 #[derive(Default)]
 struct Meeting([CachePadded<AtomicUsize>; 2]);
 
 impl Meeting {
-    /// Waits for the other thread, and then a few nanoseconds, more or less of them from round to round.
+    /// Waits for the other thread, then for a few nanoseconds; the delay varies from round to round.
     fn wait(&self, me: usize, round: usize) {
         self.0[me].store(round + 1, Ordering::SeqCst);
         let mut waited = 0;
@@ -67,7 +68,7 @@ impl Meeting {
     }
 }
 
-/// How often each outcome came: the first thread's part of it, then the second one's.
+/// The number of times each outcome occurred, indexed by the first thread's part and then the second's.
 #[derive(Default)]
 struct Tally([[usize; 2]; 2]);
 
@@ -77,20 +78,20 @@ impl Tally {
     }
 }
 
-/// What two threads do, what it comes to, and what must not come.
+/// Two racing operations, the outcome that their results amount to, and the forbidden outcome.
 struct Litmus<A, B, RA, RB> {
     name: String,
     one: fn(&mut A) -> RA,
     other: fn(&mut B) -> RB,
     outcome: fn(RA, RB) -> (bool, bool),
     forbidden: (bool, bool),
-    /// Those that show that now the one was first and now the other.
+    /// The outcomes which show that each thread was sometimes first.
     raced: [(bool, bool); 2],
 }
 
 impl<A: Send, B: Send, RA: Send, RB: Send> Litmus<A, B, RA, RB> {
     fn run(&self, mut prepare: impl FnMut(usize) -> (A, B)) -> Tally {
-        /// Two tests at a time would be four threads.
+        /// Two tests at once would run four threads.
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
 
@@ -147,18 +148,18 @@ fn play<S, R>(meeting: &Meeting, me: usize, sides: &mut [S], act: fn(&mut S) -> 
     results.collect()
 }
 
-/// Where a claim takes effect: each is another way of becoming visible.
+/// The place where a claim takes effect. Each becomes visible in a different way.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Nowhere yet: papaya inserts.
+    /// Not in the index yet: papaya inserts the slot.
     New,
-    /// Under a retired slot: papaya replaces.
+    /// At a retired slot: papaya replaces the slot.
     Retired,
     /// In a slot that has a phone: arc-swap exchanges the record.
     Vacant,
 }
 
-/// How one asks for the binary of a server-id.
+/// How a thread looks up the binary of a server-id.
 #[derive(Clone, Copy)]
 enum By {
     Key,
@@ -169,7 +170,7 @@ enum By {
 struct Ask {
     registry: Registry<Wire>,
     server_id: String,
-    /// Of the phone that is left there, if one is.
+    /// The handles of the phone that is registered there, if any.
     way: Option<(Membership<Wire>, Route<Wire>)>,
     by: By,
 }
@@ -180,7 +181,7 @@ impl Ask {
             (By::Key, _) => self.registry.binary_for(&self.server_id).is_some(),
             (By::Membership, Some((member, _))) => member.binary().is_some(),
             (By::Route, Some((_, route))) => route.binary().is_some(),
-            (_, None) => unreachable!("nobody is registered there"),
+            (_, None) => unreachable!("no phone is registered there"),
         }
     }
 }
@@ -200,7 +201,7 @@ impl ToClaim {
     }
 }
 
-/// A server-id that can be claimed, and whoever will ask for it.
+/// A server-id that can be claimed, and the handle to look it up with.
 fn unclaimed(
     registry: &Registry<Wire>,
     name: impl Display,
@@ -218,7 +219,10 @@ fn unclaimed(
         }
         assert!(claim.release());
         if let Some((_, route)) = &mut way {
-            assert!(route.binary().is_none(), "it remembers nothing older");
+            assert!(
+                route.binary().is_none(),
+                "the route starts without a binary"
+            );
         }
     }
     let to_claim = ToClaim {
@@ -239,7 +243,7 @@ fn unclaimed(
 mod store_buffering {
     use super::*;
 
-    /// What one thread claims and how the other one asks for it, for each of the two.
+    /// For each of the two server-ids: where the claim takes effect, and how the other thread looks it up.
     fn neither_misses_the_other(name: &str, x: (Place, By), y: (Place, By)) {
         fn claim_and_ask((mine, others): &mut (ToClaim, Ask)) -> bool {
             mine.claim();
@@ -281,19 +285,19 @@ mod store_buffering {
     }
 
     #[test]
-    fn of_two_changes_asked_for_by_memberships() {
+    fn of_two_changes_and_lookups_by_membership() {
         let x = (Place::Vacant, By::Membership);
         neither_misses_the_other("vacant, by membership", x, x);
     }
 
     #[test]
-    fn of_two_changes_asked_for_by_routes() {
+    fn of_two_changes_and_lookups_by_route() {
         let x = (Place::Vacant, By::Route);
         neither_misses_the_other("vacant, by route", x, x);
     }
 
     #[test]
-    fn of_a_first_claim_and_a_change_asked_for_by_a_route() {
+    fn of_a_first_claim_by_key_and_a_change_by_route() {
         let (x, y) = ((Place::New, By::Key), (Place::Vacant, By::Route));
         neither_misses_the_other("new by key, vacant by route", x, y);
     }
@@ -307,8 +311,8 @@ mod message_passing {
         second: Claim<Wire>,
     }
 
-    /// One claims what the other asks for so, and releases what the other asks for so.
-    fn whoever_finds_the_release_finds_the_claim(name: &str, x: (Place, By), by: By) {
+    /// One thread claims `x` and then releases `y`; the other looks up `y` and then `x`, in the given ways.
+    fn seeing_the_release_implies_seeing_the_claim(name: &str, x: (Place, By), by: By) {
         fn tell(tell: &mut Option<Tell>) -> Claim<Wire> {
             let Tell { mut first, second } = tell.take().unwrap();
             first.claim();
@@ -341,12 +345,12 @@ mod message_passing {
 
     #[test]
     fn by_key_of_a_first_claim() {
-        whoever_finds_the_release_finds_the_claim("new, by key", (Place::New, By::Key), By::Key);
+        seeing_the_release_implies_seeing_the_claim("new, by key", (Place::New, By::Key), By::Key);
     }
 
     #[test]
     fn by_key_of_a_change() {
-        whoever_finds_the_release_finds_the_claim(
+        seeing_the_release_implies_seeing_the_claim(
             "vacant, by key",
             (Place::Vacant, By::Key),
             By::Key,
@@ -355,7 +359,7 @@ mod message_passing {
 
     #[test]
     fn by_route_of_a_first_claim() {
-        whoever_finds_the_release_finds_the_claim(
+        seeing_the_release_implies_seeing_the_claim(
             "new by key, by route",
             (Place::New, By::Key),
             By::Route,
@@ -364,7 +368,7 @@ mod message_passing {
 
     #[test]
     fn by_routes_of_a_change() {
-        whoever_finds_the_release_finds_the_claim(
+        seeing_the_release_implies_seeing_the_claim(
             "vacant, by route",
             (Place::Vacant, By::Route),
             By::Route,
@@ -372,14 +376,15 @@ mod message_passing {
     }
 }
 
-mod books {
+mod bookkeeping {
     use super::*;
 
-    /// The grace began before the expiry where whoever began it did not find what was claimed before the expiry.
+    /// If the thread that began the grace did not see the claim made before the expiry, then the grace began
+    /// before the expiry.
     #[test]
-    fn an_expiry_meets_a_grace_that_began_before_it() {
+    fn an_expiry_ends_a_grace_that_began_before_it() {
         let litmus = Litmus {
-            name: "books, grace and expire".to_owned(),
+            name: "bookkeeping, grace and expire".to_owned(),
             one: |(claim, ask): &mut (Option<Claim<Wire>>, Ask)| {
                 assert!(claim.take().unwrap().release_after(Duration::ZERO));
                 ask.finds_a_binary()
@@ -403,11 +408,12 @@ mod books {
         });
     }
 
-    /// The one claim came before the other where whoever claimed it did not find what was claimed before the other.
+    /// If the thread that made the first claim did not see the claim made before the second, then the first
+    /// claim came before the second.
     #[test]
     fn a_later_claim_has_a_larger_epoch() {
         let litmus = Litmus {
-            name: "books, epochs".to_owned(),
+            name: "bookkeeping, epochs".to_owned(),
             one: |(x, ask): &mut (ToClaim, Ask)| {
                 let epoch = x.claim().epoch();
                 (ask.finds_a_binary(), epoch)
@@ -432,9 +438,9 @@ mod books {
     }
 }
 
-/// Store buffering by atomics that nothing orders.
+/// Store buffering on atomics without ordering.
 #[test]
-fn the_control_sees_what_is_forbidden() {
+fn the_control_sees_the_forbidden_outcome() {
     type Flags = Arc<[CachePadded<AtomicBool>; 2]>;
     fn raise_and_look(flags: &Flags, me: usize) -> bool {
         flags[me].store(true, Ordering::Relaxed);
@@ -454,6 +460,10 @@ fn the_control_sees_what_is_forbidden() {
         (Arc::clone(&flags), flags)
     });
     if rounds().is_some() {
-        assert_ne!(tally.of(litmus.forbidden), 0, "this machine shows nothing");
+        assert_ne!(
+            tally.of(litmus.forbidden),
+            0,
+            "the forbidden outcome never occurred: this machine shows nothing"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Bugs on purpose. A sanitizer that does not report its own has proved nothing about the other tests, so
-//! `scripts/verify` runs each of these first, and stops where it passes.
+//! Deliberate bugs. A sanitizer that misses its own bug proves nothing about the other tests, so
+//! `scripts/verify` runs each of these first and stops if it passes.
 
 mod common;
 
@@ -11,14 +11,14 @@ use bytes::Bytes;
 use common::{Living, wire};
 use switchboard::{Conn, Registry, SendError};
 
-/// For a raw pointer that crosses threads, or outlives what it points to.
+/// A raw pointer that crosses threads, or outlives its target.
 struct Raw<T>(*mut T);
 
-// SAFETY: there is none, that is the point.
+// SAFETY: deliberately unsound.
 unsafe impl<T> Send for Raw<T> {}
 unsafe impl<T> Sync for Raw<T> {}
 
-/// A connection that counts its frames without care.
+/// A connection that counts its frames without synchronization.
 struct Careless {
     frames: Raw<u64>,
 }
@@ -28,7 +28,7 @@ impl Conn for Careless {
         "careless"
     }
     fn send(&self, _: Bytes) -> Result<(), SendError> {
-        // SAFETY: none: two threads may be here.
+        // SAFETY: deliberately unsound. Two threads may run this at once.
         unsafe { *self.frames.0 += 1 };
         Ok(())
     }
@@ -36,7 +36,7 @@ impl Conn for Careless {
 }
 
 #[test]
-#[ignore = "a data race on purpose: ThreadSanitizer must report it"]
+#[ignore = "a deliberate data race: ThreadSanitizer must report it"]
 fn a_race() {
     let frames = Raw(Box::into_raw(Box::new(0)));
     let registry = Registry::new();
@@ -48,7 +48,7 @@ fn a_race() {
         let (registry, there): (Registry<Careless>, _) = (registry.clone(), Arc::clone(&there));
         thread::spawn(move || {
             let binary = registry.binary_for("s").unwrap();
-            // Both at once, and nothing that would order them.
+            // Start both threads together, with no ordering between them.
             there.fetch_add(1, Relaxed);
             while there.load(Relaxed) < 2 {
                 thread::yield_now();
@@ -64,7 +64,7 @@ fn a_race() {
 }
 
 #[test]
-#[ignore = "a leak on purpose: LeakSanitizer must report it"]
+#[ignore = "a deliberate leak: LeakSanitizer must report it"]
 fn a_leak() {
     let registry = Registry::new();
     let _claim = registry.claim_server("s", wire("b")).unwrap();
@@ -72,15 +72,15 @@ fn a_leak() {
 }
 
 #[test]
-#[ignore = "a use after free on purpose: AddressSanitizer must report it"]
+#[ignore = "a deliberate use after free: AddressSanitizer must report it"]
 fn a_use_after_free() {
     let living = Living::default();
     let registry = Registry::new();
     let claim = registry.claim_server("s", living.wire("b")).unwrap();
     let binary = Arc::as_ptr(claim.conn());
     drop(claim);
-    assert_eq!(living.count(), 0, "it was dropped at once");
-    // SAFETY: none: it is gone.
+    assert_eq!(living.count(), 0, "the connection was not dropped at once");
+    // SAFETY: deliberately unsound. The connection has been freed.
     let label = unsafe { std::ptr::read_volatile(&raw const (*binary).label) };
     println!("{label}");
 }

@@ -1,16 +1,17 @@
-//! Random sequences of operations, on one thread, against the sequential model.
+//! Random sequences of operations on one thread, checked against the sequential model.
 //!
 //! After every operation:
 //!
-//! 1. its result is the model's: who won, who was refused and why, who was displaced and by what cause;
-//! 2. every lookup, by key and by handle, shows what the model holds, for every server-id and conn-id; where there
-//!    are many conn-ids, for all after each operation on a server-id, and for some after each on phones;
-//! 3. a claim that no longer holds its server-id sees no phones, a membership that is no longer registered
-//!    sees no binary;
+//! 1. its result is the model's: who won, who was refused and why, who was displaced and by which cause;
+//! 2. every lookup, by key and by handle, shows the model's state for every server-id and conn-id. With many
+//!    conn-ids, all of them are compared after an operation on a server-id, and a sample after an operation
+//!    on phones;
+//! 3. a claim that no longer holds its server-id sees no phones, and a membership that is no longer
+//!    registered sees no binary;
 //! 4. epochs grow;
-//! 5. `counts()` and the enumeration agree with the model, and so does `next_deadline()`;
-//! 6. what is gone leaves nothing to enumerate, the queue of deadlines holds one entry for each grace that ends, and
-//!    no empty place is forgotten.
+//! 5. `counts()`, the enumeration and `next_deadline()` agree with the model;
+//! 6. departed server-ids are not enumerated, the queue holds one deadline for each grace that ends by
+//!    itself, and no retired slot is forgotten.
 
 mod common;
 
@@ -53,7 +54,7 @@ fn wide_op() -> impl Strategy<Value = Op> {
         6 => many().prop_map(|(server, first, count)| Op::RegisterMany { server, first, count }),
         3 => many().prop_map(|(server, first, count)| Op::UnregisterMany { server, first, count }),
         2 => (n(), n()).prop_map(|(membership, count)| Op::LeaveMany { membership, count }),
-        // Otherwise most of what ends a tenure takes all phones with it.
+        // Without these, most operations that end a tenure would displace all phones too.
         2 => n().prop_map(|server| Op::ReleaseServer { server }),
         2 => n().prop_map(|server| Op::Claim { server }),
         18 => op(),
@@ -94,7 +95,7 @@ proptest! {
         ops in vec(wide_op(), 1..60),
     ) {
         let mut driver = Driver::new(grace, Shape::wide(cap));
-        // So that there is something to register under.
+        // Phones need a claimed server-id to register under.
         (0..3).for_each(|server| driver.run(Op::Claim { server }));
         for op in ops {
             driver.run(op);

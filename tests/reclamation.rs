@@ -1,6 +1,6 @@
-//! Drops are prompt on every way out, a million cycles leave nothing, and reads allocate nothing.
+//! Drops are prompt on every way out, a million cycles leave nothing behind, and reads allocate nothing.
 //!
-//! A test binary of its own: it counts what is allocated.
+//! A separate test binary, because it replaces the global allocator with a counting one.
 
 mod common;
 
@@ -25,19 +25,19 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is handed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system allocator.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size().cast_signed(), Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         BYTES.fetch_sub(layout.size().cast_signed(), Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The bytes are counted for the whole process: one test at a time.
+/// Bytes are counted for the whole process, so the tests run one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> impl Drop {
@@ -75,11 +75,11 @@ fn reads_allocate_nothing() {
         let route = RefCell::new(first.route());
         let reads: [(&str, &dyn Fn()); 16] = [
             ("binary_for", &|| drop(black_box(registry.binary_for("s")))),
-            ("binary_for nobody", &|| {
+            ("binary_for, unknown", &|| {
                 drop(black_box(registry.binary_for("?")));
             }),
             ("phones_for", &|| drop(black_box(registry.phones_for("s")))),
-            ("phones_for nobody", &|| {
+            ("phones_for, unknown", &|| {
                 drop(black_box(registry.phones_for("?")));
             }),
             ("phone_for", &|| {
@@ -117,7 +117,7 @@ fn reads_allocate_nothing() {
 
 type Exit = fn(&Registry<Wire>, Claim<Wire>);
 
-/// Every way for a binary and its phones to leave the registry.
+/// Every way in which a binary and its phones can leave the registry.
 const EXITS: [(&str, Exit); 8] = [
     ("drop", |registry, claim| {
         drop(claim);
@@ -141,7 +141,7 @@ const EXITS: [(&str, Exit); 8] = [
         claim.release_after(seconds(30));
         let mut next = registry.claim_server("s", wire("next")).unwrap();
         drop(next.take_displaced());
-        // The successor stays, and the displaced are gone all the same.
+        // The successor stays; the displaced connections are dropped nevertheless.
         next.detach();
     }),
     ("take over", |registry, claim| {
@@ -194,7 +194,7 @@ fn a_departed_phone_lives_as_long_as_the_last_snapshot() {
     let living = Living::default();
     let _claim = registry.claim_server("s", living.wire("b")).unwrap();
     let phone = registry.register_phone("s", living.wire("p")).unwrap();
-    // More snapshots than a thread has cheap ones.
+    // More snapshots than a thread has cheap arc-swap guards.
     let snapshots: Vec<_> = (0..20).map(|_| registry.phones_for("s")).collect();
     let looked_up = registry.binary_for("s");
     drop(phone);
@@ -203,7 +203,7 @@ fn a_departed_phone_lives_as_long_as_the_last_snapshot() {
     assert_eq!(
         living.count(),
         2,
-        "a looked-up binary keeps its whole record"
+        "a looked-up binary keeps its whole record alive"
     );
     drop(looked_up);
     assert_eq!(living.count(), 1);
@@ -221,15 +221,23 @@ fn a_route_keeps_what_it_saw_until_it_looks_again_or_is_dropped() {
     assert!(route.binary().is_some());
     drop(claim);
     drop(sibling);
-    assert_eq!(living.count(), 3, "it has not looked since");
+    assert_eq!(living.count(), 3, "the route has not looked since");
     assert!(route.binary().is_none());
-    assert_eq!(living.count(), 1, "it has looked: there is the phone");
+    assert_eq!(
+        living.count(),
+        1,
+        "the route has looked: only the phone is left"
+    );
     let _claim = registry.claim_server("s", living.wire("b2")).unwrap();
     assert!(route.binary().is_some());
     drop(phone);
-    assert_eq!(living.count(), 2, "it keeps its own phone");
+    assert_eq!(living.count(), 2, "the route keeps its own phone alive");
     assert!(route.binary().is_none());
-    assert_eq!(living.count(), 1, "the phone is out: it keeps nothing");
+    assert_eq!(
+        living.count(),
+        1,
+        "the phone is gone: the route keeps nothing alive"
+    );
 
     let phone = registry.register_phone("s", living.wire("p")).unwrap();
     let route = phone.route();
@@ -240,7 +248,7 @@ fn a_route_keeps_what_it_saw_until_it_looks_again_or_is_dropped() {
 }
 
 #[test]
-fn dropping_the_last_handle_lets_everything_go() {
+fn dropping_the_last_handle_drops_every_connection() {
     let _alone = alone();
     let living = Living::default();
     let registry: Registry<Wire> = Registry::new();
@@ -262,7 +270,7 @@ fn dropping_the_last_handle_lets_everything_go() {
     assert_eq!(living.count(), 0);
 }
 
-/// A choice that has no period which a loss could hide behind.
+/// A random choice. A leak could hide behind a periodic one.
 struct Choice(u64);
 
 impl Choice {
@@ -274,10 +282,10 @@ impl Choice {
     }
 }
 
-/// One life of a server-id, refused calls included.
+/// One life of a server-id, including refused calls.
 fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
-    let nobody = registry.register_phone(server_id, wire("p"));
-    assert!(nobody.is_err());
+    let refused = registry.register_phone(server_id, wire("p"));
+    assert!(refused.is_err());
     let claim = registry.claim_server(server_id, wire("b")).unwrap();
     assert!(registry.claim_server(server_id, wire("late")).is_err());
     let phone = registry.register_phone(server_id, wire("p")).unwrap();
@@ -295,10 +303,11 @@ fn cycle(registry: &Registry<Wire>, server_id: &str, turn: usize) {
     assert!(registry.server(server_id).is_none());
 }
 
-/// papaya copies its table when a probe sequence is full of removed keys. One server-id in a loop would fill its
-/// own again and again, at the expense of all that are registered.
+/// papaya copies its table when a probe sequence is full of removed keys. Without lingering slots, claiming
+/// and releasing one server-id in a loop would fill its own probe sequence again and again, and every copy
+/// costs as much as all registered server-ids.
 #[test]
-fn a_server_id_that_comes_and_goes_does_not_make_the_index_copy_itself() {
+fn a_server_id_that_comes_and_goes_does_not_make_the_index_copy_its_table() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     for i in 0..20_000 {
@@ -311,7 +320,10 @@ fn a_server_id_that_comes_and_goes_does_not_make_the_index_copy_itself() {
         drop(registry.claim_server(&server_id, wire("b")).unwrap());
     }
     let largest = LARGEST.load(Relaxed);
-    assert!(largest < 64 * 1024, "{largest} bytes at once: a table");
+    assert!(
+        largest < 64 * 1024,
+        "{largest} bytes at once: a copied table"
+    );
 }
 
 #[test]
@@ -323,7 +335,7 @@ fn a_million_cycles_leave_nothing_behind() {
     let mut after_warm_up = 0;
     let mut choice = Choice(1);
     for turn in 0..CYCLES {
-        // Half of them return, half are never seen again.
+        // Half of the server-ids return; the other half are never seen again.
         let server_id = match choice.of(2) {
             0 => format!("s{}", choice.of(50)),
             _ => format!("once {turn}"),
@@ -342,43 +354,43 @@ fn a_million_cycles_leave_nothing_behind() {
         books.empty_places <= books.lingering_places && books.lingering_places <= 1_024,
         "{books:?}"
     );
-    // One byte a cycle would be a million. What waits for a batch to fill up is far less.
+    // A leak of one byte per cycle would be a million bytes. Memory waiting for a batch to fill is far less.
     assert!(
         grown < 256 * 1024,
         "{grown} bytes more than after the warm-up"
     );
 }
 
-/// Each server-id comes once, so none has been replaced: as many places are empty as are known to be.
-fn assert_every_empty_place_is_known(registry: &Registry<Wire>) {
+/// No server-id returns, so no slot has been replaced: every retired slot must be a tracked one.
+fn assert_every_retired_slot_is_tracked(registry: &Registry<Wire>) {
     let books = registry.books();
     assert_eq!(
         books.empty_places, books.lingering_places,
-        "an empty place will stay in the index for good, or one that was removed is still remembered"
+        "a retired slot will stay in the index forever, or a removed one is still tracked"
     );
     assert_eq!(books.deadlines, 0);
 }
 
-/// One in many would be too few to be seen in bytes.
+/// A leak of one slot in many would be too small to see in bytes.
 #[test]
-fn no_empty_place_is_forgotten() {
+fn no_retired_slot_is_forgotten() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let mut choice = Choice(2);
     for turn in 0..8_000 {
         cycle(&registry, &format!("once {turn}"), choice.of(4));
-        // Those that linger are removed once there are too many of them.
+        // Lingering slots are removed once there are too many of them.
         if turn < 100 || turn % 100 == 0 {
-            assert_every_empty_place_is_known(&registry);
+            assert_every_retired_slot_is_tracked(&registry);
         }
     }
-    assert_every_empty_place_is_known(&registry);
+    assert_every_retired_slot_is_tracked(&registry);
     assert!(registry.books().lingering_places <= 1_024);
 }
 
-/// The longest name that lingers, and the shortest that does not.
+/// Covers the longest name that lingers and the shortest that does not.
 #[test]
-fn no_empty_place_of_a_long_name_is_forgotten() {
+fn no_retired_slot_with_a_long_name_is_forgotten() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let mut choice = Choice(3);
@@ -388,12 +400,12 @@ fn no_empty_place_of_a_long_name_is_forgotten() {
         cycle(&registry, &format!("{turn:length$}"), choice.of(4));
         linger += usize::from(length <= 1_024);
     }
-    assert_every_empty_place_is_known(&registry);
+    assert_every_retired_slot_is_tracked(&registry);
     assert_eq!(registry.books().lingering_places, linger);
 }
 
 #[test]
-fn long_names_of_what_has_gone_are_not_kept() {
+fn long_names_of_retired_slots_are_not_kept() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let before = BYTES.load(Relaxed);
@@ -401,7 +413,7 @@ fn long_names_of_what_has_gone_are_not_kept() {
         let server_id = format!("{turn}").repeat(100_000);
         drop(registry.claim_server(&server_id, wire("b")).unwrap());
     }
-    // 50 MiB have come and gone. What lingers is bounded in bytes, not only in number.
+    // 50 MiB of names have come and gone. Lingering slots are bounded in bytes, not only in number.
     let kept = BYTES.load(Relaxed) - before;
     assert!(kept < 4 << 20, "{kept} bytes");
 }
@@ -423,7 +435,7 @@ fn cycles_on_several_threads_leave_nothing_behind() {
                 });
             }
         });
-        assert_every_empty_place_is_known(&registry);
+        assert_every_retired_slot_is_tracked(&registry);
         BYTES.load(Relaxed)
     };
     storm(0);
@@ -433,13 +445,14 @@ fn cycles_on_several_threads_leave_nothing_behind() {
     }
     let grown = BYTES.load(Relaxed) - first;
     assert_eq!(registry.counts(), Counts::default());
-    // 160,000 cycles, on threads that ended: a leak of a byte each would not show, one of a slot would.
+    // 160,000 cycles on threads that have ended. This would not see a leak of one byte each, but would see
+    // one of a slot each.
     assert!(grown < 512 * 1024, "{grown} bytes more");
 }
 
-/// The queue of deadlines once used the collector that all users of crossbeam-epoch share.
+/// The queue of deadlines once used crossbeam-epoch's default collector, which all its users share.
 #[test]
-fn a_pin_of_somebody_else_holds_up_nothing() {
+fn a_foreign_epoch_pin_delays_no_reclamation() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();
     let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
@@ -459,7 +472,8 @@ fn a_pin_of_somebody_else_holds_up_nothing() {
     );
 }
 
-/// A thread that ends cannot remove what it retires from the index. The next claims do.
+/// A thread that is ending cannot remove the slots that it retires from the index. The next claims remove
+/// them.
 #[test]
 fn claims_dropped_at_the_end_of_a_thread_leave_nothing_behind() {
     thread_local! {
@@ -487,7 +501,7 @@ fn claims_dropped_at_the_end_of_a_thread_leave_nothing_behind() {
         assert!(ended.join().is_ok());
     }
     come_and_go(20_000);
-    assert_every_empty_place_is_known(&registry);
+    assert_every_retired_slot_is_tracked(&registry);
     let grown = BYTES.load(Relaxed) - before;
     assert!(
         grown < 4 << 20,
@@ -495,7 +509,8 @@ fn claims_dropped_at_the_end_of_a_thread_leave_nothing_behind() {
     );
 }
 
-/// Tables that papaya has replaced waited in the batch of the thread that claimed, each as one of many.
+/// Tables that papaya had replaced waited in the claiming thread's batch, where a whole table counts as one
+/// entry.
 #[test]
 fn claims_on_one_thread_and_drops_on_another_leave_nothing_behind() {
     const CLAIMS: usize = 600_000;
@@ -514,5 +529,8 @@ fn claims_on_one_thread_and_drops_on_another_leave_nothing_behind() {
     drop(claims);
     assert!(dropping.join().is_ok());
     let grown = BYTES.load(Relaxed) - before;
-    assert!(grown < 2 << 20, "{grown} bytes more than after a sixth");
+    assert!(
+        grown < 2 << 20,
+        "{grown} bytes more than after a sixth of the claims"
+    );
 }

@@ -1,4 +1,4 @@
-//! One test for each defect that was found and mended, named after what went wrong.
+//! One test for each defect that was found and fixed, named after what went wrong.
 
 mod common;
 
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Living, Wire, assert_counts_are_exact, at, seconds, wire, wire_that};
+use common::{Living, Wire, assert_counts_are_exact, at, seconds, wire, wire_with_on_drop};
 use switchboard::{Claim, Counts, Registry};
 
-/// The destructor of a thread-local ran after papaya's own, and the release in it took the process down.
+/// The destructor of a thread-local ran after papaya's own. The release in it aborted the process.
 #[test]
 fn a_claim_dropped_at_the_end_of_its_thread_aborted_the_process() {
     thread_local! {
@@ -22,7 +22,8 @@ fn a_claim_dropped_at_the_end_of_its_thread_aborted_the_process() {
     let mine = registry.clone();
     let ended = thread::spawn(move || {
         KEPT.with_borrow_mut(|kept| {
-            // One that is removed at once, and more than linger: the last ones make the index remove others.
+            // One claim whose slot is removed at once, and more than the index lets linger: the last drops
+            // make the index remove others.
             let long = "long".repeat(1_000);
             for server_id in (0..3_000).map(|i| i.to_string()).chain([long, "s".into()]) {
                 kept.push(mine.claim_server(&server_id, wire("b")).unwrap());
@@ -35,9 +36,9 @@ fn a_claim_dropped_at_the_end_of_its_thread_aborted_the_process() {
     assert!(registry.claim_server("s", wire("b")).is_ok());
 }
 
-/// The walk over the deadlines goes forward, and a deadline that moved to an earlier time moved behind it.
+/// The expiry scan went forward, so a deadline that moved to an earlier time moved behind it.
 #[test]
-fn an_expiry_missed_graces_that_were_over_all_the_time() {
+fn an_expiry_missed_graces_that_were_over_throughout() {
     const SERVERS: usize = 64;
     for _ in 0..300 {
         let registry: Registry<Wire> = Registry::new();
@@ -65,17 +66,17 @@ fn an_expiry_missed_graces_that_were_over_all_the_time() {
     }
 }
 
-/// A destructor that panicked unwound through the operation of whoever let go of the last reference: another caller's
-/// release, which was lost.
+/// The destructor's panic unwound through whichever call dropped the last reference. Here that was another
+/// caller's release, which was lost.
 #[test]
-fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
+fn a_panic_in_a_destructor_lost_another_callers_release() {
     const BYSTANDERS: usize = 30_000;
-    /// Enough of them, where a panic takes as long as it does under a sanitizer.
+    /// Bounds the time under a sanitizer, where each panic is slow.
     const LIMIT: Duration = Duration::from_secs(1);
     let registry: Registry<Wire> = Registry::new();
     let _holder = registry.claim_server("s", wire("b")).unwrap();
     let register = |conn_id: &str| registry.register_phone("s", wire(conn_id)).unwrap();
-    // Among so many a phone takes longer to leave than a bystander does to come and go.
+    // With this many phones, removing one takes longer than a bystander takes to come and go.
     let _phones: Vec<_> = (0..4_000).map(|i| register(&i.to_string())).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -85,10 +86,11 @@ fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
                 if begun.elapsed() > LIMIT {
                     break;
                 }
-                let bystander = wire_that("bystander", || panic!("a destructor that panics"));
+                let bystander =
+                    wire_with_on_drop("bystander", || panic!("a destructor that panics"));
                 registry.register_phone("s", bystander).unwrap().detach();
                 let out = registry.unregister_phone("s", "bystander");
-                // If this is the last reference, the panic is ours.
+                // If this is the last reference, this thread gets the panic.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(out)));
             }
             done.store(true, Relaxed);
@@ -107,17 +109,17 @@ fn a_panic_in_a_destructor_lost_the_release_of_somebody_else() {
     assert_counts_are_exact(&registry);
 }
 
-/// The panic cost the caller the answer, and a second one of the same call took the process down: that of a payload which
-/// panics itself when it is dropped, too.
+/// The panic lost the call's return value. A second panic in the same call aborted the process, and so did a
+/// panic payload that itself panicked when dropped.
 #[test]
-fn a_panic_in_a_destructor_took_the_answer_along() {
+fn a_panic_in_a_destructor_lost_the_return_value() {
     struct Grenade;
     impl Drop for Grenade {
         fn drop(&mut self) {
             panic!("a payload that panics");
         }
     }
-    let panics = |conn_id: &str| wire_that(conn_id, || panic_any(Grenade));
+    let panics = |conn_id: &str| wire_with_on_drop(conn_id, || panic_any(Grenade));
     let registry: Registry<Wire> = Registry::new();
     assert!(registry.claim_server("s", panics("b")).unwrap().release());
     let claim = registry.claim_server("s", panics("b")).unwrap();
@@ -129,14 +131,14 @@ fn a_panic_in_a_destructor_took_the_answer_along() {
     drop(registry.claim_server("s", panics("refused")).unwrap_err());
     let epoch = claim.detach();
     assert!(registry.release_claim("s", epoch));
-    // Both at once.
+    // Both panic in one call.
     drop(registry.evict_server("s"));
     assert_eq!(registry.counts(), Counts::default());
 }
 
-/// It unwound through papaya's drop of all that it held, too, and the rest leaked.
+/// The panic also unwound through papaya's drop of the whole map, and the remaining entries leaked.
 #[test]
-fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
+fn a_panic_in_a_destructor_leaked_the_rest_of_the_registry() {
     for panicking in [1, 50] {
         let living = Living::default();
         let registry: Registry<Wire> = Registry::new();
@@ -149,7 +151,7 @@ fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
             for conn_id in ["p", "q"] {
                 let last = living.wire(conn_id);
                 let phone = if i < panicking {
-                    wire_that(conn_id, move || {
+                    wire_with_on_drop(conn_id, move || {
                         let _ = &last;
                         panic!("a destructor that panics");
                     })
@@ -165,9 +167,9 @@ fn a_panic_in_a_destructor_leaked_what_the_last_handle_let_go() {
     }
 }
 
-/// The same for the question when the next one is due.
+/// As above, `next_deadline` missed a deadline that moved to an earlier time.
 #[test]
-fn the_next_deadline_was_none_though_a_grace_was_there_all_the_time() {
+fn the_next_deadline_was_none_although_a_grace_was_armed_throughout() {
     let registry: Registry<Wire> = Registry::new();
     let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
     registry.release_claim_after("s", epoch, seconds(10));
@@ -186,9 +188,10 @@ fn the_next_deadline_was_none_though_a_grace_was_there_all_the_time() {
     });
 }
 
-/// What has gone lingers in the index for a while. It must not be seen there, and is replaced or removed.
+/// A retired slot lingers in the index for a while. It must not be seen there, and is later replaced or
+/// removed.
 #[test]
-fn places_that_linger_are_neither_seen_nor_counted() {
+fn lingering_slots_are_neither_shown_nor_counted() {
     let registry: Registry<Wire> = Registry::new();
     for round in 0..3 {
         for i in 0..2_500 {

@@ -1,4 +1,4 @@
-//! Real threads from a barrier. Each test names the invariant that it would see broken.
+//! Real threads released by a barrier. Each test names the invariant whose violation it would observe.
 
 mod common;
 
@@ -14,7 +14,7 @@ use switchboard::{Cause, Conn, Counts, Displaced, RegisterError, Registry, Statu
 
 const THREADS: usize = 4;
 
-/// Runs `work` on that many threads at once, and returns what each made.
+/// Runs `work` on `threads` threads at once and returns each thread's result.
 fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(threads);
     thread::scope(|scope| {
@@ -32,7 +32,7 @@ fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
     })
 }
 
-/// A small generator: the tests want many different orders, not good randomness.
+/// A small random generator. The tests need many different orders, not good randomness.
 struct Dice(u64);
 
 impl Dice {
@@ -47,7 +47,7 @@ impl Dice {
     }
 }
 
-/// Raised when the thread that the others wait for is done, by a panic too.
+/// Sets the flag when the thread that the others wait for ends, even by a panic.
 struct Raise<'a>(&'a AtomicBool);
 
 impl Drop for Raise<'_> {
@@ -56,7 +56,7 @@ impl Drop for Raise<'_> {
     }
 }
 
-/// Counts a thread out, by a panic too.
+/// Decrements the count of running threads when a thread ends, even by a panic.
 struct Fewer<'a>(&'a AtomicUsize);
 
 impl Drop for Fewer<'_> {
@@ -65,7 +65,7 @@ impl Drop for Fewer<'_> {
     }
 }
 
-/// Where each phone went. Every one must be accounted for once (invariant 3).
+/// Where each phone ended up. Every phone must be accounted for exactly once (invariant 3).
 struct Fates(Vec<AtomicU32>);
 
 impl Fates {
@@ -92,7 +92,7 @@ mod one_winner {
     fn of_a_claim_race_for_a_new_server_id() {
         for round in 0..3_000 {
             let registry = Registry::new();
-            // Every other round the slot is there already, held by its phones alone.
+            // In every other round the slot already exists, kept alive only by its phones.
             let orphan = (round % 2 == 0).then(|| {
                 let claim = registry.claim_server("s", wire("before")).unwrap();
                 let phone = registry.register_phone("s", wire("p")).unwrap();
@@ -129,7 +129,7 @@ mod one_winner {
             assert_eq!(
                 winners.len(),
                 1,
-                "nobody else named the winner as incumbent"
+                "exactly one take-over must win: no other conflict named the winner as incumbent"
             );
             let out = winners[0].take_displaced().unwrap();
             assert_eq!(out.cause, Cause::TakenOver);
@@ -137,10 +137,10 @@ mod one_winner {
         }
     }
 
-    /// The race that a get-or-insert followed by a compare-and-swap loses: a claim on a slot that is
-    /// being retired. Whoever was told that it holds the server-id must hold it until it lets go.
+    /// A get-or-insert followed by a compare-and-swap loses this race: the claim lands on a slot that is
+    /// being retired. A successful claim must hold the server-id until it is released.
     #[test]
-    fn keeps_its_claim_while_the_slot_retires_and_comes_again() {
+    fn keeps_its_claim_while_slots_retire_and_are_replaced() {
         let registry: Registry<Wire> = Registry::new();
         let holders = AtomicUsize::new(0);
         together(THREADS, |i| {
@@ -170,7 +170,7 @@ mod one_winner {
     #[test]
     fn has_the_larger_epoch_when_it_came_later() {
         let registry: Registry<Wire> = Registry::new();
-        // Whoever has the lock claims; so each claim begins after the one before it has ended.
+        // A thread claims only while it has the lock, so each claim begins after the previous one has ended.
         let last = Mutex::new(None);
         together(THREADS, |i| {
             for _ in 0..5_000 {
@@ -185,7 +185,7 @@ mod one_winner {
 mod an_old_claim {
     use super::*;
 
-    /// Whatever the holders of old epochs do, the one that holds the server-id by now never notices.
+    /// No call by the holder of an old epoch affects the present holder.
     #[test]
     fn touches_no_successor() {
         let registry: Registry<Wire> = Registry::new();
@@ -211,7 +211,7 @@ mod an_old_claim {
             for round in 0..20_000 {
                 let phone = registry.register_phone("s", wire("p")).unwrap();
                 let next = registry.claim_server("s", wire("b")).unwrap_err();
-                let next = next.take_over().expect("nobody else takes over");
+                let next = next.take_over().expect("no other thread takes over");
                 assert!(!phone.is_registered());
                 epochs.lock().unwrap().push(current.epoch());
                 match round % 3 {
@@ -227,8 +227,8 @@ mod an_old_claim {
         assert_eq!(registry.next_deadline(), None);
     }
 
-    /// Expiry, reclaim, take-over, release and re-arming meet on one grace that is over. Exactly one of
-    /// them ends it.
+    /// Expiry, reclaim, take-over, release and re-arming race for one grace that is over. Exactly one of them
+    /// ends it.
     #[test]
     fn in_grace_is_ended_once() {
         for round in 0..4_000_usize {
@@ -273,15 +273,15 @@ mod an_old_claim {
             assert_eq!(ended + released.load(SeqCst), 1, "{out:?}");
             let claims = claims.into_inner().unwrap();
             assert_eq!(claims.iter().filter(|claim| claim.is_current()).count(), 1);
-            assert_eq!(registry.next_deadline(), None, "a deadline is left behind");
+            assert_eq!(registry.next_deadline(), None, "a stale deadline remains");
             assert_counts_are_exact(&registry);
         }
     }
 
-    /// Re-arming, from several threads, against expiry: no arming may be lost, or the server-id is never
-    /// given up.
+    /// Several threads re-arm the grace while others expire it. If an arming were lost, the server-id would
+    /// never be given up.
     #[test]
-    fn that_is_armed_again_and_again_expires_in_the_end() {
+    fn that_is_rearmed_again_and_again_expires_eventually() {
         for _ in 0..2_000 {
             let registry: Registry<Wire> = Registry::new();
             let epoch = registry.claim_server("s", wire("b")).unwrap().detach();
@@ -305,9 +305,9 @@ mod an_old_claim {
         }
     }
 
-    /// An expiry that has read a deadline and is overtaken by a new one must leave the new one alone.
+    /// An expiry that has read a deadline must not end the grace if the deadline has moved since.
     #[test]
-    fn that_is_armed_anew_is_not_ended_by_its_old_deadline() {
+    fn that_is_rearmed_is_not_ended_by_its_old_deadline() {
         let registry: Registry<Wire> = Registry::new();
         let done = AtomicBool::new(false);
         together(3, |i| {
@@ -327,7 +327,7 @@ mod an_old_claim {
                     assert!(server.is_some(), "round {round}: ended an hour early");
                     assert!(
                         registry.release_claim("s", epoch),
-                        "round {round}: the same"
+                        "round {round}: ended an hour early"
                     );
                 }
             }
@@ -335,9 +335,9 @@ mod an_old_claim {
         assert_eq!(registry.counts(), Counts::default());
     }
 
-    /// An expiry that meets a deadline before its grace has begun must leave it where it is.
+    /// An expiry that finds a deadline before its grace has begun must leave the deadline in the queue.
     #[test]
-    fn that_begins_beside_an_expiry_is_expired_by_the_next() {
+    fn that_begins_during_an_expiry_is_expired_by_the_next() {
         let registry: Registry<Wire> = Registry::new();
         let done = AtomicBool::new(false);
         together(3, |i| {
@@ -354,14 +354,14 @@ mod an_old_claim {
                 drop(registry.expire(at(1)));
                 assert!(
                     registry.server("s").is_none(),
-                    "round {round}: never expires"
+                    "round {round}: the grace never expires"
                 );
             }
         });
         assert_eq!(registry.counts(), Counts::default());
     }
 
-    /// Whoever sees a server-id in grace can end it: the deadline is in the queue by then.
+    /// A thread that sees a server-id in grace can expire it: its deadline is already in the queue.
     #[test]
     fn that_is_seen_in_grace_can_be_expired() {
         for _ in 0..5_000 {
@@ -387,7 +387,7 @@ mod an_old_claim {
                 assert_eq!(
                     registry.expire(at(1)).len(),
                     1,
-                    "seen in grace, and not expired"
+                    "seen in grace but not expired"
                 );
             });
         }
@@ -397,7 +397,7 @@ mod an_old_claim {
 mod phones {
     use super::*;
 
-    /// Everything at once on two server-ids. Each phone ends in exactly one place.
+    /// Every operation at once on two server-ids. Each phone ends in exactly one place.
     #[test]
     fn are_never_lost_and_never_in_two_places() {
         const EACH: usize = 4_000;
@@ -488,7 +488,7 @@ mod phones {
         assert_counts_are_exact(&registry);
         assert!(
             living.load(SeqCst) > THREADS * EACH / 10,
-            "too few were registered to mean anything"
+            "too few phones were registered for a meaningful test"
         );
         registry.drain().iter().for_each(|out| fates.of_all(out));
         fates.assert_one_each();
@@ -497,9 +497,10 @@ mod phones {
         assert_eq!(registry.servers().count(), 0);
     }
 
-    /// A phone slips in beside a release, an eviction or a take-over: then its membership says so at once.
+    /// A registration races with a take-over. Its membership must show at once whether the take-over
+    /// displaced it.
     #[test]
-    fn that_register_beside_a_take_over_are_in_or_out() {
+    fn that_register_during_a_take_over_are_in_or_out() {
         for _ in 0..4_000 {
             let registry: Registry<Wire> = Registry::new();
             let _old = registry.claim_server("s", wire("old")).unwrap();
@@ -515,7 +516,10 @@ mod phones {
                     *member.lock().unwrap() = phone.ok();
                 }
             });
-            let new = new.into_inner().unwrap().expect("nobody else takes over");
+            let new = new
+                .into_inner()
+                .unwrap()
+                .expect("no other thread takes over");
             let member = member
                 .into_inner()
                 .unwrap()
@@ -577,7 +581,7 @@ mod phones {
                     .register_phone("s", wire(&format!("{thread}-{n}")))
                     .unwrap();
                 assert!(mine.is_registered() && other.is_registered());
-                // Once, however often the compare-and-swap was lost (invariant 5).
+                // Read once, however often the compare-and-swap failed (invariant 5).
                 assert_eq!(other.conn().conn_id_reads.load(Relaxed), 1);
                 if n % 2 == 0 {
                     assert!(other.unregister());
@@ -597,9 +601,9 @@ mod counts {
     use super::*;
 
     #[test]
-    fn are_off_by_no_more_than_the_calls_that_overlap_and_exact_afterwards() {
-        /// What one round below can change while it is under way, at the most: a claim, a phone, its
-        /// end, and an expiry of all five server-ids.
+    fn are_off_by_at_most_the_calls_in_flight_and_exact_at_rest() {
+        /// The most that one round below can change while it runs: a claim, a phone, the phone's removal, and
+        /// an expiry of all five server-ids.
         const A_ROUND: usize = 10;
         let registry: Registry<Wire> = Registry::new();
         let _base = registry.claim_server("base", wire("b")).unwrap();
@@ -616,7 +620,7 @@ mod counts {
                         in_grace,
                     } = registry.counts();
                     let overlapping = (begun.load(SeqCst) - ended_before) * A_ROUND;
-                    // Five server-ids and the base; a phone a thread and the base.
+                    // Five server-ids and the base; one phone per thread and the base's.
                     assert!(binaries <= 6 + overlapping, "{binaries}, {overlapping}");
                     assert!(phones <= THREADS + overlapping, "{phones}, {overlapping}");
                     assert!(in_grace <= binaries, "{in_grace}");
@@ -652,10 +656,9 @@ mod counts {
 mod enumeration {
     use super::*;
 
-    /// Server-ids that are there throughout are seen once each, whatever comes and goes beside them, and
-    /// while the index grows.
+    /// Server-ids that stay throughout are seen exactly once, while others come and go and the index grows.
     #[test]
-    fn sees_what_was_there_throughout() {
+    fn sees_every_server_id_that_stays_throughout() {
         let registry: Registry<Wire> = Registry::new();
         let fixed: Vec<_> = (0..200)
             .map(|i| {
@@ -695,7 +698,7 @@ mod enumeration {
 
     #[test]
     fn server_shows_one_instant() {
-        // Each binary comes with phones of its own name; a mixture would be two instants.
+        // Each binary's phones carry its label, so a mixture would come from two instants.
         let registry: Registry<Wire> = Registry::new();
         let done = AtomicBool::new(false);
         together(THREADS, |thread| {
@@ -731,7 +734,7 @@ mod enumeration {
                         .unwrap()
                         .detach();
                 }
-                // Mostly taken over, so that one slot sees many tenures; sometimes a new slot.
+                // Mostly take-overs, so that one slot sees many tenures; sometimes a new slot.
                 if label % 64 == 0 {
                     drop(claim.evict());
                 } else {
@@ -744,10 +747,10 @@ mod enumeration {
 
 mod drops {
     use super::*;
-    use common::wire_that;
+    use common::wire_with_on_drop;
 
-    /// The destructor of a connection uses the registry while others do. Nothing deadlocks, and the
-    /// books are right in the end.
+    /// Destructors of connections call the registry while other threads do. Nothing deadlocks, and the counts
+    /// are exact afterwards.
     #[test]
     fn may_call_back_under_contention() {
         let registry: Registry<Wire> = Registry::new();
@@ -757,7 +760,7 @@ mod drops {
                 let server_id = ["a", "b"][usize::try_from(dice.roll(2)).unwrap()];
                 let meddler = |conn_id: &str| {
                     let registry = registry.clone();
-                    wire_that(conn_id, move || {
+                    wire_with_on_drop(conn_id, move || {
                         let _ = registry.counts();
                         let _ = registry.binary_for("a").map(|conn| conn.label);
                         drop(registry.claim_server("b", wire("from a drop")));
@@ -784,13 +787,13 @@ mod drops {
                 }
             }
         });
-        // Each drain drops connections whose destructors may claim anew; those are plain ones.
+        // A drain drops connections whose destructors may claim again, with plain connections.
         while !registry.drain().is_empty() {}
         assert_eq!(registry.counts(), Counts::default());
     }
 
-    /// When all calls are over, what has left the registry is dropped, though the registry lives and is
-    /// quiet.
+    /// Once all calls have returned, every connection that left the registry has been dropped, even though
+    /// the registry lives on and no further call runs.
     #[test]
     fn are_prompt_under_contention() {
         for _ in 0..20 {

@@ -1,7 +1,8 @@
-//! Guards that are dropped by the thread-locals of a thread that ends, in every order in which these can be set up.
+//! Guards that a thread's thread-locals drop as the thread ends, in every order in which the thread-locals
+//! can be set up.
 //!
-//! Destructors of thread-locals run in the reverse order. A panic in one of them aborts the process, so each order is
-//! tried in a process of its own: this program, started again.
+//! Destructors of thread-locals run in reverse order. A panic in one of them aborts the process, so this
+//! program starts itself again for each order.
 
 mod common;
 
@@ -16,7 +17,7 @@ use switchboard::{Counts, Registry};
 
 const ORDER: &str = "SWITCHBOARD_THREAD_END";
 
-/// More than linger in the index, so that some must be removed from it.
+/// More than the index lets linger, so that some slots must be removed from it.
 const CLAIMS: usize = 3_000;
 
 thread_local! {
@@ -25,19 +26,19 @@ thread_local! {
 
 type SetUp = fn(&Registry<Wire>);
 
-/// What sets up thread-locals.
+/// Each step sets up a thread-local.
 const STEPS: [(char, SetUp); 4] = [
-    // The user's own, which will drop guards.
+    // The test's own, which drops the guards.
     ('u', |_| KEPT.with_borrow(|_| ())),
     // A lookup in a registry.
     ('r', |registry| drop(registry.binary_for("s"))),
-    // The collector below papaya.
+    // The collector beneath papaya.
     ('s', |_| drop(seize::Collector::new().enter())),
-    // Another map of papaya's.
+    // Another papaya map.
     ('p', |_| drop(papaya::HashMap::<u8, u8>::new().pin())),
 ];
 
-/// A thread sets up thread-locals in this order, keeps guards that another one has made, and ends.
+/// Runs a thread that sets up thread-locals in this order, keeps guards made by another thread, and ends.
 fn end_a_thread(order: &str) {
     let registry: Registry<Wire> = Registry::new();
     let long = "long".repeat(1_000);
@@ -55,7 +56,7 @@ fn end_a_thread(order: &str) {
             let (_, set_up) = STEPS.iter().find(|(name, _)| *name == step).unwrap();
             set_up(&other);
         }
-        // Without the handle of the registry, whose own end is another matter.
+        // Drop this handle now: the test is about guards, not about the registry's own end.
         drop(other);
         KEPT.with_borrow_mut(|kept| {
             kept.extend(guards.into_iter().map(|guard| guard as Box<dyn Any>));
@@ -69,7 +70,7 @@ fn end_a_thread(order: &str) {
     }
 }
 
-/// All orders of some of these.
+/// Collects all orders of all subsets of `left` that contain `u`.
 fn orders(left: &[char], begun: &str, into: &mut Vec<String>) {
     if begun.contains('u') {
         into.push(begun.to_owned());
@@ -82,8 +83,7 @@ fn orders(left: &[char], begun: &str, into: &mut Vec<String>) {
 }
 
 #[test]
-fn guards_dropped_at_the_end_of_a_thread_abort_nothing_in_whatever_order_thread_locals_were_set_up()
-{
+fn guards_dropped_at_the_end_of_a_thread_never_abort_whatever_the_order_of_thread_locals() {
     if let Ok(order) = env::var(ORDER) {
         return end_a_thread(&order);
     }
@@ -93,7 +93,7 @@ fn guards_dropped_at_the_end_of_a_thread_abort_nothing_in_whatever_order_thread_
     let this = env::current_exe().unwrap();
     for order in all {
         let ended = Command::new(&this).env(ORDER, &order).output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success(), "{order}: {said}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{order}: {stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the types promise to the compiler: threads, lifetimes, object safety, sizes.
+//! Compile-time properties of the public types: threads, lifetimes, object safety, sizes.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn shared<T: Send + Sync + 'static>() {}
 fn debug<T: Debug>() {}
 fn error<T: std::error::Error + Send + Sync + 'static>() {}
 
-/// No `Debug`, not `Sized`: nothing may ask more of a connection than `Conn`.
+/// Neither `Debug` nor `Sized`: the types must require nothing of a connection but `Conn`.
 fn all_types_of<C: Conn + ?Sized>() {
     shared::<Registry<C>>();
     shared::<Builder<C>>();
@@ -129,7 +129,7 @@ fn handles_are_small() {
     assert!(size_of::<Membership<Wire>>() <= 4 * pointer);
     assert!(size_of::<Server<Wire>>() <= 3 * pointer);
     assert_eq!(size_of::<Epoch>(), size_of::<Option<Epoch>>());
-    // Results travel by value: an error may not be larger than what clippy calls large.
+    // Results are returned by value, so an error must stay below clippy's limit for large errors.
     assert!(size_of::<ServerIdConflict<dyn Conn>>() <= 128);
     assert!(size_of::<RegisterError<dyn Conn>>() <= 3 * pointer);
 }

@@ -1,4 +1,5 @@
-//! The command line, as much of criterion's as makes sense to the targets that don't run under it.
+//! The command line of the targets that don't run under criterion: the part of criterion's that applies to
+//! them.
 
 use std::env;
 
@@ -14,14 +15,14 @@ impl Args {
             quick: false,
             filter: None,
         };
-        // cargo bench passes --bench; cargo test does not, and only wants to see that it runs.
+        // `cargo bench` passes `--bench`. `cargo test` does not: it only checks that the target runs.
         let mut bench = false;
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--bench" => bench = true,
                 "--quick" => parsed.quick = true,
                 "--test" | "--exact" | "--noplot" | "--verbose" | "--quiet" => {}
-                // One of criterion's; what follows is its value.
+                // An option of criterion's; an argument that follows is its value.
                 option if option.starts_with('-') => {
                     args.next_if(|value| !value.starts_with('-'));
                 }
@@ -32,8 +33,8 @@ impl Args {
         parsed
     }
 
-    /// Whether the filter may want some of what begins so. Criterion's is a regular expression: one that is more
-    /// than plain words, or names threads, may want everything.
+    /// Whether the filter may match a case that begins with `case`. Criterion's filter is a regular
+    /// expression: one that is not plain text, or that names threads, may match anything.
     pub fn wants(&self, case: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| {
             let plain = |c: char| c.is_alphanumeric() || " ,_/:".contains(c);

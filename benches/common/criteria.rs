@@ -1,5 +1,5 @@
-//! Criterion as every target uses it. The report finds a figure by these names:
-//! the group says what is measured, the function is `<peer>/<threads> threads`.
+//! The criterion configuration that all targets share. The report finds a figure by its names: the group
+//! names the measurement, and the function is `<peer>/<threads> threads`.
 
 use std::time::Duration;
 
@@ -34,13 +34,14 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// For storms, of which a few must do.
+    /// For storms, which are too slow for the usual number of samples.
     pub fn few(mut self) -> Self {
         self.inner.sample_size(10);
         self
     }
 
-    /// Filled before criterion starts its clock, or it would plan with that time; `None`: a filter wants none of it.
+    /// Fills a peer before criterion starts its clock, so that criterion does not include the filling in its
+    /// plan. Returns `None` if the filter excludes the whole group for this peer.
     pub fn fill<P: Peer>(&self, servers: usize, phones: usize) -> Option<Filled<P>> {
         let wanted = self.args.wants(&format!("{}/{}/", self.name, P::NAME));
         wanted.then(|| Filled::new(servers, phones))

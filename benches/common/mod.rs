@@ -1,4 +1,4 @@
-//! What the benches share: a connection that does nothing, threads that start together, and the peers.
+//! Shared by the benches: a connection that does nothing, threads that start together, and the peers.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
 pub mod args;
@@ -13,18 +13,18 @@ use std::sync::Arc;
 use peers::Peer;
 pub use wires::{Wire, conn_id, server_id, wire};
 
-/// The phone of a thread, beside those that are registered for good.
+/// The phone that a thread registers in addition to the permanent ones.
 pub fn visitor(thread: usize) -> Arc<Wire> {
     wire(conn_id(10_000_000 + thread))
 }
 
-/// Visits all of `0..len` in an order that no prefetcher guesses.
+/// Visits all of `0..len` in an order that no prefetcher predicts.
 pub fn scattered(n: u64, len: usize) -> usize {
     let mixed = n.wrapping_mul(0xD134_2543_DE82_EF95) >> 20;
     usize::try_from(mixed).unwrap() % len
 }
 
-/// A peer with server-ids that are held, each with as many phones.
+/// A peer whose server-ids are all held, each with the same number of phones.
 pub struct Filled<P> {
     pub ids: Vec<String>,
     pub peer: P,
@@ -48,7 +48,8 @@ impl<P: Peer> Filled<P> {
         &self.ids[scattered(n, self.ids.len())]
     }
 
-    /// One change of a server-id that others look up: a phone comes and goes, or the binary goes and comes.
+    /// One change of a server-id that others look up: a phone registers and leaves, or the binary is
+    /// replaced.
     pub fn churn(&self, n: u64, conn: &Arc<Wire>) {
         let id = self.id(n);
         if n.is_multiple_of(2) {

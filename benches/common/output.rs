@@ -1,11 +1,11 @@
-//! Figures that criterion does not keep: one JSON object a line, beside criterion's directory.
+//! Figures that criterion does not keep: one JSON object per line, next to criterion's directory.
 
 use std::path::PathBuf;
 use std::{env, fs, io};
 
 use serde_json::Value;
 
-/// Writes them where the report looks for them. A filter that matched nothing leaves an older file alone.
+/// Writes the lines where the report looks for them. If a filter matched nothing, an older file stays.
 pub fn write(name: &str, lines: &[Value]) -> io::Result<()> {
     if lines.is_empty() {
         return Ok(());
@@ -17,7 +17,8 @@ pub fn write(name: &str, lines: &[Value]) -> io::Result<()> {
     Ok(())
 }
 
-/// The parent of criterion's directory: by default cargo's target directory, which cargo tags as a cache.
+/// The parent of criterion's directory. By default that is cargo's target directory, which cargo tags as a
+/// cache.
 fn directory() -> io::Result<PathBuf> {
     if let Some(home) = env::var_os("CRITERION_HOME") {
         let mut directory = PathBuf::from(home);

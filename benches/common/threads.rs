@@ -1,20 +1,21 @@
-//! Threads that start together, and one that disturbs them.
+//! Threads that start together, and a thread that disturbs a measurement.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Alone, in pairs, and four for each core.
+/// One thread, two threads, and four per core.
 pub fn counts() -> [usize; 3] {
     let cores = thread::available_parallelism().map_or(2, usize::from);
     [1, 2, 4 * cores]
 }
 
-/// The time that `threads` threads take for `iters` rounds each, from the first one's start behind a barrier to the last
-/// one's end.
-/// What a thread needs is made before the barrier. No two threads see the same number of a round, so that they don't
-/// walk through the same server-ids in step.
+/// The time that `threads` threads take for `iters` rounds each: from the first start after a barrier to the
+/// last end.
+///
+/// Each thread prepares its state before the barrier. No two threads get the same round numbers, so they
+/// don't visit the same server-ids in step.
 pub fn together<T>(
     threads: usize,
     iters: u64,
@@ -42,7 +43,7 @@ pub fn together<T>(
             })
             .collect();
         let mut spans = handles.into_iter().map(|handle| handle.join().unwrap());
-        let first = spans.next().expect("there is a thread");
+        let first = spans.next().expect("at least one thread");
         let (start, end) = spans.fold(first, |(start, end), span| {
             (start.min(span.0), end.max(span.1))
         });
@@ -50,8 +51,8 @@ pub fn together<T>(
     })
 }
 
-/// Runs `measure` while another thread does nothing but disturb.
-pub fn beside<R>(disturb: impl Fn(u64) + Sync, measure: impl FnOnce() -> R) -> R {
+/// Runs `measure` while another thread calls `disturb` continuously.
+pub fn while_disturbed<R>(disturb: impl Fn(u64) + Sync, measure: impl FnOnce() -> R) -> R {
     let (barrier, stop) = (Barrier::new(2), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -21,7 +21,7 @@ pub fn wire(conn_id: impl Into<String>) -> Arc<Wire> {
     Arc::new(Wire(conn_id.into()))
 }
 
-/// Server-ids and conn-ids as a relay sees them.
+/// Server-ids and conn-ids of the kind that a relay sees.
 pub fn server_id(n: usize) -> String {
     format!(
         "{:016x}-laptop",

@@ -1,9 +1,9 @@
-//! How many instructions the verbs take under callgrind: `scripts/instructions` compares the counts with the table in
-//! `instructions.txt`.
+//! Counts the instructions of the verbs under callgrind. `scripts/instructions` compares the counts with the
+//! table in `instructions.txt`.
 //!
-//! A case is a thousand calls, and the drop of what each one returns. What stands before them is not counted, and has
-//! set up all that a thread's first calls set up.
-// `library_benchmark` names everything by its path.
+//! A case is a thousand calls, including the drop of each result. The setup before them is not counted; it
+//! also performs everything that a thread's first calls set up.
+// The `library_benchmark` macro generates qualified paths.
 #![allow(missing_docs, unreachable_pub, unused_qualifications)]
 
 #[path = "../common/wires.rs"]
@@ -22,8 +22,8 @@ const CALLS: usize = 1_000;
 
 const PHONES: usize = 16;
 
-/// The registry hashes the result of a hasher from outside once more, under seeds of its own that no two runs share.
-/// So it has this much room: few server-ids that hardly ever meet take the same number of probes in every run.
+/// The registry rehashes the result of a custom hasher under seeds of its own, which differ in every run.
+/// With this much room, few server-ids rarely collide and take the same number of probes in every run.
 const ROOM: usize = 100_000;
 
 fn calls<T>(call: impl Fn(usize) -> T) {
@@ -32,12 +32,12 @@ fn calls<T>(call: impl Fn(usize) -> T) {
     }
 }
 
-/// For as long as the process lives, so that no case counts its drop.
+/// Leaks the value, so that no case counts its drop.
 fn leaked<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-/// One server-id with its binary and its phones, and what isn't there.
+/// A server-id with its binary and phones, and ids that are not registered.
 struct Held<S> {
     registry: Registry<Wire, S>,
     server_id: String,
@@ -48,7 +48,7 @@ struct Held<S> {
 }
 
 impl<S> Held<S> {
-    /// Neither the first nor the last one in the list.
+    /// A phone from the middle of the list.
     fn member(&self) -> &Membership<Wire> {
         &self.members[PHONES / 2]
     }
@@ -77,7 +77,7 @@ fn held() -> &'static Held<FixedState> {
     held_by(FixedState::with_seed(0))
 }
 
-/// As relays run it: the hasher's seeds change what it computes, and not how.
+/// With the hasher that relays use. Its seeds change the values that it computes, not the work.
 fn held_by_default() -> &'static Held<DefaultHashBuilder> {
     held_by(DefaultHashBuilder::default())
 }
@@ -101,7 +101,7 @@ impl Vacant {
     }
 }
 
-/// Every server-id has come and gone twice: as many empty places linger as ever do.
+/// Every server-id has been claimed and released twice, so as many retired slots linger as ever do.
 fn vacant() -> &'static Vacant {
     let hasher = FixedState::with_seed(0);
     let vacant = Vacant {
@@ -126,7 +126,7 @@ fn binary_for_with_default_hasher(held: &Held<DefaultHashBuilder>) {
 }
 
 #[library_benchmark(setup = held)]
-fn binary_for_of_nobody(held: &Held<FixedState>) {
+fn binary_for_unknown(held: &Held<FixedState>) {
     calls(|_| held.registry.binary_for(&held.unknown));
 }
 
@@ -210,7 +210,7 @@ library_benchmark_group!(
     benchmarks = [
         binary_for,
         binary_for_with_default_hasher,
-        binary_for_of_nobody,
+        binary_for_unknown,
         phones_for,
         phone_for,
         server,

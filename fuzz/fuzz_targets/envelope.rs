@@ -1,6 +1,6 @@
-//! The relay's envelopes: arbitrary text, from a phone and from a binary.
+//! The relay's envelopes: arbitrary text from a phone and from a binary.
 //!
-//! The first line of an input is the conn-id of a phone, the rest what came over the wire.
+//! The first line of an input is a phone's conn-id; the rest is a received message.
 //!
 //! `cargo +nightly fuzz run envelope -- -max_total_time=60`
 #![no_main]
@@ -11,15 +11,15 @@ use std::num::NonZeroU16;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 
-/// By its path: with the relay would come a whole web server.
+/// Included by path, because the relay crate would bring in a whole web server.
 #[path = "../../relay/src/envelope.rs"]
 #[allow(dead_code)]
 mod envelope;
 
 use envelope::{EnvelopeError, FrameError, Wrapper, parse};
 
-/// Another reading of the same bytes: all fields, each as it was written. Of a field that stands there twice the
-/// last one, which `parse` refuses.
+/// A second reading of the same bytes: all fields, each as it was written. Of a repeated field it keeps the
+/// last occurrence; `parse` refuses repeats.
 fn fields(message: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(message).ok()
 }
@@ -28,7 +28,7 @@ fn is_null(value: &&RawValue) -> bool {
     value.get() == "null"
 }
 
-/// How deep arrays and objects stand in one another, by another way than the relay's.
+/// The nesting depth of arrays and objects, computed differently from the relay's.
 fn depth(json: &serde_json::Value) -> usize {
     use serde_json::Value::{Array, Object};
     match json {
@@ -38,7 +38,7 @@ fn depth(json: &serde_json::Value) -> usize {
     }
 }
 
-/// Without a limit of depth, which is the relay's to set.
+/// Parses without a depth limit. The relay sets that limit.
 fn value(frame: &str) -> Option<serde_json::Value> {
     let mut reader = serde_json::Deserializer::from_str(frame);
     reader.disable_recursion_limit();
@@ -49,12 +49,12 @@ fn value(frame: &str) -> Option<serde_json::Value> {
 
 fn from_a_phone(conn_id: &str, frame: &str) {
     let wrapper = Wrapper::new(conn_id);
-    // An input is a few KiB long at most, and so no deeper than the stack.
+    // An input is at most a few KiB long, so the nesting cannot exhaust the stack.
     let value = value(frame);
     let envelope = match wrapper.frame(frame) {
         Ok(envelope) => envelope,
         Err(FrameError::TooDeep) => {
-            assert!(value.is_none_or(|value| depth(&value) > 128), "not deep");
+            assert!(value.is_none_or(|value| depth(&value) > 128), "refused as too deep, but is not");
             return;
         }
         Err(FrameError::NotJson) => {
@@ -62,15 +62,15 @@ fn from_a_phone(conn_id: &str, frame: &str) {
             return;
         }
     };
-    assert!(value.is_none_or(|value| depth(&value) <= 128), "too deep");
-    let fields = fields(&envelope).expect("what is spliced is valid JSON");
+    assert!(value.is_none_or(|value| depth(&value) <= 128), "accepted, but too deep");
+    let fields = fields(&envelope).expect("a spliced envelope is valid JSON");
     let names: Vec<_> = fields.keys().collect();
-    assert_eq!(names, ["conn_id", "frame"], "a frame that says more");
+    assert_eq!(names, ["conn_id", "frame"], "the envelope has other fields");
     let named: String = serde_json::from_str(fields["conn_id"].get()).expect("a string");
-    assert_eq!(named, conn_id, "in another phone's name");
+    assert_eq!(named, conn_id, "the envelope names another phone");
     assert_eq!(fields["frame"].get(), trimmed(frame));
 
-    // And back.
+    // Parse the envelope back.
     match parse(&envelope) {
         Ok(directive) => {
             assert_eq!(directive.conn_id, conn_id);
@@ -79,11 +79,11 @@ fn from_a_phone(conn_id: &str, frame: &str) {
         }
         Err(EnvelopeError::NoConnId) => assert!(conn_id.is_empty()),
         Err(EnvelopeError::Empty) => assert!(is_null(&fields["frame"])),
-        Err(error) => panic!("our own envelope: {error}"),
+        Err(error) => panic!("the relay refused its own envelope: {error}"),
     }
 }
 
-/// Without JSON's white space, which is not Rust's.
+/// Trims JSON's white space, which differs from Rust's.
 fn trimmed(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\r', '\n'])
 }
@@ -95,7 +95,7 @@ fn from_a_binary(message: &str) {
         return;
     };
     compare(message, &fields);
-    // The same fields, each only once, and nothing else.
+    // The same known fields, each once, and nothing else.
     let known = ["conn_id", "frame", "close_code", "push_wake"];
     let known = known.iter().filter_map(|name| {
         let value = fields.get(*name)?;
@@ -121,14 +121,14 @@ fn is_well_typed(fields: &BTreeMap<String, &RawValue>) -> bool {
     conn_id_is && code_is
 }
 
-/// What a message asks for is what its fields say. Whether it was understood.
+/// Asserts that a message's directive matches its fields. Returns whether the message was understood.
 fn compare(message: &str, fields: &BTreeMap<String, &RawValue>) -> bool {
     let conn_id = conn_id(fields).unwrap_or_default();
     let frame = fields.get("frame").filter(|raw| !is_null(raw));
     let close_code = close_code(fields).unwrap_or(0);
     match parse(message) {
         Ok(directive) => {
-            assert_eq!(directive.conn_id, conn_id, "a wrong phone");
+            assert_eq!(directive.conn_id, conn_id, "the directive names another phone");
             let sent = directive.frame();
             assert_eq!(sent.as_deref(), frame.map(|raw| raw.get()));
             let code = directive.close_code.map_or(0, NonZeroU16::get);
@@ -147,7 +147,7 @@ fn compare(message: &str, fields: &BTreeMap<String, &RawValue>) -> bool {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // The socket closes whoever sends anything else.
+    // The relay closes a connection that sends invalid UTF-8.
     let Ok(input) = str::from_utf8(input) else {
         return;
     };

@@ -1,8 +1,8 @@
-//! Two threads whose calls and whose schedule are both in the input: what they return must be explained by the
-//! sequential model.
+//! Two threads whose calls and whose schedule both come from the input. The sequential model must explain
+//! their results.
 //!
-//! Under shuttle, so that an input always runs the same way, and the fuzzer learns which switches lead somewhere.
-//! AddressSanitizer makes shuttle's stacks thirty times slower, and looks at the memory in other runs:
+//! The target runs under shuttle, so an input always runs the same way and the fuzzer learns which switches
+//! matter. AddressSanitizer makes shuttle's stacks thirty times slower; other runs check memory:
 //!
 //! `cargo +nightly fuzz run --sanitizer none interleave -- -max_total_time=60`
 #![no_main]
@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arbitrary::Arbitrary;
-use common::player::{Dice, Player, Size, Table};
+use common::game::{Game, Size};
+use common::player::{Dice, Player};
 use libfuzzer_sys::fuzz_target;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, Runner, thread};
@@ -28,18 +29,18 @@ struct Input {
     turns: Vec<u8>,
 }
 
-/// Each byte says how many steps a thread makes before another one comes in. After the last one, threads
-/// run to their end.
+/// Runs the schedule of the input. Each byte is the number of steps that a thread takes before another one
+/// runs. After the last byte, the threads run to their end.
 struct Written {
     turns: std::vec::IntoIter<u8>,
-    /// How many steps are left of this turn.
+    /// The steps left in this turn.
     left: Option<u8>,
     begun: bool,
-    /// What many phones take to register before the race is no part of a turn.
+    /// Set when the race begins. Registering many phones before it uses up no turns.
     counts: Arc<AtomicBool>,
 }
 
-/// A call is three to ten steps.
+/// A call takes three to ten steps.
 const LONGEST_TURN: u8 = 16;
 
 impl Written {
@@ -94,7 +95,7 @@ impl Scheduler for Written {
     }
 }
 
-/// Some registries have many phones from the start.
+/// Some inputs start with many phones.
 fn size(registry: u8) -> Size {
     match registry {
         0x70..0x90 => Size::wide(u64::from(registry / 2)),
@@ -112,15 +113,15 @@ fuzz_target!(|input: Input| {
         let mut server_ids = vec!["a".to_owned(), "b".to_owned()];
         server_ids.truncate(1 + usize::from(input.registry % 2));
         let number = u64::from(input.registry / 2);
-        let table = Arc::new(Table::sized(number, size, server_ids));
+        let game = Arc::new(Game::sized(number, size, server_ids));
         counts.store(true, Relaxed);
         let players: Vec<_> = (0..)
             .zip(input.rolls.clone())
             .map(|(number, rolls)| {
-                let table = Arc::clone(&table);
+                let game = Arc::clone(&game);
                 thread::spawn(move || {
                     let dice = Dice::Written(rolls.into_iter());
-                    Player::new(&table, number, dice).play(usize::MAX)
+                    Player::new(&game, number, dice).play(usize::MAX)
                 })
             })
             .collect();
@@ -128,7 +129,7 @@ fuzz_target!(|input: Input| {
             .into_iter()
             .map(|player| player.join().unwrap())
             .collect();
-        table.check(&histories, "the input");
-        common::assert_at_rest(&table.registry);
+        game.check(&histories, "the input");
+        common::assert_at_rest(&game.registry);
     });
 });

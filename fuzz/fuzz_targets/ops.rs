@@ -9,7 +9,8 @@ mod common;
 use common::driver::{Driver, Op, Shape};
 use libfuzzer_sys::fuzz_target;
 
-/// What builds the registry, and whether there are many phones. Then the same operations concern runs of them.
+/// The registry's grace, and whether there are many phones. With many, operations on one phone become runs
+/// over many.
 fn registry(byte: Option<u8>) -> (Option<u8>, Shape) {
     match byte {
         Some(wide @ 0x40..0x80) => {

@@ -1,8 +1,8 @@
-//! Frames over bare TCP, where a forwarder stands in the place of the relay: what it costs to forward bytes and to do
-//! nothing else.
+//! Frames over bare TCP, with a forwarder in place of the relay. This measures the cost of forwarding bytes
+//! and nothing else.
 //!
-//! A forwarder merges nothing. For each phone that connects to it, it opens a connection of its own to the far end in this
-//! process, which sends all bytes back.
+//! A forwarder merges nothing. For each phone that connects to it, it opens a connection of its own to the
+//! far end in this process, which sends all bytes back.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,16 +16,16 @@ use tokio_util::codec::{Decoder, Encoder, Framed};
 
 use crate::error::Error;
 
-/// The far end reads as much at once as a binary does.
+/// The far end reads with the same buffer size as a binary.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// A phone writes as much at once as one with a WebSocket.
+/// A phone writes with the same buffer size as over a WebSocket.
 const WRITE_BUFFER: usize = 128 * 1024;
 
-/// A phone's connection. It has messages, so that phones need not know what they are connected by.
+/// A phone's connection. It carries messages, so that phones work the same over TCP and WebSocket.
 pub(crate) type Connection = Framed<TcpStream, Frames>;
 
-/// All frames have this size, and nothing is between them.
+/// Frames of a fixed size, without separators.
 pub(crate) struct Frames(usize);
 
 pub(crate) fn connection(stream: TcpStream, frame_size: usize) -> Connection {
@@ -61,12 +61,12 @@ impl Encoder<Message> for Frames {
 /// Listens for the forwarder until the program ends.
 pub(crate) async fn far_end() -> Result<SocketAddr, Error> {
     let failed =
-        |error: io::Error| Error::Failed(format!("the far end can't listen: {}", error.kind()));
+        |error: io::Error| Error::Failed(format!("the far end cannot listen: {}", error.kind()));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tokio::spawn(async move {
-        // Where there are no more connections, a phone says that it was not answered.
+        // If no more connections can be accepted, the phone reports that it got no answer.
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(echo(stream));
         }

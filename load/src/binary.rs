@@ -1,4 +1,4 @@
-//! A binary: answers, counts or sends, as the direction asks.
+//! A binary: answers, counts or sends frames, depending on the direction.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::link::Role;
 use crate::options::Direction;
 use crate::traffic::{Orders, Traffic};
 
-/// With more answers waiting it stops reading, as a real binary would.
+/// With this many answers waiting, the binary stops reading, as a real one would.
 const ANSWERS: usize = 256;
 
 pub(crate) struct Binary {
     traffic: Arc<Traffic>,
-    /// Nobody writes to them where the phones send.
+    /// Unused in directions where the phones send.
     orders: Option<Orders>,
     answers: VecDeque<Utf8Bytes>,
-    /// The conn-ids of the phones that have made themselves known.
+    /// The conn-ids of the phones that have introduced themselves.
     phones: BTreeMap<u32, String>,
 }
 
@@ -36,17 +36,14 @@ impl Binary {
 
     fn frame(&mut self, conn_id: &str, frame: &str, message: &Utf8Bytes) {
         let Some(stamp) = frame::read(frame) else {
-            return self
-                .traffic
-                .tally
-                .error("binary got a frame that is not ours");
+            return self.traffic.tally.error("binary received a foreign frame");
         };
         let is_hello = stamp.due == 0;
         if is_hello {
             self.phones.insert(stamp.phone, conn_id.to_owned());
         }
         if is_hello || self.traffic.direction == Direction::Echo {
-            // What the relay makes of a frame, it takes for one: the answer is the message.
+            // The relay accepts the envelope that it makes of a frame, so the answer is the message itself.
             self.answers.push_back(message.clone());
         } else {
             self.traffic.arrived(stamp);
@@ -76,7 +73,9 @@ impl Role for Binary {
         } else if let Some(notice) = envelope::notice(&message) {
             self.gone(&notice.conn_id);
         } else {
-            self.traffic.tally.error("binary got no envelope");
+            self.traffic
+                .tally
+                .error("binary received a message that is not an envelope");
         }
     }
 
@@ -91,7 +90,7 @@ impl Role for Binary {
             let Some(stamp) = ready!(orders.poll_recv(context)) else {
                 return Poll::Pending;
             };
-            // A phone that has gone gets no more frames.
+            // A phone that is gone gets no more frames.
             if let Some(conn_id) = self.phones.get(&stamp.phone) {
                 let message = envelope::wrap(conn_id, &self.traffic.frames, stamp);
                 return Poll::Ready(Message::text(message));

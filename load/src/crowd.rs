@@ -1,4 +1,5 @@
-//! The connections of a run: binaries first, then phones, each known to its binary before anything is measured.
+//! The connections of a run: binaries first, then phones. Each phone is known to its binary before anything
+//! is measured.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,25 +20,26 @@ use crate::phone::{self, Phone};
 use crate::tally::{self, Tally};
 use crate::traffic::{Orders, Traffic};
 
-/// So many connections are opened at the same time.
+/// The number of connections opened concurrently.
 const AT_ONCE: usize = 64;
 
-/// A binary's upgrade is answered just before it holds its server-id: a phone may be a little too early.
+/// A binary's upgrade is answered just before the binary holds its server-id, so a phone may connect slightly
+/// too early.
 const TOO_EARLY: u16 = 4404;
 const ATTEMPTS: usize = 20;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 
 pub(crate) struct Crowd {
     pub(crate) connections: u32,
-    /// From the first byte to the answer to the upgrade, in nanoseconds.
+    /// Time from the first packet to the answer to the upgrade, in nanoseconds.
     pub(crate) connect: Histogram<u64>,
-    /// They end when this is dropped.
+    /// The connections' tasks, which end when this is dropped.
     tasks: JoinSet<()>,
     pub(crate) slow: Vec<Socket>,
     pub(crate) server_ids: Arc<[String]>,
 }
 
-/// Opens connections.
+/// Opens the connections of a run.
 pub(crate) struct Opener {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) traffic: Arc<Traffic>,
@@ -86,7 +88,7 @@ impl Opener {
                 traffic.tally.error(format!("binary: {ended}"));
             });
         };
-        // The first one alone: whatever is wrong with the relay as a whole is said at once.
+        // The first one alone, so that a general problem with the relay is reported at once.
         let (socket, took) = open(0).await.map_err(|error| self.unreachable(&error))?;
         crowd.connected(took);
         run(crowd, 0, socket);
@@ -145,7 +147,7 @@ impl Opener {
         }
     }
 
-    /// Does something for each number, some of them at the same time, until it is to stop.
+    /// Opens for every number, several at a time, until the run is stopped. Calls `then` with each result.
     async fn each<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         &self,
         numbers: std::ops::Range<u32>,
@@ -182,7 +184,7 @@ impl Crowd {
     }
 }
 
-/// Names that no other run uses: a server-id of the run before may still be in its grace.
+/// Server-ids that no other run uses: one of the previous run may still be in grace.
 fn server_ids(count: u16) -> Arc<[String]> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| now.as_millis());
@@ -207,7 +209,7 @@ async fn timed(
     Ok((socket, began.elapsed()))
 }
 
-/// Why a phone is not there.
+/// The reason why a phone could not join.
 #[derive(Debug, thiserror::Error)]
 enum JoinError {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Opens connections: TCP, TLS where it is asked for, and the upgrade with the protocol's headers.
+//! Opens connections: TCP, TLS if requested, and the upgrade with the protocol's headers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,12 +26,12 @@ use crate::options::Options;
 use crate::sources::Sources;
 use crate::tls;
 
-/// More than a relay under load needs.
+/// Longer than a relay under load needs.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Binaries are few and get the frames of all their phones.
+/// Binaries are few, and each receives the frames of all its phones.
 const READ_BUFFER_OF_BINARY: usize = 64 * 1024;
-/// Phones are many, and each has a buffer for as long as it lives.
+/// Phones are many, and each keeps a buffer for as long as it lives.
 const READ_BUFFERS_OF_PHONE: [usize; 2] = [4 * 1024, 32 * 1024];
 
 type WebSocket = WebSocketStream<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
@@ -44,7 +44,7 @@ pub(crate) enum Side {
     Phone,
 }
 
-/// Why there is no connection.
+/// The reason why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     #[error("connection failed: {}", .0.kind())]
@@ -62,11 +62,9 @@ pub(crate) enum DialError {
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::TOO_MANY_REQUESTS => {
-            " (it limits upgrades for each address: start it with --rate-burst 0)"
+            " (the relay limits upgrades per address: start it with --rate-burst 0)"
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            " (it has all the connections that it takes: raise its --max-connections)"
-        }
+        StatusCode::SERVICE_UNAVAILABLE => " (the relay is full: raise its --max-connections)",
         _ => "",
     }
 }
@@ -74,7 +72,7 @@ fn advice(status: StatusCode) -> &'static str {
 fn advice_on_tls(error: &io::Error) -> &'static str {
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(TlsError::InvalidCertificate(_)) => {
-            " (--ca FILE says whom to trust; --insecure trusts everybody)"
+            " (trust it with --ca FILE, or skip verification with --insecure)"
         }
         _ => "",
     }
@@ -85,7 +83,7 @@ pub(crate) struct Dialer {
     address: SocketAddr,
     sources: Sources,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// Without WebSocket: the size of the frames.
+    /// The frame size, when there is no WebSocket.
     bare: Option<usize>,
     read_buffer_of_phone: usize,
 }

@@ -1,4 +1,4 @@
-//! Where the relay is: `ws://host:port` or `wss://host:port`.
+//! The address of the relay: `ws://host:port` or `wss://host:port`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
@@ -19,10 +19,10 @@ impl Endpoint {
         let host = self.host.trim_matches(['[', ']']);
         let addresses = (host, self.port).to_socket_addrs();
         let address = addresses.ok().and_then(|mut found| found.next());
-        address.ok_or_else(|| Error::Failed(format!("the name {host} leads to no address")))
+        address.ok_or_else(|| Error::Failed(format!("the name {host} resolves to no address")))
     }
 
-    /// The URL of a path. The scheme is that of the upgrade itself: TLS is below it.
+    /// The URL of a path. The scheme is that of the upgrade itself, above any TLS.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("ws://{}:{}{path}", self.host, self.port)
     }
@@ -32,7 +32,7 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "it should look like ws://127.0.0.1:8080 or wss://host:443".to_owned();
+        let wanted = || "expected a URL like ws://127.0.0.1:8080 or wss://host:443".to_owned();
         let uri: Uri = text.parse().map_err(|_| wanted())?;
         let secure = match uri.scheme_str() {
             Some("ws") => false,
@@ -40,7 +40,9 @@ impl FromStr for Endpoint {
             _ => return Err(wanted()),
         };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err("the paths are the protocol's: give scheme, host and port only".to_owned());
+            return Err(
+                "the protocol defines the paths: give only scheme, host and port".to_owned(),
+            );
         }
         Ok(Self {
             secure,

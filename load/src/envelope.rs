@@ -1,7 +1,7 @@
 //! The envelopes between the relay and a binary.
 //!
-//! Frames are found without a look at their content, for this program has to be faster than the relay. That is enough
-//! since the server-ids, and so the conn-ids, are this program's own and need no escapes.
+//! Frames are located without parsing their content, because this program has to be faster than the relay.
+//! That suffices: the server-ids, and so the conn-ids, are this program's own and need no escapes.
 
 use serde::Deserialize;
 
@@ -10,21 +10,21 @@ use crate::frame::{Frames, Stamp};
 const BEFORE_CONN_ID: &str = "{\"conn_id\":\"";
 const BEFORE_FRAME: &str = "\",\"frame\":";
 
-/// A frame of a phone.
+/// A frame from a phone.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Envelope<'a> {
     pub(crate) conn_id: &'a str,
     pub(crate) frame: &'a str,
 }
 
-/// That a phone has gone.
+/// The notice that a phone is gone.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(crate) conn_id: String,
     pub(crate) close_code: u16,
 }
 
-/// The frame in a message of the relay.
+/// Returns the frame in a message from the relay.
 pub(crate) fn open(message: &str) -> Option<Envelope<'_>> {
     let after = message.strip_prefix(BEFORE_CONN_ID)?;
     let (conn_id, after) = after.split_at(after.find('"')?);
@@ -33,12 +33,12 @@ pub(crate) fn open(message: &str) -> Option<Envelope<'_>> {
     Some(Envelope { conn_id, frame })
 }
 
-/// The notice in a message of the relay that has no frame.
+/// Returns the notice in a message from the relay that has no frame.
 pub(crate) fn notice(message: &str) -> Option<Notice> {
     serde_json::from_str(message).ok()
 }
 
-/// A frame for a phone.
+/// Wraps a frame for a phone.
 pub(crate) fn wrap(conn_id: &str, frames: &Frames, stamp: Stamp) -> String {
     let around = BEFORE_CONN_ID.len() + conn_id.len() + BEFORE_FRAME.len() + 1;
     let mut message = String::with_capacity(around + frames.size());
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_is_no_frame() {
+    fn a_notice_is_not_a_frame() {
         let message = r#"{"conn_id":"client-a-1","close_code":1001}"#;
         assert_eq!(open(message), None);
         let notice = notice(message).expect("a notice");

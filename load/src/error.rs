@@ -3,26 +3,26 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-/// Why there is nothing to show.
+/// The reason why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A flag is wrong; or the user asked for the help or the version.
+    /// An invalid flag, or a request for the help or the version.
     #[error("{}", first_line(.0))]
     Flags(#[from] clap::Error),
-    /// Flags, each of them right, that don't go together; or with this machine.
+    /// Valid flags that are incompatible with each other or with this machine.
     #[error("{0}")]
     Usage(String),
-    /// The run could not begin.
+    /// The run could not start.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Error {
     pub(crate) fn runtime(error: &io::Error) -> Self {
-        Self::Failed(format!("the threads can't be started: {error}"))
+        Self::Failed(format!("cannot start the threads: {error}"))
     }
 
-    /// Tells the user in one sentence, and says how the process is to exit.
+    /// Prints a one-line error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Flags(help)
@@ -31,7 +31,7 @@ impl Error {
                     ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
                 ) =>
             {
-                // A reader that has gone away has seen what it wanted.
+                // A reader that has closed the pipe needs no more output.
                 let _ = help.print();
                 ExitCode::SUCCESS
             }
@@ -47,10 +47,10 @@ impl Error {
     }
 }
 
-/// clap says what is wrong in the first line, or in a list below it, and adds paragraphs of usage and tips.
+/// The error without clap's paragraphs of usage and tips: its first line, or the list below that.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let said = text.split("\n\n").next().unwrap_or_default();
-    let said = said.trim_start_matches("error: ");
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    let message = text.split("\n\n").next().unwrap_or_default();
+    let message = message.trim_start_matches("error: ");
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

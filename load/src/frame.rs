@@ -1,14 +1,15 @@
-//! The frames: JSON strings of an exact size that say for which phone they are and when they were due.
+//! The frames: JSON strings of an exact size that carry their phone's number and the time at which they were
+//! due.
 
 use std::fmt::Write;
 
-/// Two quotes, 16 digits of time and 8 of the phone.
+/// Two quotes, 16 digits for the time and 8 for the phone.
 pub(crate) const SMALLEST: usize = 26;
 
-/// What a frame carries.
+/// The data that a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// In nanoseconds of the run's own clock; 0 in the frame with which a phone makes itself known.
+    /// Nanoseconds on the run's own clock; 0 in the frame with which a phone introduces itself.
     pub(crate) due: u64,
     pub(crate) phone: u32,
 }
@@ -16,7 +17,7 @@ pub(crate) struct Stamp {
 /// Makes frames of one size.
 pub(crate) struct Frames {
     size: usize,
-    /// The end of every frame.
+    /// The constant tail of every frame.
     rest: String,
 }
 
@@ -34,7 +35,7 @@ impl Frames {
 
     pub(crate) fn append(&self, stamp: Stamp, text: &mut String) {
         let Stamp { due, phone } = stamp;
-        // A string takes whatever is written.
+        // Writing to a string never fails.
         let _ = write!(text, "\"{due:016x}{phone:08x}");
         text.push_str(&self.rest);
     }
@@ -46,7 +47,7 @@ impl Frames {
     }
 }
 
-/// What a frame of this program carries; `None` for any other.
+/// Returns the data of a frame made by this program, or `None` for any other frame.
 pub(crate) fn read(frame: &str) -> Option<Stamp> {
     let digits = frame.get(..SMALLEST - 1)?;
     let digits = digits.strip_prefix('"')?;
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_send_has_no_stamp() {
+    fn frames_of_other_programs_have_no_stamp() {
         for frame in [
             "",
             "\"",

@@ -1,4 +1,5 @@
-//! Drives one connection, in one task: reads what is there, sends what is ordered, and flushes once for all of it.
+//! Drives one connection in one task: reads the available messages, sends the ordered ones, and flushes once
+//! for all of them.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -10,22 +11,22 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use crate::dial::Socket;
 
-/// So many messages each way before others have their turn.
+/// The number of messages each way before the task yields to others.
 const TURN: usize = 64;
 
-/// What a connection does with its messages.
+/// The behaviour of a connection.
 pub(crate) trait Role {
-    /// Whether it can take another message now. If not, it must have something to send.
+    /// Whether it can take another message now. If not, it must have a message to send.
     fn wants_more(&self) -> bool;
 
-    /// A message came.
+    /// Called for each message that arrives.
     fn received(&mut self, message: Utf8Bytes);
 
-    /// The next message to send, as soon as there is one.
+    /// Returns the next message to send once there is one.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Message>;
 }
 
-/// How a connection ended.
+/// The way in which a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
     #[error("closed {} {}", u16::from(.0.code), .0.reason)]
@@ -34,7 +35,7 @@ pub(crate) enum Ended {
     Silently,
     #[error("connection lost")]
     Lost,
-    /// The protocol is JSON in text messages, and real phones leave at the first binary one.
+    /// The protocol is JSON in text messages, and real phones disconnect at the first binary message.
     #[error("binary message received")]
     BinaryMessage,
     #[error("connection broken: {0}")]
@@ -53,7 +54,7 @@ impl From<WsError> for Ended {
     }
 }
 
-/// Until the connection ends.
+/// Drives the connection until it ends.
 pub(crate) async fn drive(socket: &mut Socket, role: &mut impl Role) -> Ended {
     let mut unflushed = false;
     poll_fn(|context| {
@@ -71,7 +72,7 @@ pub(crate) async fn drive(socket: &mut Socket, role: &mut impl Role) -> Ended {
     .unwrap_or_else(|ended| ended)
 }
 
-/// The next message that is not the protocol's own.
+/// Returns the next text message.
 pub(crate) async fn next(socket: &mut Socket) -> Result<Utf8Bytes, Ended> {
     poll_fn(|context| poll_message(socket, context)).await
 }
@@ -83,7 +84,7 @@ fn poll_message(socket: &mut Socket, context: &mut Context<'_>) -> Poll<Result<U
             Some(Ok(Message::Binary(_))) => Err(Ended::BinaryMessage),
             Some(Ok(Message::Close(Some(frame)))) => Err(Ended::Closed(frame)),
             Some(Ok(Message::Close(None))) | None => Err(Ended::Silently),
-            // Pings are answered below.
+            // The WebSocket layer answers pings.
             Some(Ok(_)) => continue,
             Some(Err(error)) => Err(error.into()),
         });

@@ -1,9 +1,10 @@
-//! Loads a running relay over its wire protocol, and measures what it does.
+//! Loads a running relay over its wire protocol and measures it.
 //!
-//! Binaries and phones are simulated in this process; the relay runs in another one. A task for each connection
-//! ([`link`]) drives a [`phone`] or a [`binary`]; *orders* say which frame is to be sent, and since when. They come from
-//! the [`pacer`] at a fixed rate, or from the receiver of the frame before, for as many as may be in flight.
-//! [`bare`] is what stands in the place of the binaries where a TCP forwarder is measured.
+//! This process simulates binaries and phones; the relay runs in another one. A task per connection
+//! ([`link`]) drives a [`phone`] or a [`binary`]. *Orders* name the next frame to send and the time since
+//! when it has been due. They come from the [`pacer`] at a fixed rate, or from the receiver of the previous
+//! frame, up to the number allowed in flight. [`bare`] replaces the binaries when a TCP forwarder is
+//! measured.
 #![forbid(unsafe_code)]
 
 mod bare;

@@ -1,17 +1,17 @@
-//! Figures of figures.
+//! Arithmetic on figures.
 
-/// A count as a figure; 53 bits are more than anything counted here.
+/// Converts a count to a figure. No count here needs more than 53 bits.
 #[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
 pub(crate) fn figure(count: u64) -> f64 {
     count as f64
 }
 
-/// `None` where there is nothing to divide by.
+/// Returns `None` if the divisor is zero.
 pub(crate) fn quotient(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor > 0.0).then(|| dividend / divisor)
 }
 
-/// Nanoseconds as microseconds.
+/// Converts nanoseconds to microseconds.
 pub(crate) fn micros(nanos: u64) -> f64 {
     figure(nanos) / 1e3
 }

@@ -1,4 +1,4 @@
-//! The flags.
+//! The command-line flags.
 
 use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -12,15 +12,15 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::frame;
 
-/// The largest frame that can be asked for: far above what a relay accepts.
+/// The largest frame size accepted, far above what a relay accepts.
 const LARGEST_FRAME: i64 = 1 << 26;
 
-// The sections of the help.
+// The headings of the help.
 const RELAY: &str = "The relay";
 const LOAD: &str = "The load";
 const RUN: &str = "The run";
 
-/// Which way the frames go.
+/// The direction of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Direction {
@@ -34,12 +34,12 @@ pub(crate) enum Direction {
     name = "switchboard-load",
     version,
     about = "Loads a relay and measures frames, latencies, CPU and memory",
-    after_help = "Binaries and phones are simulated by this program. Without --rate every phone keeps --in-flight frames \
-        under way, and the relay is saturated; with it, latency counts from the time at which a frame was due.\n\n\
-        Durations are written as 10s, 500ms or 2m. Ctrl-C ends a run early and prints what was measured."
+    after_help = "This program simulates binaries and phones. Without --rate, every phone keeps --in-flight frames \
+        in flight, which saturates the relay. With --rate, latency counts from the time at which a frame was due.\n\n\
+        Durations are written as 10s, 500ms or 2m. Ctrl-C ends a run early and prints the results so far."
 )]
 pub(crate) struct Options {
-    /// The relay to load
+    /// Relay to load
     #[arg(help_heading = RELAY,
         long,
         default_value = "ws://127.0.0.1:8080",
@@ -47,15 +47,16 @@ pub(crate) struct Options {
     )]
     pub(crate) url: Endpoint,
 
-    /// Process of the relay, for its CPU time and memory
+    /// Process id of the relay, to measure its CPU time and memory
     #[arg(help_heading = RELAY, long, conflicts_with = "relay")]
     pub(crate) pid: Option<NonZeroU32>,
 
-    /// Program of a relay to start, measure and stop; what follows `--` are further flags for it
+    /// Relay program to start, measure and stop; flags after `--` are passed to it
     #[arg(help_heading = RELAY, long, value_name = "PROGRAM")]
     pub(crate) relay: Option<PathBuf>,
 
-    /// Program of a TCP forwarder to measure in place of a relay: bare frames go through it to this program and back
+    /// TCP forwarder to start, measure and stop instead of a relay: bare frames go through it to this program
+    /// and back
     #[arg(help_heading = RELAY, long, value_name = "PROGRAM", conflicts_with_all = ["url", "pid", "relay", "ca", "insecure", "direction", "idle", "slow", "storm"])]
     pub(crate) forwarder: Option<PathBuf>,
 
@@ -67,7 +68,7 @@ pub(crate) struct Options {
     #[arg(help_heading = RELAY, long)]
     pub(crate) insecure: bool,
 
-    /// Server-ids, each with one binary
+    /// Number of server-ids, each with one binary
     #[arg(help_heading = LOAD,
         long,
         value_name = "N",
@@ -75,7 +76,7 @@ pub(crate) struct Options {
     )]
     pub(crate) servers: NonZeroU16,
 
-    /// Phones for each server-id
+    /// Phones per server-id
     #[arg(help_heading = LOAD, long, value_name = "N", default_value = "9")]
     pub(crate) phones: NonZeroU16,
 
@@ -83,43 +84,43 @@ pub(crate) struct Options {
     #[arg(help_heading = LOAD, long, value_name = "BYTES", default_value = "256", value_parser = clap::value_parser!(u32).range(frame::SMALLEST as i64..=LARGEST_FRAME))]
     pub(crate) frame: u32,
 
-    /// Which way the frames go; echo is to the binary and back to the phone
+    /// Direction of the frames; echo goes to the binary and back to the phone
     #[arg(help_heading = LOAD, long, value_enum, default_value = "echo")]
     pub(crate) direction: Direction,
 
-    /// Frames a second from all senders together, due at fixed times [default: as fast as it goes]
+    /// Frames per second from all senders together, due at fixed times [default: as fast as possible]
     #[arg(help_heading = LOAD, long, value_name = "FRAMES", conflicts_with = "in_flight")]
     pub(crate) rate: Option<NonZeroU32>,
 
-    /// Frames under way for each phone where no rate is given
+    /// Frames in flight per phone when no rate is given
     #[arg(help_heading = LOAD, long, value_name = "N", default_value = "8")]
     pub(crate) in_flight: NonZeroU16,
 
-    /// How long to measure
+    /// Length of the measurement
     #[arg(help_heading = RUN, long, value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub(crate) duration: Duration,
 
-    /// How long to run before that; what happens then does not count
+    /// Length of the warmup before it, which is not counted
     #[arg(help_heading = RUN, long, value_name = "D", default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) warmup: Duration,
 
-    /// No frames: open and close connections, so many at a time
+    /// Send no frames: open and close connections, this many at a time
     #[arg(help_heading = LOAD, long, value_name = "N", conflicts_with_all = ["rate", "in_flight", "slow", "idle", "frame", "direction", "phones"])]
     pub(crate) storm: Option<NonZeroU16>,
 
-    /// No frames but the one with which each phone makes itself known: only hold the connections
+    /// Send only the one frame with which each phone introduces itself, then hold the connections
     #[arg(help_heading = LOAD, long, conflicts_with_all = ["rate", "in_flight", "slow", "direction"])]
     pub(crate) idle: bool,
 
-    /// Phones that don't read what is sent to them; wants --rate and --direction to-phone
+    /// Number of phones that don't read; requires --rate and --direction to-phone
     #[arg(help_heading = LOAD, long, value_name = "N", requires = "rate", default_value = "0")]
     pub(crate) slow: u32,
 
-    /// Threads of this program [default: one for each core]
+    /// Threads of this program [default: one per core]
     #[arg(help_heading = RUN, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU16>,
 
-    /// Print one JSON object and no table
+    /// Print a JSON object instead of the table
     #[arg(help_heading = RUN, long)]
     pub(crate) json: bool,
 
@@ -144,23 +145,23 @@ impl Options {
     fn check(&self) -> Result<(), Error> {
         let wrong = |sentence: &str| Err(Error::Usage(sentence.to_owned()));
         if self.slow > 0 && self.direction != Direction::ToPhone {
-            return wrong("--slow is about frames to phones: add --direction to-phone");
+            return wrong("--slow needs frames to phones: add --direction to-phone");
         }
         if self.slow > 0 && self.slow >= self.all_phones() {
-            return wrong("--slow leaves no phone that reads: lower it, or raise --phones");
+            return wrong("--slow leaves no phone that reads: lower it or raise --phones");
         }
         self.check_trust(&self.url)
     }
 
     pub(crate) fn check_trust(&self, endpoint: &Endpoint) -> Result<(), Error> {
         if endpoint.secure && self.ca.is_none() && !self.insecure {
-            let sentence = "TLS wants to know whom to trust: add --ca FILE, or --insecure";
+            let sentence = "wss needs a trusted certificate: add --ca FILE or --insecure";
             return Err(Error::Usage(sentence.to_owned()));
         }
         Ok(())
     }
 
-    /// The phones that stay connected.
+    /// The number of phones that stay connected.
     pub(crate) fn all_phones(&self) -> u32 {
         if self.storm.is_some() {
             0
@@ -169,10 +170,10 @@ impl Options {
         }
     }
 
-    /// The connections that this process has at the same time.
+    /// The number of connections that this process holds at once.
     pub(crate) fn connections(&self) -> u32 {
         if self.forwarder.is_some() {
-            // Each phone's own, and the one that the forwarder opens for it to the far end.
+            // Each phone's own connection, and the one that the forwarder opens for it to the far end.
             return 2 * self.all_phones();
         }
         let storm = self.storm.map_or(0, NonZeroU16::get);
@@ -183,7 +184,7 @@ impl Options {
 fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration.is_zero() {
-        return Err("it must be longer than nothing".to_owned());
+        return Err("it must be longer than zero".to_owned());
     }
     Ok(duration)
 }
@@ -211,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_said() {
+    fn incompatible_flags_are_one_line_errors() {
         for (flags, part) in [
             ("--frame 25", "25 is not in 26.."),
             ("--rate 0", "--rate"),
-            ("--duration 0s", "longer than nothing"),
+            ("--duration 0s", "longer than zero"),
             ("--url http://localhost", "ws://"),
             ("--url wss://localhost", "--insecure"),
             ("--slow 1", "--rate"),

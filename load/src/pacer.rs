@@ -1,4 +1,4 @@
-//! Frames at a fixed rate, due at times that depend on nothing that happens.
+//! Frames at a fixed rate. Their due times do not depend on anything that happens during the run.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::frame::Stamp;
 use crate::traffic::Traffic;
 
-/// When the frames are due, and whose they are.
+/// The due times of the frames, and their phones.
 struct Schedule {
     start: u64,
     rate: u64,
@@ -16,7 +16,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// The frame with that number. Reckoned from the start, so that no error adds up.
+    /// The stamp of a frame. Computed from the start, so that rounding errors do not accumulate.
     fn stamp(&self, number: u64) -> Stamp {
         let after = u128::from(number) * 1_000_000_000 / u128::from(self.rate);
         Stamp {
@@ -26,8 +26,8 @@ impl Schedule {
     }
 }
 
-/// Orders frames from now to the end of the window, on a thread of its own: the timers of the runtime are good for
-/// milliseconds.
+/// Orders frames from now to the end of the window, on a thread of its own: the runtime's timers are only
+/// accurate to milliseconds.
 pub(crate) fn start(traffic: Arc<Traffic>, rate: u32, phones: u32) -> io::Result<JoinHandle<()>> {
     let schedule = Schedule {
         start: traffic.window.now(),
@@ -44,7 +44,7 @@ pub(crate) fn start(traffic: Arc<Traffic>, rate: u32, phones: u32) -> io::Result
 fn run(traffic: &Traffic, schedule: &Schedule) {
     for number in 0.. {
         let stamp = schedule.stamp(number);
-        // Asked each time: the end may come earlier than planned.
+        // Checked for each frame: the window may end earlier than planned.
         if stamp.due >= traffic.window.to() {
             return;
         }
@@ -57,10 +57,10 @@ fn run(traffic: &Traffic, schedule: &Schedule) {
     }
 }
 
-/// The system may let this thread sleep 50 µs longer than it asks for, unless told otherwise.
+/// Asks the system for precise sleeps. By default a sleep may last up to 50 µs longer.
 fn sleep_precisely() {
     #[cfg(target_os = "linux")]
-    // Refused, the sleeps are as long as they are.
+    // If this is refused, sleeps are less precise.
     let _ = nix::sys::prctl::set_timerslack(1);
 }
 
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_adds_up_over_days() {
+    fn rounding_errors_do_not_accumulate_over_days() {
         let schedule = Schedule {
             start: 0,
             rate: 7,

@@ -1,4 +1,4 @@
-//! A phone: sends what is ordered, and counts what comes.
+//! A phone: sends the ordered frames and counts the received ones.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,15 +13,15 @@ use crate::frame::{self, Stamp};
 use crate::link::{self, Ended, Role};
 use crate::traffic::{Orders, Traffic};
 
-/// How long a phone that has not read waits for the end when it reads at last.
+/// The time that a slow phone, when it reads at last, waits for its connection to end.
 const READING_TIME: Duration = Duration::from_secs(5);
 
-/// How long a binary has to answer a phone that makes itself known.
+/// The time that a binary has to answer a phone's introduction.
 const ANSWERING_TIME: Duration = Duration::from_secs(20);
 
 pub(crate) struct Phone {
     traffic: Arc<Traffic>,
-    /// Nobody writes to them where the binaries send.
+    /// Unused in directions where the binaries send.
     orders: Option<Orders>,
 }
 
@@ -39,10 +39,7 @@ impl Role for Phone {
     fn received(&mut self, message: Utf8Bytes) {
         match frame::read(&message) {
             Some(stamp) => self.traffic.arrived(stamp),
-            None => self
-                .traffic
-                .tally
-                .error("phone got a frame that is not ours"),
+            None => self.traffic.tally.error("phone received a foreign frame"),
         }
     }
 
@@ -57,7 +54,8 @@ impl Role for Phone {
     }
 }
 
-/// Makes the phone known to its binary, by way of the relay and back: then both know that it is registered.
+/// Introduces the phone to its binary. Once the answer has come back through the relay, both know that the
+/// phone is registered.
 pub(crate) async fn introduce(
     socket: &mut Socket,
     phone: u32,
@@ -71,7 +69,7 @@ pub(crate) async fn introduce(
     }
 }
 
-/// Reads everything that a phone has not read in time, and says how its connection ended; `None`: not at all.
+/// Reads everything that a slow phone left unread. Returns how its connection ended, or `None` if it did not.
 pub(crate) async fn read_at_last(mut socket: Socket) -> Option<Ended> {
     let ended = async {
         loop {

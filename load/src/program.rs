@@ -1,4 +1,4 @@
-//! A relay, or a forwarder, that this program starts, and stops when it has measured.
+//! A relay or forwarder that this program starts, and stops after the measurement.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -15,27 +15,27 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::usage::Usage;
 
-/// How long it may take to listen.
+/// The time that the program has to start listening.
 const STARTING_TIME: Duration = Duration::from_secs(10);
 
-/// How long it may take to end; a relay gives its peers ten seconds.
+/// The time that the program has to exit; a relay gives its peers ten seconds.
 const ENDING_TIME: Duration = Duration::from_secs(15);
 
-/// What its log says when it listens.
+/// The text of the log line that reports the listening address.
 const LISTENING: &str = "listening address=";
 
-/// Beyond what is needed: connections that are about to go.
+/// Spare connections for those that are about to close.
 const SPARE_CONNECTIONS: u32 = 1_000;
 
 pub(crate) struct Program {
-    /// Killed where this is dropped without [`Program::stop`].
+    /// Killed if this is dropped without [`Program::stop`].
     child: Child,
     pub(crate) endpoint: Endpoint,
     pub(crate) pid: u32,
 }
 
 impl Program {
-    /// Where there is a far end, the program is a forwarder to it.
+    /// Starts the program: a forwarder if there is a far end, otherwise a relay.
     pub(crate) async fn start(
         program: &Path,
         options: &Options,
@@ -52,7 +52,7 @@ impl Program {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // A Ctrl-C is for this program; it stops the relay when the table is made.
+        // Ctrl-C must only reach this program, which stops the relay once it has printed the table.
         #[cfg(unix)]
         command.process_group(0);
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
@@ -63,9 +63,9 @@ impl Program {
         let mut log = BufReader::new(log).lines();
         let endpoint = match timeout(STARTING_TIME, listening(&mut log)).await {
             Ok(endpoint) => endpoint.map_err(failed)?,
-            Err(_) => return Err(failed("it does not say where it listens".to_owned())),
+            Err(_) => return Err(failed("it does not log its listening address".to_owned())),
         };
-        // Unread, its log would fill the pipe and stop it.
+        // Keep reading: a full pipe would block the program.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         Ok(Self {
             child,
@@ -74,15 +74,15 @@ impl Program {
         })
     }
 
-    /// Asks it to end, and waits for it a bounded time.
+    /// Asks the program to exit, and waits for it for a bounded time.
     pub(crate) async fn stop(mut self, usage: &mut Usage) {
         usage.terminate();
-        // Dropped, it is killed.
+        // Dropping it kills it.
         let _ = timeout(ENDING_TIME, self.child.wait()).await;
     }
 }
 
-/// Those that a load needs, unless they are given; and those that are.
+/// The flags that a load needs, except those that the user gives, and the user's flags.
 fn flags(options: &Options, far_end: Option<SocketAddr>) -> Vec<OsString> {
     let connections = options.connections();
     let at_one_server = connections / u32::from(options.servers.get()) + 1;
@@ -105,7 +105,7 @@ fn flags(options: &Options, far_end: Option<SocketAddr>) -> Vec<OsString> {
     needed.chain(given.iter().cloned()).collect()
 }
 
-/// Whether a flag is among these, as `--flag value` or `--flag=value`.
+/// Whether a flag is given, as `--flag value` or `--flag=value`.
 fn gives(flags: &[impl AsRef<OsStr>], name: &str) -> bool {
     flags.iter().any(|flag| {
         let flag = flag.as_ref().to_string_lossy();
@@ -114,19 +114,19 @@ fn gives(flags: &[impl AsRef<OsStr>], name: &str) -> bool {
 }
 
 async fn listening(log: &mut Lines<BufReader<ChildStderr>>) -> Result<Endpoint, String> {
-    let mut last = "it ended without a word".to_owned();
+    let mut last = "it ended without output".to_owned();
     while let Ok(Some(line)) = log.next_line().await {
-        if let Some((_, said)) = line.split_once(LISTENING) {
-            return endpoint(said).ok_or(line);
+        if let Some((_, rest)) = line.split_once(LISTENING) {
+            return endpoint(rest).ok_or(line);
         }
         line.trim_start_matches("error: ").clone_into(&mut last);
     }
     Err(last)
 }
 
-/// The address, and whether it wants TLS.
-fn endpoint(said: &str) -> Option<Endpoint> {
-    let mut words = said.split_whitespace();
+/// Parses the address, and whether it uses TLS.
+fn endpoint(text: &str) -> Option<Endpoint> {
+    let mut words = text.split_whitespace();
     let address: SocketAddr = words.next()?.parse().ok()?;
     Some(Endpoint {
         secure: words.any(|word| word == "tls=true"),
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_the_log_says_where_and_how() {
+    fn the_log_line_gives_the_address_and_whether_it_uses_tls() {
         let plain = endpoint("127.0.0.1:80 tls=false").expect("an address");
         assert_eq!((plain.secure, plain.port), (false, 80));
         assert!(
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_is_given_is_found_in_both_forms() {
+    fn a_given_flag_is_found_in_both_forms() {
         let flags = ["--grace=1s", "--rate-burst", "7"];
         assert!(gives(&flags, "--grace") && gives(&flags, "--rate-burst"));
         assert!(!gives(&flags, "--rate"));

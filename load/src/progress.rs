@@ -1,4 +1,4 @@
-//! A line a second on stderr: in its place on a terminal, one below the other elsewhere.
+//! One line per second on stderr: rewritten in place on a terminal, appended elsewhere.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ impl Progress {
         }
     }
 
-    /// What is being done, and how fast.
+    /// Shows the current activity and its rate.
     pub(crate) fn line(&mut self, doing: &str, tally: &Tally) {
         let (_, arrived) = tally.progress();
         let took = self.last.elapsed();
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// The table follows.
+    /// Clears the line, because the table follows.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_for_a_second_whatever_the_interval() {
+    fn a_rate_is_per_second_for_any_interval() {
         assert_eq!(per_second(500, Duration::from_millis(500)), 1000);
         assert_eq!(per_second(0, Duration::ZERO), 0);
     }

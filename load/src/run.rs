@@ -21,7 +21,7 @@ use crate::traffic::Traffic;
 use crate::usage::{Reading, Usage};
 use crate::{bare, limits, pacer, phone, storm};
 
-/// How long frames under way at the end may take to arrive.
+/// The time that frames in flight at the end have to arrive.
 const DRAINING_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: Options) -> Result<Summary, Error> {
@@ -48,14 +48,14 @@ pub(crate) async fn run(options: Options) -> Result<Summary, Error> {
     Ok(summary)
 }
 
-/// Cancelled at the first Ctrl-C.
+/// Returns a token that the first Ctrl-C cancels.
 fn stop_on_ctrl_c() -> CancellationToken {
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let on_signal = stop.clone();
     tokio::spawn(async move {
-        // Where the system hands no signals over, the run ends when it was to end.
+        // If the system delivers no signals, the run ends as planned.
         if tokio::signal::ctrl_c().await.is_ok() {
-            told.cancel();
+            on_signal.cancel();
         }
     });
     stop
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
         Ok((Summary::of(self.options, measured), self.usage))
     }
 
-    /// What goes on from now to the end of the window.
+    /// The load from now to the end of the window.
     fn load(&self, crowd: &Crowd) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
         let Opener {
             dialer, traffic, ..
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Until that time, or until it is to stop: then nothing counts any more.
+    /// Waits until that time, or until the run is stopped, which ends the window.
     async fn wait(&mut self, doing: &str, until: u64) {
         let Opener { traffic, stop, .. } = &self.opener;
         let until = traffic.window.instant(until);
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What the progress counts.
+/// The unit of the progress line.
 fn unit(options: &Options) -> &'static str {
     match (Mode::of(options), options.direction) {
         (Mode::Storm, _) => "connections",
@@ -193,7 +193,7 @@ fn unit(options: &Options) -> &'static str {
     }
 }
 
-/// As many frames for each phone as may be in flight; each one that arrives makes room for the next.
+/// Orders the full number of frames in flight for each phone. Each arrival orders the next one.
 fn saturate(traffic: &Traffic, phones: u32, in_flight: u16) {
     for _ in 0..in_flight {
         for phone in 0..phones {

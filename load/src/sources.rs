@@ -1,7 +1,7 @@
-//! The addresses that connections come from.
+//! The source addresses of connections.
 //!
-//! One address has some 28,000 ports, and a port rests for a minute after its connection. Where the relay is on this
-//! machine, connections come from 127.0.0.1 to 127.0.0.250 in turn.
+//! One address has some 28,000 ports, and a port is unusable for a minute after its connection. To a relay on
+//! this machine, connections come from 127.0.0.1 to 127.0.0.250 in turn.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 const ADDRESSES: u8 = 250;
 
-/// So many addresses are tried before one connection is given up.
+/// The number of addresses tried per connection.
 const ATTEMPTS: usize = 8;
 
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// The next source of a connection to that address; `None` where the system is to choose.
+    /// The next source address for a connection to `target`; `None` leaves the choice to the system.
     fn next(&self, target: SocketAddr) -> Option<SocketAddr> {
         match target.ip() {
             IpAddr::V4(ip) if ip.is_loopback() => {
@@ -38,7 +38,7 @@ impl Sources {
                 result => return result,
             }
         }
-        // Some systems have 127.0.0.1 only.
+        // Some systems only have 127.0.0.1.
         connect(None, target).await
     }
 }

@@ -1,4 +1,4 @@
-//! A connect storm: phones that are opened and closed, again and again, so many at the same time.
+//! A connect storm: phones connect and disconnect again and again, this many at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::dial::{Dialer, Side, Socket};
 use crate::link::{self, Ended};
 use crate::traffic::Traffic;
 
-/// How long the relay has to answer a close frame and to end the connection.
+/// The time that the relay has to answer a close frame and end the connection.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// A relay that refuses is not to be asked again without a pause.
+/// The pause after a refusal.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Until the end of the window.
+/// Runs the storm until the end of the window.
 pub(crate) async fn rage(
     dialer: &Arc<Dialer>,
     traffic: &Arc<Traffic>,
@@ -61,7 +61,7 @@ async fn once(dialer: &Dialer, traffic: &Traffic, server_id: &str, number: u16) 
     }
 }
 
-/// In good order, the relay being the one that ends the connection: so the port that has to rest is its own.
+/// Closes cleanly. The relay ends the connection first, so the port in `TIME_WAIT` is the relay's own.
 async fn close(mut socket: Socket) -> Result<(), String> {
     let bye = CloseFrame {
         code: CloseCode::Normal,

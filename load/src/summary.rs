@@ -1,4 +1,4 @@
-//! What a run has shown: the object of `--json`, and what the table is made of.
+//! The results of a run: the JSON object of `--json`, and the source of the table.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::options::{Direction, Options};
 use crate::tally::Counts;
 use crate::usage::Reading;
 
-/// The units are in the names. What was not measured is null.
+/// The field names include the units. A value that was not measured is null.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Summary {
     pub(crate) mode: Mode,
-    /// Over TCP alone, through a forwarder.
+    /// Over bare TCP, through a forwarder.
     pub(crate) bare: bool,
     pub(crate) direction: Option<Direction>,
     pub(crate) servers: u16,
@@ -24,17 +24,17 @@ pub(crate) struct Summary {
     pub(crate) in_flight_per_phone: Option<u16>,
     pub(crate) measured_seconds: f64,
 
-    /// That the relay has forwarded: two for each round trip.
+    /// Frames that the relay has forwarded: two per round trip.
     pub(crate) frames: Option<u64>,
     pub(crate) frames_per_second: Option<f64>,
     pub(crate) latency_p50_us: Option<f64>,
     pub(crate) latency_p99_us: Option<f64>,
     pub(crate) latency_p99_9_us: Option<f64>,
     pub(crate) latency_max_us: Option<f64>,
-    /// Ordered, and not there some seconds after the end.
+    /// Frames ordered, but not delivered within some seconds after the end.
     pub(crate) undelivered_frames: Option<u64>,
 
-    /// Until the upgrade is answered.
+    /// Time until the upgrade is answered.
     pub(crate) connect_p50_us: Option<f64>,
     pub(crate) connect_p99_us: Option<f64>,
     pub(crate) connect_p99_9_us: Option<f64>,
@@ -47,12 +47,12 @@ pub(crate) struct Summary {
     pub(crate) relay_cpu_cores: Option<f64>,
     pub(crate) relay_memory_bytes_per_connection: Option<f64>,
     pub(crate) relay_memory_bytes: Option<u64>,
-    /// Of this program: what the relay did not have.
+    /// CPU of this program, which was not available to the relay.
     pub(crate) load_cpu_cores: Option<f64>,
 
     pub(crate) slow_phones: u32,
     pub(crate) slow_phones_dropped: u32,
-    /// How the connections of slow phones had ended when they were read at last.
+    /// How the connections of slow phones had ended, once these read at last.
     pub(crate) slow_phones_by_ending: BTreeMap<String, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
 }
@@ -76,19 +76,20 @@ impl Mode {
     }
 }
 
-/// The relay's process: before the first connection, with all of them, and at both ends of what counts.
+/// Readings of the relay's process: before the first connection, with all connections, and at both ends of
+/// the window.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Readings {
     pub(crate) before: Option<Reading>,
     pub(crate) connected: Option<Reading>,
     pub(crate) from: Option<Reading>,
     pub(crate) to: Option<Reading>,
-    /// This program at these ends.
+    /// Readings of this program at both ends of the window.
     pub(crate) load_from: Option<Reading>,
     pub(crate) load_to: Option<Reading>,
 }
 
-/// What was counted.
+/// The raw measurements.
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
     pub(crate) connections: u32,
@@ -175,9 +176,9 @@ impl Summary {
         self.load_cpu_cores = cores(cpu_seconds(readings.load_from, readings.load_to));
         let with = match self.mode {
             Mode::Traffic => readings.connected,
-            // What they cost after a while is what counts.
+            // Idle connections are judged by their cost after a while.
             Mode::Idle => readings.to,
-            // A few binaries say nothing of what a connection costs.
+            // A few binaries are no measure of the cost of a connection.
             Mode::Storm => None,
         };
         let bytes = readings.before.zip(with);
@@ -227,7 +228,7 @@ mod tests {
         Options::try_parse_from(flags).expect("good flags")
     }
 
-    /// A thousand frames in two seconds, due 1 to 1000 µs before they came, for two seconds of CPU time.
+    /// A thousand frames in two seconds, due 1 to 1000 µs before they arrived, for two seconds of CPU time.
     fn measured() -> Measured {
         let mut latency = tally::histogram();
         for micros in 1..=1000 {
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_what_the_connections_added_and_idle_it_is_read_at_the_end() {
+    fn memory_is_the_growth_from_connections_and_is_read_last_when_idle() {
         let traffic = Summary::of(&options(""), measured());
         assert_eq!(traffic.relay_memory_bytes_per_connection, Some(10_000.0));
         let idle = Summary::of(&options("--idle"), measured());
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_frame_has_no_figures_of_frames() {
+    fn a_run_without_frames_has_no_frame_figures() {
         let mut nothing = measured();
         nothing.seconds = 0.0;
         nothing.counts.arrived_in_window = 0;

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_says_what_was_done_and_what_went_wrong() {
+    fn a_table_shows_the_load_and_the_errors() {
         let summary = Summary {
             direction: Some(Direction::Echo),
             frame_bytes: Some(256),

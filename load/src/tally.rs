@@ -1,4 +1,4 @@
-//! What has been counted: frames and their latencies, connections, errors by kind.
+//! The counters: frames and their latencies, connections, and errors by kind.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,20 +9,20 @@ use parking_lot::Mutex;
 
 use crate::window::Window;
 
-/// More than there are threads, so that they seldom meet.
+/// More shards than threads, so that threads seldom contend.
 const SHARDS: usize = 16;
 
 /// Latencies above a minute count as a minute.
 const LONGEST_NANOS: u64 = 60_000_000_000;
 
-/// What arrived, and how long it took.
+/// Arrivals and their latencies.
 pub(crate) struct Counts {
     pub(crate) ordered: u64,
-    /// At any time.
+    /// Including those outside the window.
     pub(crate) arrived: u64,
-    /// While it counted.
+    /// Arrived within the window.
     pub(crate) arrived_in_window: u64,
-    /// Of what was due while it counted.
+    /// Of those due within the window.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -45,7 +45,7 @@ impl Counts {
     }
 }
 
-/// Of nanoseconds.
+/// A histogram of nanoseconds.
 pub(crate) fn histogram() -> Histogram<u64> {
     let histogram = Histogram::new_with_max(LONGEST_NANOS, 3);
     histogram.expect("three digits up to a minute are a valid histogram")
@@ -54,7 +54,7 @@ pub(crate) fn histogram() -> Histogram<u64> {
 pub(crate) struct Tally {
     shards: [CachePadded<Mutex<Counts>>; SHARDS],
     errors: Mutex<BTreeMap<String, u64>>,
-    /// Slow phones that the relay has dropped, by what it tells their binaries.
+    /// Slow phones dropped by the relay, as reported to their binaries.
     dropped: AtomicU32,
 }
 
@@ -75,7 +75,7 @@ impl Tally {
         self.shard(key).lock().ordered += 1;
     }
 
-    /// Counts a frame, or a connection, that was due then and is there now.
+    /// Counts a frame or connection that was due at `due` and arrived at `now`.
     pub(crate) fn arrived(&self, key: u32, due: u64, now: u64, window: &Window) {
         let mut counts = self.shard(key).lock();
         counts.arrived += 1;
@@ -103,7 +103,7 @@ impl Tally {
         self.errors.lock().clone()
     }
 
-    /// All shards together.
+    /// The sum of all shards.
     pub(crate) fn counts(&self) -> Counts {
         let mut all = Counts::new();
         for shard in &self.shards {
@@ -112,7 +112,7 @@ impl Tally {
         all
     }
 
-    /// How many frames have been ordered, and how many of them have arrived.
+    /// The number of frames ordered, and of those that have arrived.
     pub(crate) fn progress(&self) -> (u64, u64) {
         let counts = self.shards.iter().map(|shard| {
             let counts = shard.lock();
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latency_counts_by_when_a_frame_was_due_and_throughput_by_when_it_came() {
+    fn latency_counts_by_due_time_and_throughput_by_arrival_time() {
         let (tally, window) = (Tally::new(), Window::new());
         window.open(Duration::from_secs(1), Duration::from_secs(1));
         let (from, to) = (window.from(), window.to());

@@ -1,4 +1,4 @@
-//! Whom to trust for `wss`.
+//! Certificate verification for `wss`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use tokio_rustls::rustls::{
 
 use crate::error::Error;
 
-/// Trusts the authorities of a file; without one, everybody.
+/// Trusts the authorities in a file, or any certificate if there is no file.
 pub(crate) fn connector(ca: Option<&Path>) -> Result<TlsConnector, Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let config = config
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Failed(format!("TLS can't be set up: {error}")))?;
+        .map_err(|error| Error::Failed(format!("cannot set up TLS: {error}")))?;
     let config = match ca {
         Some(file) => config.with_root_certificates(authorities(file)?),
         None => config
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+            .with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
     };
     Ok(Arc::new(config.with_no_client_auth()).into())
 }
@@ -35,7 +35,7 @@ pub(crate) fn connector(ca: Option<&Path>) -> Result<TlsConnector, Error> {
 fn authorities(file: &Path) -> Result<RootCertStore, Error> {
     let unusable = |error: String| {
         let file = file.display();
-        Error::Usage(format!("--ca {file} can't be used: {error}"))
+        Error::Usage(format!("cannot use --ca {file}: {error}"))
     };
     let certificates =
         CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
@@ -46,16 +46,16 @@ fn authorities(file: &Path) -> Result<RootCertStore, Error> {
         added.map_err(|error| unusable(error.to_string()))?;
     }
     if store.is_empty() {
-        return Err(unusable("it has no certificate in it".to_owned()));
+        return Err(unusable("it contains no certificate".to_owned()));
     }
     Ok(store)
 }
 
-/// Asks nobody who they are; the signatures are checked all the same.
+/// Accepts any certificate. Signatures are still verified.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyServer(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

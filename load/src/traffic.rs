@@ -1,4 +1,5 @@
-//! Orders: which frame is to be sent, and since when it is due. What all connections share.
+//! State shared by all connections. Orders name the next frame to send and the time since when it has been
+//! due.
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -16,14 +17,14 @@ pub(crate) struct Traffic {
     pub(crate) tally: Tally,
     /// Phones with a lower number don't read.
     pub(crate) slow: u32,
-    /// Whether a frame that arrives makes room for the next one.
+    /// Whether each arriving frame orders the next one.
     renews: bool,
-    /// For each phone, the one who sends its frames: itself, or its binary.
+    /// The sender of each phone's frames: the phone itself or its binary.
     senders: Vec<UnboundedSender<Stamp>>,
 }
 
 impl Traffic {
-    /// And the orders of each sender: of the binaries where they send, else of the phones.
+    /// Also returns the orders of each sender: of the binaries if these send, otherwise of the phones.
     pub(crate) fn new(options: &Options) -> (Self, Vec<Orders>) {
         let phones = options.all_phones();
         let senders = match options.direction {
@@ -38,7 +39,7 @@ impl Traffic {
             tally: Tally::new(),
             slow: options.slow,
             renews: options.rate.is_none(),
-            // Phone p belongs to server-id p % servers, so that frames due one after the other go to different binaries.
+            // Phone p belongs to server-id p % servers, so consecutive frames go to different binaries.
             senders: inboxes
                 .iter()
                 .cycle()
@@ -50,14 +51,14 @@ impl Traffic {
     }
 
     pub(crate) fn order(&self, stamp: Stamp) {
-        // A sender that is not there is an error that is counted already.
+        // A missing sender has already been counted as an error.
         let sent = self.senders[stamp.phone as usize].send(stamp);
         if sent.is_ok() && stamp.phone >= self.slow {
             self.tally.ordered(stamp.phone);
         }
     }
 
-    /// A frame has come to its end.
+    /// Counts a frame that has reached its destination.
     pub(crate) fn arrived(&self, stamp: Stamp) {
         let now = self.window.now();
         self.tally

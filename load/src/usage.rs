@@ -9,12 +9,12 @@ pub(crate) struct Usage {
     system: System,
 }
 
-/// What the system says of the process at one moment.
+/// The usage of a process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
-    /// In user and kernel mode together, since it began.
+    /// In user and kernel mode together, since the process started.
     pub(crate) cpu_millis: u64,
-    /// That are resident.
+    /// Resident memory.
     pub(crate) bytes: u64,
 }
 
@@ -37,10 +37,10 @@ impl Usage {
         })
     }
 
-    /// Asks the process to end.
+    /// Asks the process to exit.
     pub(crate) fn terminate(&mut self) {
         if let Some(process) = self.process() {
-            // One that has ended already needs no signal.
+            // A process that has already ended needs no signal.
             let _ = process.kill_with(Signal::Term);
         }
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_and_process_0_is_nobody() {
+    fn this_process_has_memory_and_process_0_does_not_exist() {
         let mut usage = Usage::of(std::process::id()).expect("we run");
         assert!(usage.read().expect("we run").bytes > 100_000);
         assert!(Usage::of(u32::MAX >> 1).is_err());

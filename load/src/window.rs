@@ -1,12 +1,12 @@
-//! The clock of a run, and which part of it counts.
+//! The clock of a run, and the window of time that counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// All times are nanoseconds since the program began, which is never 0.
+/// All times are nanoseconds since the program started, and never 0.
 pub(crate) struct Window {
     base: Instant,
-    /// Both in the far future until the traffic begins.
+    /// Both are in the far future until the traffic begins.
     from: AtomicU64,
     to: AtomicU64,
 }
@@ -28,7 +28,7 @@ impl Window {
         self.base + Duration::from_nanos(time)
     }
 
-    /// The traffic begins now, and counts after the warmup.
+    /// Starts the traffic now and the window after the warmup.
     pub(crate) fn open(&self, warmup: Duration, duration: Duration) {
         let from = self.now().saturating_add(nanos(warmup));
         self.from.store(from, Ordering::Relaxed);
@@ -36,7 +36,7 @@ impl Window {
         self.to.store(to, Ordering::Relaxed);
     }
 
-    /// Nothing counts from now on.
+    /// Ends the window now.
     pub(crate) fn cut(&self) {
         self.to.fetch_min(self.now(), Ordering::Relaxed);
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_warmup_and_end_counts() {
+    fn only_times_between_warmup_and_end_count() {
         let window = Window::new();
         assert!(!window.counts(window.now()));
         window.open(Duration::from_secs(1), Duration::from_secs(2));

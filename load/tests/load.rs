@@ -1,4 +1,4 @@
-//! The program against a relay in this process.
+//! Runs the program against a relay in this process.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -18,7 +18,7 @@ use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
-/// More than any test needs, and less than anybody wants to wait.
+/// Longer than any test needs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const SHORT: &str = " --duration 250ms";
@@ -27,7 +27,7 @@ async fn within<T>(test: impl Future<Output = T>) -> T {
     timeout(LIMIT, test).await.expect("the test hangs")
 }
 
-/// A relay that runs until the test ends.
+/// Starts a relay that runs until the test ends.
 async fn relay(flags: &[&str]) -> SocketAddr {
     let args = ["switchboard-relay", "--listen", "127.0.0.1:0"];
     let args = args.iter().chain(&["--metrics-listen", "off"]).chain(flags);
@@ -38,7 +38,7 @@ async fn relay(flags: &[&str]) -> SocketAddr {
     address
 }
 
-/// A relay that sends binary messages to the peers at one endpoint. It answers phones itself.
+/// Starts a relay that sends binary messages to the peers at one endpoint. It answers phones itself.
 async fn relay_of_binary_messages(endpoint: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a free port");
@@ -68,7 +68,7 @@ async fn send_binary_messages(stream: TcpStream, endpoint: &str) {
             Message::Text(text) if path == endpoint => Message::Binary(text.into()),
             message => message,
         };
-        // A peer that was sent a binary message may have left.
+        // The peer may have disconnected after a binary message.
         let _ = socket.send(answer).await;
     }
 }
@@ -88,7 +88,7 @@ async fn output(flags: &str) -> Output {
     within(output).await.expect("it runs")
 }
 
-/// What a run against that relay has measured.
+/// Runs the program against the relay and returns its measurements.
 async fn measure(relay: SocketAddr, flags: &str) -> Value {
     let flags = format!("--url ws://{relay} --json --warmup 100ms {flags}");
     summary(&output(&flags).await)
@@ -102,7 +102,7 @@ fn summary(output: &Output) -> Value {
 
 fn figure(summary: &Value, key: &str) -> f64 {
     let figure = summary[key].as_f64();
-    figure.unwrap_or_else(|| panic!("{key} is no figure: {summary}"))
+    figure.unwrap_or_else(|| panic!("{key} is not a number: {summary}"))
 }
 
 fn assert_forwarded(summary: &Value) {
@@ -114,7 +114,7 @@ fn assert_forwarded(summary: &Value) {
     assert_eq!(summary["errors"], Value::Object(serde_json::Map::new()));
 }
 
-fn assert_one_sentence(output: &Output, code: i32, part: &str) {
+fn assert_one_line_error(output: &Output, code: i32, part: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.lines().last().unwrap_or_default();
     assert_eq!(output.status.code(), Some(code), "{stderr}");
@@ -150,7 +150,7 @@ async fn a_binary_message_is_an_error_of_its_own_kind() {
     assert_eq!(summary["errors"], errors);
     let to_phones = relay_of_binary_messages("/v1/client").await;
     let output = output(&format!("--url ws://{to_phones} --servers 1 --phones 2")).await;
-    assert_one_sentence(
+    assert_one_line_error(
         &output,
         1,
         "no phone could connect: not registered: binary message received",
@@ -208,7 +208,7 @@ async fn phones_that_do_not_read_are_dropped_and_the_others_are_served() {
     assert_eq!(summary["slow_phones_dropped"], 1, "{summary}");
 }
 
-/// Makes a certificate for 127.0.0.1, and its key, which it leaves in files.
+/// Writes a certificate for 127.0.0.1 and its key to these files.
 fn certificate(cert: &Path, key: &Path) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
     let made = made.expect("a certificate");
@@ -217,7 +217,7 @@ fn certificate(cert: &Path, key: &Path) {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_with_whom_the_flags_trust() {
+async fn tls_connects_only_to_relays_that_the_flags_trust() {
     let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let [cert, key, stranger, strangers_key] =
         ["cert", "key", "stranger", "strangers-key"].map(|name| files.join(name));
@@ -241,10 +241,10 @@ async fn tls_is_spoken_with_whom_the_flags_trust() {
     assert_forwarded(&summary(&run(&["--insecure".as_ref()]).await));
     let ca = OsStr::new("--ca");
     assert_forwarded(&summary(&run(&[ca, cert.as_ref()]).await));
-    assert_one_sentence(
+    assert_one_line_error(
         &run(&[ca, stranger.as_ref()]).await,
         1,
-        "--insecure trusts everybody",
+        "skip verification with --insecure",
     );
 }
 
@@ -253,27 +253,27 @@ async fn a_refused_upgrade_comes_with_advice() {
     let address = relay(&["--rate-burst", "1"]).await;
     // The connections come from 250 addresses in turn.
     let refused = output(&format!("--url ws://{address} --servers 260 --phones 1")).await;
-    assert_one_sentence(&refused, 1, "429 Too Many Requests");
-    assert_one_sentence(&refused, 1, "--rate-burst 0");
+    assert_one_line_error(&refused, 1, "429 Too Many Requests");
+    assert_one_line_error(&refused, 1, "--rate-burst 0");
 }
 
 #[tokio::test]
-async fn a_relay_that_cannot_be_reached_or_refuses_is_one_sentence() {
-    let nobody = output("--url ws://127.0.0.1:1").await;
-    assert_one_sentence(
-        &nobody,
+async fn an_unreachable_or_refusing_relay_is_a_one_line_error() {
+    let unreachable = output("--url ws://127.0.0.1:1").await;
+    assert_one_line_error(
+        &unreachable,
         1,
         "no relay at 127.0.0.1:1: connection failed: connection refused",
     );
     let full = relay(&["--max-connections", "1"]).await;
     let full = output(&format!("--url ws://{full} --servers 1")).await;
-    assert_one_sentence(&full, 1, "--max-connections");
+    assert_one_line_error(&full, 1, "--max-connections");
     let missing = output("--relay /no/such/program").await;
-    assert_one_sentence(&missing, 1, "/no/such/program did not start");
+    assert_one_line_error(&missing, 1, "/no/such/program did not start");
 }
 
 #[tokio::test]
-async fn a_wrong_flag_is_one_sentence() {
+async fn an_invalid_flag_is_a_one_line_error() {
     for (flags, part) in [
         ("--frame 1", "1 is not in 26.."),
         ("--url ftp://a", "ws://127.0.0.1:8080"),
@@ -283,7 +283,7 @@ async fn a_wrong_flag_is_one_sentence() {
             "--ca /no/such/file",
         ),
     ] {
-        assert_one_sentence(&output(flags).await, 2, part);
+        assert_one_line_error(&output(flags).await, 2, part);
     }
     let help = output("--help").await;
     assert!(help.status.success());
@@ -292,7 +292,7 @@ async fn a_wrong_flag_is_one_sentence() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_interrupt_ends_the_run_early_and_the_table_is_there() {
+async fn an_interrupt_ends_the_run_early_and_prints_the_table() {
     within(async {
         let relay = relay(&["--rate-burst", "0"]).await;
         let mut run = program(&format!("--url ws://{relay} --warmup 0s --duration 1h"));
@@ -305,7 +305,7 @@ async fn an_interrupt_ends_the_run_early_and_the_table_is_there() {
         }
         let id = run.id().expect("it runs").to_string();
         let kill = Command::new("kill").args(["-INT", &id]).status().await;
-        assert!(kill.expect("there is a kill").success());
+        assert!(kill.expect("the kill command runs").success());
         let output = run.wait_with_output().await.expect("it ends");
         assert!(output.status.success());
         let table = String::from_utf8(output.stdout).expect("UTF-8");
@@ -348,7 +348,7 @@ async fn a_relay_is_started_with_the_flags_that_it_needs_and_stopped() {
         .arg("--relay")
         .arg(script)
         .args(["--", "--grace", "1s", "--rate-burst", "7"]);
-    // The script would run for a minute; so it was told to end.
+    // The script would run for a minute, so it ends in time only if it is told to.
     let output = timeout(Duration::from_secs(10), program.output()).await;
     let summary = summary(&output.expect("it stops the relay").expect("it runs"));
     assert_eq!(summary["connections"], 20);

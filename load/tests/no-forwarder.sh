@@ -1,4 +1,4 @@
 #!/bin/sh
-# Says that it listens where it was told to forward to: phones connect to the far end itself.
+# Logs the address to which it should forward as its own, so phones connect directly to the far end.
 echo "INFO listening address=$4 tls=false" >&2
 exec sleep 60

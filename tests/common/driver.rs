@@ -1,5 +1,5 @@
-//! Runs a sequence of operations on a registry and on the model, and compares everything that can be seen
-//! after each one.
+//! Runs a sequence of operations on a registry and on the model, and compares all observable state after each
+//! operation.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -8,31 +8,31 @@ use switchboard::{
     Claim, Displaced, Epoch, Membership, RegisterError, Registry, Route, ServerIdConflict, Status,
 };
 
+use super::call::{displaced, phone, phones};
 use super::model::{self, Model, NEVER, Phone, Phones, Refusal};
-use super::player::{displaced, phone, phones};
 use super::{Wire, labelled};
 
 pub const SERVERS: u8 = 3;
 
-/// How many conn-ids there are, and how many phones a server-id can have.
+/// The number of conn-ids, and the cap on phones per server-id.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     conn_ids: u16,
     max_phones: usize,
 }
 
-/// What lies at the borders of a leaf of the phone list, of a branch, and far beyond.
+/// Sizes at the boundaries of a leaf and of a branch of the phone list, and far beyond them.
 const CAPS: [usize; 10] = [300, 17, usize::MAX, 9, 16, 18, 64, 65, 8, 130];
 const RUNS: [u16; 14] = [17, 300, 1, 2, 7, 8, 9, 15, 16, 18, 33, 64, 65, 130];
 
 impl Shape {
-    /// So few conn-ids that most operations meet one that is there.
+    /// So few conn-ids that most operations hit a registered one.
     pub const NARROW: Self = Self {
         conn_ids: 6,
         max_phones: 4,
     };
 
-    /// As many as it needs for the list of phones to split and to merge.
+    /// Enough conn-ids for the phone list to split and to merge.
     pub fn wide(cap: u8) -> Self {
         let max_phones = CAPS[usize::from(cap) % CAPS.len()];
         let conn_ids = max_phones.min(500) + 10;
@@ -47,7 +47,7 @@ impl Shape {
         self.conn_ids > Self::NARROW.conn_ids
     }
 
-    /// The conn-ids of a run.
+    /// The conn-ids of a run of registrations or removals.
     fn run(self, first: u8, count: u8) -> impl Iterator<Item = u16> {
         let first = u16::from(first) * 2;
         let count = RUNS[usize::from(count) % RUNS.len()].min(self.conn_ids);
@@ -55,7 +55,7 @@ impl Shape {
     }
 }
 
-/// One operation. Indices are taken modulo what there is, so that every sequence means something.
+/// One operation. Indices wrap modulo the number of candidates, so every sequence is meaningful.
 #[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
@@ -138,8 +138,8 @@ pub enum Op {
 }
 
 impl Op {
-    /// The same for many phones, where it concerns one. The bytes of a fuzzer's input mean the same operations
-    /// whether there are few phones or many.
+    /// Turns an operation on one phone into a run over many phones. A fuzz input keeps its meaning whether
+    /// there are few phones or many.
     #[must_use]
     pub fn widened(self) -> Self {
         match self {
@@ -161,8 +161,8 @@ impl Op {
         }
     }
 
-    /// Whether it changes nothing but some phones.
-    fn is_of_phones(self) -> bool {
+    /// Whether the operation changes nothing but phones.
+    fn changes_only_phones(self) -> bool {
         matches!(
             self,
             Self::Register { .. }
@@ -177,14 +177,14 @@ impl Op {
     }
 }
 
-/// Graces are in hours and the clock stands at half past, so that it doesn't matter how many
-/// milliseconds a test takes.
+/// Graces last whole hours and the clock stands at half past, so the milliseconds that a test takes don't
+/// matter.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One in so many conn-ids and memberships is looked at where there are many, after an operation on phones.
+/// With many phones, only one in `SAMPLE` conn-ids and memberships is compared after an operation on phones.
 const SAMPLE: usize = 37;
 
-/// A grace of this many hours is one that never ends.
+/// This many hours or more stand for a grace without end.
 const ENDLESS: u8 = 15;
 
 struct Held {
@@ -211,7 +211,7 @@ pub struct Driver {
     registry: Registry<Wire>,
     model: Model,
     shape: Shape,
-    /// The grace that the registry was built with.
+    /// The grace with which the registry was built, in hours.
     grace: Option<u8>,
     start: Instant,
     now: u64,
@@ -258,8 +258,8 @@ impl Driver {
         self.numbers
     }
 
-    /// When a grace ends that begins now. The registry reads the clock of the machine, which stands still
-    /// at this scale, so that deadlines count from the start.
+    /// The model's deadline of a grace of that many hours. The registry reads the real clock, which barely
+    /// advances during a test, so every deadline counts from the start.
     fn deadline(hours: u8) -> u64 {
         match hours {
             ENDLESS.. => NEVER,
@@ -271,7 +271,7 @@ impl Driver {
         self.start + HOUR * u32::try_from(self.now).unwrap() + HOUR / 2
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm an operation")]
+    #[allow(clippy::too_many_lines, reason = "one arm per operation")]
     pub fn run(&mut self, op: Op) {
         match op {
             Op::Claim { server } => self.claim(server % SERVERS),
@@ -388,20 +388,21 @@ impl Driver {
             Op::Expire { hours } => {
                 self.now += u64::from(hours % 4);
                 let now = self.now;
-                self.wholesale(
+                self.compare_displaced(
                     |server| server.expire(now),
                     &self.registry.expire(self.instant()),
                 );
             }
             Op::Drain => {
-                self.wholesale(
+                self.compare_displaced(
                     |server| server.evict(None, model::Cause::Drained),
                     &self.registry.drain(),
                 );
             }
         }
-        // Of many phones that come or go each is compared once the next operation is another one.
-        let sample = if self.shape.is_wide() && op.is_of_phones() {
+        // After an operation on phones, compare a sample. The next operation of another kind compares all of
+        // them.
+        let sample = if self.shape.is_wide() && op.changes_only_phones() {
             SAMPLE
         } else {
             1
@@ -499,7 +500,7 @@ impl Driver {
                     RegisterError::NoServer(_) => Refusal::NoServer,
                     RegisterError::AtCapacity(_) => Refusal::AtCapacity,
                     RegisterError::DuplicateConnId(_) => Refusal::DuplicateConnId,
-                    _ => panic!("a refusal that the model does not know: {refused:?}"),
+                    _ => panic!("a refusal unknown to the model: {refused:?}"),
                 };
                 assert_eq!(expected, Err(refusal));
                 assert_eq!(refused.into_conn().label, phone.number);
@@ -512,7 +513,7 @@ impl Driver {
         self.past.get(usize::from(index) % count).copied()
     }
 
-    fn wholesale(
+    fn compare_displaced(
         &mut self,
         change: impl Fn(&mut model::Server) -> Option<model::Displaced>,
         out: &[Displaced<Wire>],
@@ -529,7 +530,7 @@ impl Driver {
         assert_eq!(seen, expected);
     }
 
-    /// Everything that can be seen, by key and by handle; of conn-ids and memberships one in so many.
+    /// Compares all observable state, by key and by handle, for one in `sample` conn-ids and memberships.
     fn compare(&mut self, sample: usize) {
         let counts = self.registry.counts();
         let seen = (counts.binaries, counts.phones, counts.in_grace);
@@ -539,7 +540,7 @@ impl Driver {
             self.model.next_deadline(),
         );
         self.compare_books();
-        // Not always the same ones.
+        // Vary the sample.
         let first = usize::try_from(self.numbers).unwrap() % sample;
         let conn_ids = (0..self.shape.conn_ids).skip(first).step_by(sample);
         for server in 0..SERVERS {
@@ -581,13 +582,13 @@ impl Driver {
         }
     }
 
-    /// What no other call shows: what is left behind here is a leak.
+    /// Compares internal state that no public call shows. Anything left behind here is a leak.
     fn compare_books(&self) {
         let books = self.registry.books();
         assert_eq!(books.deadlines, self.model.deadlines().count());
         assert!(
             books.empty_places <= books.lingering_places,
-            "an empty place will stay in the index for good: {books:?}"
+            "a retired slot will stay in the index forever: {books:?}"
         );
     }
 
@@ -620,7 +621,7 @@ impl Driver {
                 };
                 assert_eq!(Some(hours), tenure.deadline);
             }
-            (status, tenure) => panic!("{status:?} is not {tenure:?}"),
+            (status, tenure) => panic!("{status:?} does not match {tenure:?}"),
         }
     }
 

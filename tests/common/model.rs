@@ -1,24 +1,25 @@
-//! The contract as a plain sequential program: no threads, no sharing, no cleverness.
+//! The contract as a plain sequential program: no threads and no shared state.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A registration, told apart from a later one with the same conn-id.
+/// A registration. `number` distinguishes it from a later one with the same conn-id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Phone {
     pub conn_id: u16,
     pub number: u32,
 }
 
-/// Phones in the order of their conn-ids, no two with the same.
+/// Phones sorted by conn-id, each conn-id at most once.
 ///
-/// A copy shares them until it is changed, and their hash is kept: the search for an order copies, hashes and compares
-/// many that are the same.
+/// Clones share the list until one of them changes, and the hash is cached. The linearizability search
+/// clones, hashes and compares many identical lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Phones {
-    /// The sum of the hashes of all. The first field, so that a comparison seldom goes on to the second.
+    /// The sum of the phones' hashes. Declared first, so that comparing unequal lists seldom reaches the
+    /// second field.
     hash: u64,
     sorted: Arc<Vec<Phone>>,
 }
@@ -45,7 +46,7 @@ impl Phones {
         self.get(phone.conn_id) == Some(phone)
     }
 
-    /// `false`: there is one with this conn-id.
+    /// Returns `false` if the conn-id is already registered.
     fn insert(&mut self, phone: Phone) -> bool {
         let Err(at) = self.place(phone.conn_id) else {
             return false;
@@ -73,7 +74,7 @@ impl Deref for Phones {
     }
 }
 
-/// Of what a registry shows: it must not show a conn-id twice.
+/// Builds the list from a registry's snapshot, which must not show a conn-id twice.
 impl FromIterator<Phone> for Phones {
     fn from_iter<I: IntoIterator<Item = Phone>>(phones: I) -> Self {
         let mut sorted: Vec<_> = phones.into_iter().collect();
@@ -100,16 +101,16 @@ impl Hash for Phones {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tenure {
-    /// Which claim, counted from 1. Stands for the epoch.
+    /// The number of the claim, counted from 1. Stands for the epoch.
     pub claim: u32,
-    /// In grace until then, [`NEVER`] included; `None` while the binary is there.
+    /// The end of the grace, or [`NEVER`]; `None` while the binary is connected.
     pub deadline: Option<u64>,
 }
 
-/// The deadline of a grace that does not end by itself.
+/// The deadline of a grace without end.
 pub const NEVER: u64 = u64::MAX;
 
-/// One server-id.
+/// The state of one server-id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Server {
     pub tenure: Option<Tenure>,
@@ -148,7 +149,7 @@ impl Server {
         }
     }
 
-    /// `Err` is the claim that stands in the way.
+    /// `Err` holds the incumbent claim.
     pub fn claim(&mut self, claim: u32) -> Result<Option<Displaced>, u32> {
         let displaced = match self.tenure {
             Some(Tenure {
@@ -169,14 +170,14 @@ impl Server {
         match self.tenure {
             Some(held) if held.claim == incumbent && held.deadline.is_none() => {
                 let displaced = self.displace(Cause::TakenOver);
-                self.claim(claim).expect("nobody is left");
+                self.claim(claim).expect("the server-id is vacant");
                 Ok(Some(displaced))
             }
             _ => self.claim(claim),
         }
     }
 
-    /// `claim` is `None` for whoever holds it.
+    /// Releases `claim`, or any holder if `claim` is `None`.
     pub fn release(&mut self, claim: Option<u32>) -> bool {
         let mine = self
             .tenure
@@ -197,7 +198,7 @@ impl Server {
         }
     }
 
-    /// What the drop of a claim does; `deadline` is `None` where the registry has no grace.
+    /// Drops the claim's guard. `deadline` is `None` if the registry was built without a grace.
     pub fn drop_claim(&mut self, claim: u32, deadline: Option<u64>) {
         if self.is_present(claim) {
             match deadline {
@@ -246,7 +247,7 @@ impl Server {
         self.phones.remove(phone)
     }
 
-    /// `claim` is `None` for whoever holds it, and for nobody.
+    /// Evicts `claim`. With `None`, evicts any holder, and orphaned phones too.
     pub fn evict(&mut self, claim: Option<u32>, cause: Cause) -> Option<Displaced> {
         match claim {
             Some(claim) if !self.is_current(claim) => None,
@@ -265,7 +266,7 @@ impl Server {
     }
 }
 
-/// A registry: server-ids that know nothing of each other.
+/// A registry: independent server-ids.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub servers: BTreeMap<u8, Server>,
@@ -288,7 +289,7 @@ impl Model {
         )
     }
 
-    /// Of the graces that end by themselves.
+    /// The deadlines of the graces that end by themselves.
     pub fn deadlines(&self) -> impl Iterator<Item = u64> {
         self.servers
             .values()

@@ -1,435 +1,21 @@
-//! Plays random calls on a few server-ids, and writes down what they returned: the histories that
-//! [`linear`](super::linear) checks against the [`model`], one for each server-id.
+//! Makes random calls on a few server-ids and records their results. The histories, one per server-id, are
+//! checked by [`linearizability`](super::linearizability) against the [`model`](super::model).
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::Ordering::SeqCst;
 
-use switchboard::{
-    Cause, Claim, Conn, Displaced, Epoch, Membership, Phones, RegisterError, Registry, Route,
-    ServerIdConflict, Status,
-};
+use switchboard::{Claim, Epoch, Membership, RegisterError, Route, ServerIdConflict};
 
-use super::linear::{Event, Sequential, is_linearizable, smallest_window};
-use super::model::{self, Phone, Phones as Known, Refusal, Server, Tenure};
+use super::call::{Call, LATER, OVER, claim_outcome, displaced, duration, look, phone, phones};
+use super::game::{Game, Size};
+use super::linearizability::Event;
+use super::model::{Phone, Refusal};
 use super::{Wire, at, labelled};
 
-/// How many phones there are before anybody plays, and how many there can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    at_start: u16,
-    /// How many conn-ids are in use.
-    conn_ids: u16,
-    max_phones: usize,
-}
-
-impl Size {
-    /// Next to no conn-ids, so that calls meet at the same ones all the time.
-    pub const NARROW: Self = Self {
-        at_start: 0,
-        conn_ids: 3,
-        max_phones: 2,
-    };
-
-    /// So many that the list of phones splits and merges. Under shuttle no more than that needs, because each
-    /// registration before the race is steps that its scheduler counts.
-    pub fn wide(number: u64) -> Self {
-        const SIZES: &[u16] = &[16, 9, 18, 8, 17, 15, 64, 300, 33, 65, 130];
-        let sizes = if cfg!(switchboard_shuttle) {
-            &SIZES[..6]
-        } else {
-            SIZES
-        };
-        let at_start = sizes[usize::try_from(number).unwrap() % sizes.len()];
-        Self {
-            at_start,
-            conn_ids: at_start + 4,
-            max_phones: usize::from(at_start) + 2,
-        }
-    }
-
-    fn is_wide(self) -> bool {
-        self != Self::NARROW
-    }
-}
-
-/// Deadlines of the model: one that `expire` finds over, and one that it does not.
-const OVER: u64 = 0;
-const NOW: u64 = 1;
-const LATER: u64 = 2;
-
-/// What was called, and what it returned.
-#[derive(Clone, Debug)]
-pub enum Call {
-    Claim {
-        claim: u32,
-        result: Result<Option<model::Displaced>, u32>,
-    },
-    TakeOver {
-        incumbent: u32,
-        claim: u32,
-        result: Result<Option<model::Displaced>, u32>,
-    },
-    ReleaseServer(bool),
-    ReleaseClaim {
-        claim: u32,
-        done: bool,
-    },
-    ReleaseAfter {
-        claim: u32,
-        deadline: u64,
-        done: bool,
-    },
-    /// With the grace that the registry was built with.
-    DropClaim {
-        claim: u32,
-        deadline: Option<u64>,
-    },
-    Evict {
-        claim: Option<u32>,
-        out: Option<model::Displaced>,
-    },
-    Drain(Option<model::Displaced>),
-    Expire(Option<model::Displaced>),
-    Register {
-        phone: Phone,
-        max_phones: usize,
-        result: Result<(), Refusal>,
-    },
-    Unregister {
-        conn_id: u16,
-        out: Option<Phone>,
-    },
-    Leave {
-        phone: Phone,
-        done: bool,
-    },
-    DropMembership {
-        phone: Phone,
-    },
-    IsCurrent {
-        claim: u32,
-        current: bool,
-    },
-    PhonesOf {
-        claim: u32,
-        phones: Known,
-    },
-    PhoneOf {
-        claim: u32,
-        conn_id: u16,
-        phone: Option<Phone>,
-    },
-    BinaryFor(Option<u32>),
-    PhonesFor(Known),
-    PhoneFor {
-        conn_id: u16,
-        phone: Option<Phone>,
-    },
-    IsRegistered {
-        phone: Phone,
-        registered: bool,
-    },
-    /// By a membership.
-    BinaryOf {
-        phone: Phone,
-        binary: Option<u32>,
-    },
-    /// `server()`, or its place in `servers()`.
-    Look(Server),
-}
-
-impl Sequential for Server {
-    type Call = Call;
-
-    fn step(&self, call: &Call) -> Option<Self> {
-        let mut next = self.clone();
-        let binary = |server: &Self| server.tenure.map(|tenure| tenure.claim);
-        let explained = match call {
-            Call::Claim { claim, result } => next.claim(*claim) == *result,
-            Call::TakeOver {
-                incumbent,
-                claim,
-                result,
-            } => next.take_over(*incumbent, *claim) == *result,
-            Call::ReleaseServer(done) => next.release(None) == *done,
-            Call::ReleaseClaim { claim, done } => next.release(Some(*claim)) == *done,
-            Call::ReleaseAfter {
-                claim,
-                deadline,
-                done,
-            } => next.release_after(*claim, *deadline) == *done,
-            Call::DropClaim { claim, deadline } => {
-                next.drop_claim(*claim, *deadline);
-                true
-            }
-            Call::Evict { claim, out } => next.evict(*claim, model::Cause::Evicted) == *out,
-            Call::Drain(out) => next.evict(None, model::Cause::Drained) == *out,
-            Call::Expire(out) => next.expire(NOW) == *out,
-            Call::Register {
-                phone,
-                max_phones,
-                result,
-            } => next.register(*phone, *max_phones) == *result,
-            Call::Unregister { conn_id, out } => next.unregister(*conn_id) == *out,
-            Call::Leave { phone, done } => next.leave(*phone) == *done,
-            Call::DropMembership { phone } => {
-                next.leave(*phone);
-                true
-            }
-            Call::IsCurrent { claim, current } => next.is_current(*claim) == *current,
-            Call::PhonesOf { claim, phones } => {
-                let visible = Some(&next.phones).filter(|_| next.is_current(*claim));
-                visible.unwrap_or(&Known::default()) == phones
-            }
-            Call::PhoneOf {
-                claim,
-                conn_id,
-                phone,
-            } => {
-                let visible = next.phone(*conn_id).filter(|_| next.is_current(*claim));
-                visible == *phone
-            }
-            Call::BinaryFor(found) => binary(&next) == *found,
-            Call::PhonesFor(phones) => next.phones == *phones,
-            Call::PhoneFor { conn_id, phone } => next.phone(*conn_id) == *phone,
-            Call::IsRegistered { phone, registered } => next.phones.has(*phone) == *registered,
-            Call::BinaryOf {
-                phone,
-                binary: found,
-            } => {
-                let registered = next.phones.has(*phone);
-                binary(&next).filter(|_| registered) == *found
-            }
-            Call::Look(seen) => next == *seen,
-        };
-        explained.then_some(next)
-    }
-}
-
-pub fn phone(wire: &Wire) -> Phone {
-    Phone {
-        conn_id: wire.conn_id().parse().unwrap(),
-        number: wire.label,
-    }
-}
-
-pub fn phones(snapshot: &Phones<Wire>) -> Known {
-    assert_eq!(snapshot.iter().count(), snapshot.len());
-    snapshot.iter().map(|wire| phone(wire)).collect()
-}
-
-pub fn displaced(out: &Displaced<Wire>) -> model::Displaced {
-    model::Displaced {
-        claim: out.binary.as_ref().map(|wire| wire.label),
-        phones: phones(&out.phones),
-        cause: match out.cause {
-            Cause::Reclaimed => model::Cause::Reclaimed,
-            Cause::TakenOver => model::Cause::TakenOver,
-            Cause::Expired => model::Cause::Expired,
-            Cause::Evicted => model::Cause::Evicted,
-            Cause::Drained => model::Cause::Drained,
-        },
-    }
-}
-
-/// `server()`: binary, status and phones of one instant.
-pub fn look(registry: &Registry<Wire>, server_id: &str) -> Server {
-    let server = registry.server(server_id);
-    server.as_ref().map(seen).unwrap_or_default()
-}
-
-fn seen(server: &switchboard::Server<Wire>) -> Server {
-    let soon = at(1800);
-    Server {
-        tenure: server.binary().map(|binary| Tenure {
-            claim: binary.label,
-            deadline: match server.status() {
-                Status::Grace { deadline } if deadline > soon => Some(LATER),
-                Status::Grace { .. } => Some(OVER),
-                Status::Held | Status::Vacant => None,
-            },
-        }),
-        phones: phones(&server.phones()),
-    }
-}
-
-/// A registry to play on.
-pub struct Table {
-    pub registry: Registry<Wire>,
-    server_ids: Vec<String>,
-    size: Size,
-    /// The grace that the registry was built with.
-    grace: Option<u64>,
-    /// What each server-id is before anybody plays.
-    starts: Vec<Server>,
-    clock: AtomicU64,
-    /// Every claim that succeeded, with its server-id: epochs may be used by anyone.
-    epochs: Mutex<Vec<(usize, u32, Epoch)>>,
-    /// Of some of the phones that are there at the start, for whoever comes to play.
-    members: Mutex<Vec<(usize, Membership<Wire>)>>,
-}
-
-/// Of this many phones that are there at the start each player gets the membership.
-const MEMBERS: usize = 4;
-/// The first label of what is there at the start. Those of players are below.
-const AT_START: u32 = 1 << 20;
-
-impl Table {
-    /// `number` chooses one of the ways to build a registry; one table in five has many phones from the start.
-    pub fn new(number: u64, server_ids: Vec<String>) -> Self {
-        let size = if number / 3 % 5 == 4 {
-            Size::wide(number / 15)
-        } else {
-            Size::NARROW
-        };
-        Self::sized(number, size, server_ids)
-    }
-
-    pub fn sized(number: u64, size: Size, server_ids: Vec<String>) -> Self {
-        let builder = Registry::builder().max_phones(size.max_phones);
-        let (registry, grace) = match number % 3 {
-            0 => (builder.build(), None),
-            1 => (builder.grace(duration(OVER)).build(), Some(OVER)),
-            _ => (builder.grace(duration(LATER)).build(), Some(LATER)),
-        };
-        let mut table = Self {
-            registry,
-            starts: vec![Server::default(); server_ids.len()],
-            server_ids,
-            size,
-            grace,
-            clock: AtomicU64::new(0),
-            epochs: Mutex::default(),
-            members: Mutex::default(),
-        };
-        if size.is_wide() {
-            table.fill(number);
-        }
-        table
-    }
-
-    /// Other server-ids on the same registry. Nobody has used them.
-    pub fn next(self, server_ids: Vec<String>) -> Self {
-        Self {
-            starts: vec![Server::default(); server_ids.len()],
-            server_ids,
-            clock: AtomicU64::new(0),
-            epochs: Mutex::default(),
-            members: Mutex::default(),
-            ..self
-        }
-    }
-
-    /// Each server-id with its phones: held, vacant, in a grace that is over, in one that is not. Under shuttle only the
-    /// first one.
-    fn fill(&mut self, number: u64) {
-        let mut labels = AT_START..;
-        let mut members = Vec::new();
-        let filled = if cfg!(switchboard_shuttle) {
-            1
-        } else {
-            usize::MAX
-        };
-        for (key, server_id) in self.server_ids.iter().enumerate().take(filled) {
-            let start = &mut self.starts[key];
-            let claim = labels.next().unwrap();
-            let conn = labelled("0", claim);
-            let epoch = self
-                .registry
-                .claim_server(server_id, conn)
-                .unwrap()
-                .detach();
-            start.claim(claim).unwrap();
-            for conn_id in 0..self.size.at_start {
-                let number = labels.next().unwrap();
-                let conn = labelled(&conn_id.to_string(), number);
-                let member = self.registry.register_phone(server_id, conn).unwrap();
-                let phone = Phone { conn_id, number };
-                start.register(phone, self.size.max_phones).unwrap();
-                if usize::from(conn_id) < 2 * MEMBERS {
-                    members.push((key, member));
-                } else {
-                    member.detach();
-                }
-            }
-            match (number / 3 + key as u64) % 4 {
-                0 => {}
-                1 => {
-                    assert!(self.registry.release_claim(server_id, epoch));
-                    start.release(Some(claim));
-                }
-                later => {
-                    let deadline = if later == 2 { OVER } else { LATER };
-                    let grace = duration(deadline);
-                    assert!(self.registry.release_claim_after(server_id, epoch, grace));
-                    start.release_after(claim, deadline);
-                }
-            }
-            self.epochs.lock().unwrap().push((key, claim, epoch));
-        }
-        // Some of each server-id for each player.
-        members.sort_by_key(|(_, member)| phone(member.conn()).conn_id);
-        self.members = Mutex::new(members);
-    }
-
-    fn some_members(&self) -> Vec<(usize, Membership<Wire>)> {
-        let mut members = self.members.lock().unwrap();
-        let left = members.len().saturating_sub(MEMBERS);
-        members.split_off(left)
-    }
-
-    /// What a call that concerns all server-ids handed out of one of them.
-    fn handed_out(&self, out: &[Displaced<Wire>], key: usize) -> Option<model::Displaced> {
-        let mine = |out: &&Displaced<Wire>| *out.server_id == *self.server_ids[key];
-        let mine: Vec<_> = out.iter().filter(mine).collect();
-        assert!(mine.len() <= 1, "one call handed a server-id out twice");
-        mine.first().map(|out| displaced(out))
-    }
-
-    /// What a listing said of one server-id.
-    fn listed(&self, servers: &[switchboard::Server<Wire>], key: usize) -> Server {
-        let mine = |server: &&switchboard::Server<Wire>| server.server_id() == self.server_ids[key];
-        let mine: Vec<_> = servers.iter().filter(mine).collect();
-        assert!(mine.len() <= 1, "one listing showed a server-id twice");
-        mine.first().map(|server| seen(server)).unwrap_or_default()
-    }
-
-    /// Nobody plays any more: what the threads have written down must be explained, one server-id after the
-    /// other, and end in what is there now. How many calls that were, and how many of them overlapped.
-    pub fn check(&self, threads: &[Vec<Vec<Event<Call>>>], about: &str) -> (usize, usize) {
-        let (mut calls, mut overlapping) = (0, 0);
-        for (key, server_id) in self.server_ids.iter().enumerate() {
-            let histories: Vec<_> = threads.iter().map(|keys| keys[key].clone()).collect();
-            let (start, last) = (&self.starts[key], look(&self.registry, server_id));
-            assert!(
-                is_linearizable(start, &histories, |end| *end == last),
-                "{about}: server-id {key}, which began as {start:?} and ended in {last:?}, cannot be explained: {}",
-                smallest_window(start, &histories),
-            );
-            let events = || histories.iter().flatten();
-            calls += events().count();
-            // A call that nobody else's tick came into did not overlap with any.
-            overlapping += events()
-                .filter(|event| event.ended > event.begun + 1)
-                .count();
-        }
-        (calls, overlapping)
-    }
-}
-
-fn duration(deadline: u64) -> Duration {
-    match deadline {
-        OVER => Duration::ZERO,
-        _ => Duration::from_secs(3600),
-    }
-}
-
-/// What decides over the next call.
+/// The source of a player's decisions.
 pub enum Dice {
-    /// Pseudo-random from a seed.
+    /// Pseudo-random, from a seed.
     Seeded(u64),
-    /// Written down by somebody else. Once they are used up, nobody plays on.
+    /// Supplied by the caller. The player stops when they are used up.
     Written(std::vec::IntoIter<u8>),
 }
 
@@ -455,36 +41,36 @@ impl Dice {
     }
 }
 
-/// One thread's part.
+/// One thread of a recorded run.
 pub struct Player<'a> {
-    table: &'a Table,
+    game: &'a Game,
     labels: u32,
     dice: Dice,
     claims: Vec<(usize, u32, Claim<Wire>)>,
     conflicts: Vec<(usize, u32, ServerIdConflict<Wire>)>,
     members: Vec<(usize, Membership<Wire>)>,
-    /// They outlive the memberships that made them.
+    /// Routes outlive the memberships that made them.
     routes: Vec<(usize, Phone, Route<Wire>)>,
-    /// One for each server-id.
+    /// One history per server-id.
     histories: Vec<Vec<Event<Call>>>,
 }
 
 impl<'a> Player<'a> {
-    /// `thread` tells apart what the threads put into the registry.
-    pub fn new(table: &'a Table, thread: u32, dice: Dice) -> Self {
+    /// `thread` keeps the labels of different players distinct.
+    pub fn new(game: &'a Game, thread: u32, dice: Dice) -> Self {
         Self {
-            table,
+            game,
             labels: thread * 100_000,
             dice,
             claims: Vec::new(),
             conflicts: Vec::new(),
-            members: table.some_members(),
+            members: game.take_members(),
             routes: Vec::new(),
-            histories: vec![Vec::new(); table.server_ids.len()],
+            histories: vec![Vec::new(); game.server_ids.len()],
         }
     }
 
-    /// Plays that many calls at the most, and leaves everything where it is.
+    /// Makes at most `calls` turns, then detaches its claims and memberships.
     pub fn play(mut self, calls: usize) -> Vec<Vec<Event<Call>>> {
         for _ in 0..calls {
             if self.dice.is_used_up() {
@@ -505,9 +91,9 @@ impl<'a> Player<'a> {
         self.dice.roll(sides)
     }
 
-    /// One of a few, or, where there are many, one of those that come last, or any.
+    /// A conn-id: any of a few, or, of many, as often one of the last six as any.
     fn conn_id(&mut self) -> u16 {
-        let Size { conn_ids, .. } = self.table.size;
+        let Size { conn_ids, .. } = self.game.size;
         let (first, count) = match conn_ids {
             ..=3 => (0, conn_ids),
             _ if self.roll(2) == 0 => (conn_ids - 6, 6),
@@ -528,10 +114,10 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// A claim that succeeded lately, whoever made it.
+    /// A recent successful claim of any player.
     fn epoch(&mut self) -> Option<(usize, u32, Epoch)> {
-        let epochs = self.table.epochs.lock().unwrap();
-        // The newest ones matter most.
+        let epochs = self.game.epochs.lock().unwrap();
+        // The newest claims matter most.
         let recent = &epochs[epochs.len().saturating_sub(4)..];
         if recent.is_empty() {
             return None;
@@ -540,22 +126,22 @@ impl<'a> Player<'a> {
         Some(recent[usize::try_from(index).unwrap()])
     }
 
-    /// Runs what is to be checked between two ticks. `told` is what it was to each server-id that it concerns.
+    /// Runs a call between two ticks. `describe` gives the recorded call for each server-id that it concerns.
     fn record_all<T>(
         &mut self,
         run: impl FnOnce() -> T,
-        told: impl Fn(usize, &T) -> Option<Call>,
+        describe: impl Fn(usize, &T) -> Option<Call>,
     ) -> T {
-        let begun = self.table.clock.fetch_add(1, SeqCst);
-        // Lets others in while this call is under way, though it has not done anything yet. Shuttle does not
-        // need to be asked.
+        let begun = self.game.clock.fetch_add(1, SeqCst);
+        // Lets other threads run while this call is in flight but has not done anything yet. Shuttle does
+        // that by itself.
         if cfg!(not(switchboard_shuttle)) && self.roll(4) == 0 {
             std::thread::yield_now();
         }
         let result = run();
-        let ended = self.table.clock.fetch_add(1, SeqCst);
+        let ended = self.game.clock.fetch_add(1, SeqCst);
         for (key, history) in self.histories.iter_mut().enumerate() {
-            if let Some(call) = told(key, &result) {
+            if let Some(call) = describe(key, &result) {
                 history.push(Event { begun, ended, call });
             }
         }
@@ -566,9 +152,11 @@ impl<'a> Player<'a> {
         &mut self,
         concerned: usize,
         run: impl FnOnce() -> T,
-        told: impl Fn(&T) -> Call,
+        describe: impl Fn(&T) -> Call,
     ) -> T {
-        self.record_all(run, |key, result| (key == concerned).then(|| told(result)))
+        self.record_all(run, |key, result| {
+            (key == concerned).then(|| describe(result))
+        })
     }
 
     fn claimed(
@@ -579,7 +167,7 @@ impl<'a> Player<'a> {
     ) {
         match result {
             Ok(mut claim) => {
-                let mut epochs = self.table.epochs.lock().unwrap();
+                let mut epochs = self.game.epochs.lock().unwrap();
                 epochs.push((key, label, claim.epoch()));
                 drop(epochs);
                 drop(claim.take_displaced());
@@ -590,22 +178,22 @@ impl<'a> Player<'a> {
     }
 
     fn turn(&mut self) {
-        let runs = if self.table.size.is_wide() { 2 } else { 0 };
+        let runs = if self.game.size.is_wide() { 2 } else { 0 };
         match self.roll(9 + runs) {
-            9.. => self.run(),
+            9.. => self.turn_on_many_phones(),
             0..3 => self.turn_by_key(),
             3..6 => self.turn_by_guard(),
             6 => self.turn_by_epoch(),
-            7 => self.turn_over_all(),
+            7 => self.turn_by_registry(),
             _ => self.turn_by_route(),
         }
     }
 
     fn turn_by_key(&mut self) {
-        let table = self.table;
-        let registry = &table.registry;
-        let key = usize::try_from(self.roll(table.server_ids.len() as u64)).unwrap();
-        let server_id = table.server_ids[key].as_str();
+        let game = self.game;
+        let registry = &game.registry;
+        let key = usize::try_from(self.roll(game.server_ids.len() as u64)).unwrap();
+        let server_id = game.server_ids[key].as_str();
         match self.roll(16) {
             0..4 => {
                 let claim = self.label();
@@ -615,7 +203,7 @@ impl<'a> Player<'a> {
                     || registry.claim_server(server_id, conn),
                     |result| Call::Claim {
                         claim,
-                        result: told(result),
+                        result: claim_outcome(result),
                     },
                 );
                 self.claimed(key, claim, result);
@@ -671,12 +259,12 @@ impl<'a> Player<'a> {
     }
 
     fn register(&mut self, key: usize, phone: Phone) {
-        let table = self.table;
-        let max_phones = table.size.max_phones;
+        let game = self.game;
+        let max_phones = game.size.max_phones;
         let conn = labelled(&phone.conn_id.to_string(), phone.number);
         let result = self.record(
             key,
-            || table.registry.register_phone(&table.server_ids[key], conn),
+            || game.registry.register_phone(&game.server_ids[key], conn),
             |result| Call::Register {
                 phone,
                 max_phones,
@@ -692,13 +280,12 @@ impl<'a> Player<'a> {
     }
 
     fn unregister(&mut self, key: usize, conn_id: u16) {
-        let table = self.table;
-        let server_id = table.server_ids[key].as_str();
+        let game = self.game;
+        let server_id = game.server_ids[key].as_str();
         self.record(
             key,
             || {
-                table
-                    .registry
+                game.registry
                     .unregister_phone(server_id, &conn_id.to_string())
             },
             |out| Call::Unregister {
@@ -708,13 +295,13 @@ impl<'a> Player<'a> {
         );
     }
 
-    /// Many registrations or removals, one after the other: past a border of the list.
-    fn run(&mut self) {
-        let table = self.table;
+    /// A run of registrations or removals, long enough to cross a boundary of the list.
+    fn turn_on_many_phones(&mut self) {
+        let game = self.game;
         let Size {
             conn_ids, at_start, ..
-        } = table.size;
-        let key = usize::try_from(self.roll(table.server_ids.len() as u64)).unwrap();
+        } = game.size;
+        let key = usize::try_from(self.roll(game.server_ids.len() as u64)).unwrap();
         let longest = if cfg!(switchboard_shuttle) {
             10
         } else {
@@ -757,7 +344,7 @@ impl<'a> Player<'a> {
                     |result| Call::TakeOver {
                         incumbent,
                         claim,
-                        result: told(result),
+                        result: claim_outcome(result),
                     },
                 );
                 self.claimed(key, claim, result);
@@ -793,7 +380,7 @@ impl<'a> Player<'a> {
                 },
             )),
             3..5 => {
-                let deadline = self.table.grace;
+                let deadline = self.game.grace;
                 self.record(
                     key,
                     || drop(guard),
@@ -898,12 +485,12 @@ impl<'a> Player<'a> {
         let Some((key, claim, epoch)) = self.epoch() else {
             return;
         };
-        let table = self.table;
-        let server_id = table.server_ids[key].as_str();
+        let game = self.game;
+        let server_id = game.server_ids[key].as_str();
         match self.roll(3) {
             0 => drop(self.record(
                 key,
-                || table.registry.release_claim(server_id, epoch),
+                || game.registry.release_claim(server_id, epoch),
                 |done| Call::ReleaseClaim { claim, done: *done },
             )),
             later => {
@@ -911,7 +498,7 @@ impl<'a> Player<'a> {
                 let grace = duration(deadline);
                 self.record(
                     key,
-                    || table.registry.release_claim_after(server_id, epoch, grace),
+                    || game.registry.release_claim_after(server_id, epoch, grace),
                     |done| Call::ReleaseAfter {
                         claim,
                         deadline,
@@ -922,31 +509,21 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn turn_over_all(&mut self) {
-        let table = self.table;
+    fn turn_by_registry(&mut self) {
+        let game = self.game;
         match self.roll(6) {
             0 => drop(self.record_all(
-                || table.registry.drain(),
-                |key, out| Some(Call::Drain(table.handed_out(out, key))),
+                || game.registry.drain(),
+                |key, out| Some(Call::Drain(game.displaced_of(out, key))),
             )),
             1 => drop(self.record_all(
-                || table.registry.servers().collect::<Vec<_>>(),
-                |key, servers| Some(Call::Look(table.listed(servers, key))),
+                || game.registry.servers().collect::<Vec<_>>(),
+                |key, servers| Some(Call::Look(game.listed(servers, key))),
             )),
             _ => drop(self.record_all(
-                || table.registry.expire(at(60)),
-                |key, out| Some(Call::Expire(table.handed_out(out, key))),
+                || game.registry.expire(at(60)),
+                |key, out| Some(Call::Expire(game.displaced_of(out, key))),
             )),
         }
-    }
-}
-
-/// How a claim ended: with whom it pushed out, or who stood in its way.
-fn told(
-    result: &Result<Claim<Wire>, ServerIdConflict<Wire>>,
-) -> Result<Option<model::Displaced>, u32> {
-    match result {
-        Ok(claim) => Ok(claim.displaced().map(displaced)),
-        Err(conflict) => Err(conflict.incumbent().label),
     }
 }

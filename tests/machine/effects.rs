@@ -1,4 +1,4 @@
-//! What each step does to the state.
+//! The effect of each step on the state.
 
 use std::ops::Bound;
 
@@ -23,10 +23,10 @@ impl Machine {
         }
     }
 
-    /// Takes a step; gives back the next one.
+    /// Takes a step and returns the next one.
     fn take(&self, state: &mut State, id: usize, step: Step) -> Step {
         match step {
-            Step::Rest => unreachable!("no call is under way"),
+            Step::Rest => unreachable!("no call is running"),
             Step::LookUp { name, purpose } => Self::look_up(state.index[name], name, purpose),
             Step::Load { slot, op } => self.decide(state, id, slot, op),
             Step::Swap {
@@ -140,7 +140,7 @@ impl Machine {
         }
     }
 
-    /// The loop of `Slot::apply` from a load to the next swap, or out of it.
+    /// The loop of `Slot::apply`: from a load to the next swap, or to its exit.
     fn decide(&self, state: &mut State, id: usize, slot: SlotId, op: Op) -> Step {
         let Slot {
             cell,
@@ -205,7 +205,7 @@ impl Machine {
                 epoch,
                 insist: Insist::Yes,
             } => {
-                let incumbent = before.tenure.expect("in conflict").epoch;
+                let incumbent = before.tenure.expect("a conflict has an incumbent").epoch;
                 let op = Op::TakeOver { epoch, incumbent };
                 Step::Load { slot, op }
             }
@@ -312,7 +312,8 @@ impl Machine {
         self.settle(id, books)
     }
 
-    /// The steps of an `expire` between its calls of `Slot::apply`, and those of whoever supersedes an entry.
+    /// The steps of `expire` outside its calls of `Slot::apply`, and those of a call that supersedes an
+    /// entry.
     fn walk(&self, state: &mut State, id: usize, step: Step) -> Step {
         match step {
             Step::BeginWalk => {
@@ -348,11 +349,11 @@ impl Machine {
             Step::LookAgain if state.walks > 0 => Step::Rest,
             Step::LookAgain => self.tidy(),
             Step::Tidy(tidy) => self.tidies(state, id, tidy),
-            _ => unreachable!("another step: {step:?}"),
+            _ => unreachable!("handled elsewhere: {step:?}"),
         }
     }
 
-    /// How `Queue::tidy` begins, and begins again.
+    /// The first step of `Queue::tidy`, also when it starts over.
     fn tidy(&self) -> Step {
         Step::Tidy(if self.has(Fault::LooksBeforeTheKey) {
             Tidy::LookFirst
@@ -406,7 +407,7 @@ impl Machine {
         Step::EndWalk
     }
 
-    /// `Ledger::settle`. Counters that do not change are not touched.
+    /// `Ledger::settle`. Skips counters that do not change.
     fn settle(&self, id: usize, books: Books) -> Step {
         if books.counts == Counts::default() {
             self.disarm(id, books)
@@ -493,7 +494,7 @@ impl Machine {
                 self.remove(state, slot);
                 after(Then::RemoveOverdue(left - 1))
             }
-            _ => unreachable!("another step: {step:?}"),
+            _ => unreachable!("handled elsewhere: {step:?}"),
         }
     }
 
@@ -520,7 +521,7 @@ fn over(state: &State) -> u16 {
     over.fold(0, |bits, (slot, _)| bits | (1 << slot))
 }
 
-/// Keeps the history, of which the implementation knows nothing, before a swap.
+/// Records the history, which the implementation does not have, before a swap.
 fn watch(state: &mut State, id: usize, slot: SlotId, before: Record, next: Option<Record>, op: Op) {
     let Slot { cell, name, .. } = state.slots[slot];
     let held_by = cell
@@ -547,7 +548,7 @@ fn watch(state: &mut State, id: usize, slot: SlotId, before: Record, next: Optio
         }
         *taken |= 1 << name;
     }
-    // A grace that has ended is nobody's debt any more. No tenure has two.
+    // No `expire` owes a grace that has ended. No tenure has two graces.
     let in_grace = |record: Option<Record>| {
         let tenure = record?.tenure?;
         tenure.grace.map(|_| tenure.epoch)

@@ -1,13 +1,15 @@
-//! Every run of a model of the implementation: not of what its verbs promise, as in `common::model`, but of the steps by which
-//! they do it. Stateright searches all states that a few threads can come to, in whatever order they take their
-//! steps.
+//! A model of the implementation: not of the contract, as in `common::model`, but of the steps by which the
+//! verbs fulfil it. Stateright searches all states that a few threads can reach, in whatever order they take
+//! their steps.
 //!
-//! It checks the argument of `IMPLEMENTATION.md`, and not the code: `step::Step` names the line of `src/` that each step stands
-//! for, and nothing but its reader compares the two. Bugs that are planted in the model show that it would see them.
+//! It checks the argument of `IMPLEMENTATION.md`, not the code. `step::Step` names the function in `src/`
+//! behind each step, and only a reader compares the two. Bugs planted in the model show that the search would
+//! find them.
 //!
-//! Left out: `unregister_phone` and the count of removals, the cap, `drain`, reads, graces without an end. `drain` takes the
-//! steps of `evict_server` for each slot that it has gathered; the others write to nothing that is shared, or take the
-//! steps of a call that is here. All threads have the same stripe, and see each other's steps at once, in one order.
+//! The model omits `unregister_phone` and the count of removals, the cap, `drain`, reads, and graces without
+//! end. `drain` takes the steps of `evict_server` for each slot that it has gathered. The others write
+//! nothing shared, or take the steps of a call that is modelled. All threads use the same stripe, and see
+//! each other's steps at once, in one order.
 //!
 //! `SWITCHBOARD_MODEL=deep cargo test -p switchboard-machine -- --nocapture` searches further.
 
@@ -35,7 +37,7 @@ fn program(calls: u8, verbs: &[Verb]) -> Program {
     }
 }
 
-/// Each verb on the one name.
+/// Every verb, on a single name.
 fn every_verb() -> Vec<Verb> {
     vec![
         Verb::Claim(0),
@@ -63,7 +65,7 @@ fn every_start() -> Vec<Vec<Start>> {
     .to_vec()
 }
 
-/// Two threads with two calls of any verb each, on one name.
+/// Two threads with two calls each of any verb, on one name.
 fn two_threads() -> Machine {
     Machine {
         starts: every_start(),
@@ -91,7 +93,8 @@ fn three_threads() -> Machine {
     }
 }
 
-/// Two names in grace, of which deadlines move and claims come, so many of them, while one or two threads expire.
+/// Two names in grace. Over `moves` calls, deadlines move and claims arrive, while one or two threads run
+/// `expire`.
 fn moving_deadlines(moves: u8) -> Machine {
     let calls = [
         Verb::Claim(0),
@@ -127,8 +130,9 @@ fn moving_deadlines(moves: u8) -> Machine {
     }
 }
 
-/// A thread expires twice. Beside it two names come to be over, and the deadline of one moves to a later time: so an entry can be
-/// superseded before one walk, between the two, or while the second goes on.
+/// One thread runs `expire` twice. Meanwhile two graces come to be over, and the deadline of one moves to a
+/// later time. Its entry can therefore be superseded before the first scan, between the two, or during the
+/// second.
 fn two_walks() -> Machine {
     Machine {
         starts: vec![vec![Start::Held, Start::Grace(LATE)]],
@@ -142,8 +146,8 @@ fn two_walks() -> Machine {
     }
 }
 
-/// Two names that come and go, and a thread that ends: it has a claim and a phone of the first one, and can
-/// remove nothing from the index.
+/// Two names that come and go, and a thread that is ending. It holds a claim and a phone of the first name,
+/// and cannot remove anything from the index.
 fn a_thread_ends(batch: usize, long: bool) -> Machine {
     let at_its_end = [
         Verb::Release(0),
@@ -188,7 +192,7 @@ fn search(name: &str, machine: Machine) {
     check(name, machine.checker().spawn_bfs());
 }
 
-/// From one state to the next and not in breadth: that needs less memory.
+/// Searches depth-first, which needs less memory.
 fn search_deep(name: &str, machine: Machine) {
     if std::env::var("SWITCHBOARD_MODEL").is_ok_and(|how| how == "deep") {
         check(name, machine.checker().spawn_dfs());
@@ -204,7 +208,7 @@ fn check(name: &str, checker: impl Checker<Machine>) {
     checker.assert_properties();
 }
 
-/// The bug must be seen, and by this property.
+/// Asserts that the search finds the planted bug through this property.
 fn sees(fault: Fault, property: &'static str, machine: Machine) {
     let fault = Some(fault);
     let begun = Instant::now();
@@ -219,18 +223,20 @@ fn sees(fault: Fault, property: &'static str, machine: Machine) {
         checker.unique_state_count(),
         begun.elapsed()
     );
-    let path = checker.discovery(property).expect("the bug is seen");
+    let path = checker
+        .discovery(property)
+        .expect("the search finds the bug");
     println!("{:#?}", path.into_actions());
 }
 
-/// The first thread has so many calls.
+/// Sets the number of calls of the first thread.
 fn with_calls(calls: u8, mut machine: Machine) -> Machine {
     machine.programs[0].calls = calls;
     machine
 }
 
 #[test]
-fn two_threads_hold() {
+fn two_threads_keep_every_property() {
     search("two threads", two_threads());
     search_deep(
         "two threads, three calls and two",
@@ -239,7 +245,7 @@ fn two_threads_hold() {
 }
 
 #[test]
-fn three_threads_hold() {
+fn three_threads_keep_every_property() {
     search("three threads", three_threads());
     search_deep(
         "three threads, one with two calls",
@@ -248,9 +254,9 @@ fn three_threads_hold() {
 }
 
 #[test]
-fn deadlines_that_move_beside_expire_hold() {
+fn deadlines_that_move_during_expire_keep_every_property() {
     search("moving deadlines", moving_deadlines(1));
-    search_deep("two walks in turn", two_walks());
+    search_deep("two scans in turn", two_walks());
     search_deep(
         "moving deadlines, two expire in turn",
         with_calls(2, moving_deadlines(1)),
@@ -259,7 +265,7 @@ fn deadlines_that_move_beside_expire_hold() {
 }
 
 #[test]
-fn a_thread_that_ends_holds() {
+fn a_thread_that_ends_keeps_every_property() {
     search("a thread ends", a_thread_ends(1, false));
     search(
         "a thread ends, two are removed at a time",
@@ -271,7 +277,7 @@ fn a_thread_that_ends_holds() {
     with_a_third
         .programs
         .push(program(1, &[Verb::Claim(0), Verb::Evict(0), Verb::Expire]));
-    search_deep("a thread ends beside two", with_a_third);
+    search_deep("a thread ends, two others run", with_a_third);
 }
 
 #[test]
@@ -319,7 +325,7 @@ fn the_model_sees_a_superseded_entry_that_is_removed_at_once() {
 }
 
 #[test]
-fn the_model_sees_a_superseded_entry_that_nobody_removes() {
+fn the_model_sees_a_superseded_entry_that_is_never_removed() {
     sees(
         Fault::LeavesSuperseded,
         p::QUEUE_AT_REST,
@@ -358,7 +364,7 @@ fn the_model_sees_a_retired_slot_that_is_claimed() {
 }
 
 #[test]
-fn the_model_sees_a_store_in_the_place_of_a_swap() {
+fn the_model_sees_a_store_in_place_of_a_swap() {
     sees(Fault::Stores, p::ONE_PLACE, two_threads());
     sees(Fault::Stores, p::SUCCESSOR_UNTOUCHED, two_threads());
 }
@@ -369,7 +375,7 @@ fn the_model_sees_an_old_claim_that_ends_its_successor() {
 }
 
 #[test]
-fn the_model_sees_a_lingering_place_that_is_lost() {
+fn the_model_sees_a_lingering_slot_that_is_lost() {
     sees(
         Fault::ForgetsLingering,
         p::RETIRED_LOOKED_AFTER,
@@ -383,7 +389,7 @@ fn the_model_sees_a_lingering_place_that_is_lost() {
 }
 
 #[test]
-fn the_model_sees_an_overdue_place_that_is_lost() {
+fn the_model_sees_an_overdue_slot_that_is_lost() {
     sees(
         Fault::ForgetsOverdue,
         p::RETIRED_LOOKED_AFTER,
@@ -392,7 +398,7 @@ fn the_model_sees_an_overdue_place_that_is_lost() {
 }
 
 #[test]
-fn the_model_sees_overdue_places_that_nobody_removes() {
+fn the_model_sees_overdue_slots_that_are_never_removed() {
     sees(
         Fault::NeverDrains,
         p::LEAVES_AT_REST,

@@ -1,4 +1,4 @@
-//! The transition system: which steps there are in a state, and what each of them does.
+//! The transition system: the steps possible in a state, and their effects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,25 +9,25 @@ use crate::state::{Counts, Grace, Key, Name, Record, Slot, State, Tenure, Thread
 use crate::step::{Purpose, Step, Verb};
 use crate::transition::{Insist, Op, Whose};
 
-/// The epoch of the first claim of a name, and the conn-id of its phone.
+/// The epoch of a name's first claim, and the conn-id of its phone.
 fn first(name: Name) -> u8 {
     u8::try_from(name).expect("few names")
 }
 
-/// Bugs of the implementation, planted in the model.
+/// Bugs of the implementation that are planted in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     /// `claim::release_after` inserts the deadline after the swap.
     InsertsLate,
-    /// `claim::release_after` leaves the entry of an arming that was refused.
+    /// `claim::release_after` leaves the entry of a refused arming in the queue.
     KeepsRefused,
     /// `Ledger::settle` leaves the entry of a grace that has ended or moved.
     KeepsDisarmed,
-    /// The entry is removed before the swap that ends its grace, not after it.
+    /// The entry is removed before the swap that ends its grace instead of after it.
     RemovesEarly,
-    /// `transition::expire` does not ask when the grace began.
+    /// `transition::expire` ignores when the grace began.
     TakesNewGraces,
-    /// `transition::grace` takes each arming for the beginning of a grace.
+    /// `transition::grace` treats every arming as the beginning of a grace.
     BeginsAnew,
     /// `Ledger::settle` removes a superseded entry as if its grace had ended.
     RemovesSuperseded,
@@ -35,49 +35,50 @@ pub(crate) enum Fault {
     LeavesSuperseded,
     /// `Queue::end_walk` does not tidy.
     EndsUntidily,
-    /// `Queue::tidy` looks whether anybody walks, then takes a key and removes its entry.
+    /// `Queue::tidy` looks for running scans first, and only then takes a key and removes its entry.
     LooksBeforeTheKey,
-    /// `Queue::tidy` starts over until nobody walks.
+    /// `Queue::tidy` retries until no scan is running.
     WaitsForWalks,
-    /// `Index::remove` removes whatever has the name.
+    /// `Index::remove` removes any slot with the name.
     RemovesByName,
-    /// `Index::insert_held` replaces whatever has the name.
+    /// `Index::insert_held` replaces any slot with the name.
     ReplacesAnything,
-    /// `Slot::apply` takes a retired slot for a vacant one.
+    /// `Slot::apply` treats a retired slot as vacant.
     RevivesRetired,
     /// `Slot::apply` stores without comparing.
     Stores,
     /// `Whose` admits every epoch.
     AnyEpoch,
-    /// `Ledger::retire` forgets the place that had no room.
+    /// `Ledger::retire` forgets the slot for which the ring had no room.
     ForgetsLingering,
-    /// `Ledger::retire` forgets the place that a thread which ends could not remove.
+    /// `Ledger::retire` forgets the slot that an ending thread could not remove.
     ForgetsOverdue,
-    /// `Index::insert_held` does not remove what is overdue.
+    /// `Index::insert_held` does not remove overdue slots.
     NeverDrains,
-    /// `claim::claim` looks a retired slot up again until somebody removes it.
+    /// `claim::claim` looks a retired slot up again until another thread removes it.
     WaitsForRemoval,
-    /// `Ledger::settle` is called by losers, too: their changes are counted.
+    /// Threads that lose a swap also call `Ledger::settle`: their changes are counted.
     CountsLosers,
 }
 
-/// How a name starts.
+/// The initial state of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Absent,
     Held,
     Grace(Time),
     Vacant,
-    /// Its retired slot is still in the index.
+    /// The name's retired slot is still in the index.
     Retired,
 }
 
-/// A thread, and what it may call.
+/// A thread and the calls it may make.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     pub(crate) calls: u8,
     pub(crate) verbs: Vec<Verb>,
-    /// Has the guards of the first name's claim and phone, and cannot use papaya any more: `can_pin()` is false.
+    /// Holds the guards of the first name's claim and phone, and can no longer use papaya: `can_pin()` is
+    /// false.
     pub(crate) ends: bool,
 }
 
@@ -85,21 +86,21 @@ pub(crate) struct Program {
 pub(crate) struct Machine {
     pub(crate) starts: Vec<Vec<Start>>,
     pub(crate) programs: Vec<Program>,
-    /// `lingering::BATCH`; of `lingering::LINGERING` there is one.
+    /// `lingering::BATCH`. The model's `lingering::LINGERING` is one.
     pub(crate) batch: usize,
     /// Whether names are longer than `lingering::LONG`.
     pub(crate) long: bool,
     pub(crate) fault: Option<Fault>,
-    /// What must be seen in it: `properties::situations`.
+    /// The situations that the search must reach: `properties::situations`.
     pub(crate) sees: Vec<&'static str>,
 }
 
-/// What a thread does next.
+/// The next action of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Calls a verb, and takes the first step of it.
+    /// Calls a verb and takes its first step.
     Call(usize, Verb),
-    /// Takes the next step of its call.
+    /// Takes the next step of the running call.
     Next(usize, Step),
 }
 
@@ -146,7 +147,7 @@ impl Machine {
         let mut state = State {
             threads: self.programs.iter().map(|p| Thread::new(p.calls)).collect(),
             slots: Vec::new(),
-            // And one for the claims that come afterwards.
+            // One extra entry, for the claims made at rest.
             index: vec![None; names.len() + 1],
             queue: BTreeMap::new(),
             walks: 0,
@@ -189,7 +190,7 @@ impl Machine {
             state.index[name] = Some(slot);
             match cell {
                 Some(_) => {}
-                // A thread left it at its end.
+                // Left there by a thread at its end.
                 None if self.long => state.overdue.push(slot),
                 None => state.ring.push(slot),
             }
@@ -208,13 +209,13 @@ impl Machine {
         state
     }
 
-    /// What only this thread has: no two epochs, and no two phones, are the same.
+    /// Unique to this thread: no two epochs are equal, and no two phones.
     fn own(state: &State, id: usize) -> u8 {
         let drawn = state.threads[id].drawn;
         3 + u8::try_from(id).expect("few threads") * 3 + drawn
     }
 
-    /// `None`: there is nothing to call this with.
+    /// Returns `None` if the verb has nothing to act on.
     fn first_step(state: &State, id: usize, verb: Verb) -> Option<Step> {
         let thread = &state.threads[id];
         let own = Self::own(state, id);

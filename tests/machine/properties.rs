@@ -1,4 +1,4 @@
-//! What must hold in every state, and what must be seen in some.
+//! Properties that hold in every state, and situations that must occur in some.
 
 use std::collections::BTreeSet;
 
@@ -23,20 +23,21 @@ pub(crate) const ONE_LIVE_SLOT: &str = "a live slot is the one in the index";
 pub(crate) const RETIRED_FOR_GOOD: &str = "a retired slot never lives again";
 pub(crate) const GRACE_QUEUED: &str = "a grace has its deadline in the queue";
 pub(crate) const ENTRY_LOOKED_AFTER: &str =
-    "an entry without a grace belongs to a call under way, or is superseded";
-pub(crate) const ONE_PLACE: &str = "every connection is in one place, and let out once";
+    "an entry without a grace belongs to a running call, or is superseded";
+pub(crate) const ONE_PLACE: &str = "every connection is in one place, and is let out once";
 pub(crate) const SUCCESSOR_UNTOUCHED: &str =
-    "what is meant for one epoch changes no other's tenure";
+    "a call for one epoch never changes the tenure of another";
 pub(crate) const EXPIRED_ONCE: &str = "one expire hands a server-id out once";
 pub(crate) const NONE_MISSED: &str =
-    "expire leaves no grace that was over when it began, unless it finds it otherwise";
+    "expire leaves no grace that was over when it began, unless it saw it in another state";
 pub(crate) const RETIRED_LOOKED_AFTER: &str =
-    "a retired slot in the index is in a queue, or in a hand";
-pub(crate) const QUEUE_AT_REST: &str = "at rest the queue is the graces, and nothing is superseded";
-pub(crate) const COUNTS_AT_REST: &str = "at rest the counts are what is there";
+    "a retired slot in the index is in a queue, or about to be removed by a call";
+pub(crate) const QUEUE_AT_REST: &str =
+    "at rest the queue holds the deadlines of the graces, and none is superseded";
+pub(crate) const COUNTS_AT_REST: &str = "at rest the counts match the records";
 pub(crate) const ENDS_AT_REST: &str = "at rest the next expire ends every grace that is over";
 pub(crate) const LEAVES_AT_REST: &str = "at rest some claims of other names clear the index";
-pub(crate) const CALLS_END: &str = "every step brings its call nearer to its end";
+pub(crate) const CALLS_END: &str = "every step brings its call closer to its end";
 
 fn always() -> Vec<Property<Machine>> {
     vec![
@@ -82,9 +83,9 @@ fn always() -> Vec<Property<Machine>> {
         Property::always(NONE_MISSED, |_, state: &State| {
             !state.wrong.contains(&Wrong::MissedGrace)
         }),
-        // No thread ever waits for another, so a run stops only where all calls have returned; and by `Step::progress` none
-        // goes on for ever. So all that comes about in the end can be asked of the states at rest, and nothing here
-        // is an `eventually` of Stateright's, which overlooks cycles, and runs that meet.
+        // No thread ever waits for another, so a run stops only when all calls have returned; and by
+        // `Step::progress` no run goes on forever. Every eventual property can therefore be checked in the
+        // states at rest. None uses Stateright's `eventually`, which overlooks cycles and paths that join.
         Property::always(CALLS_END, |_, state: &State| {
             !state.wrong.contains(&Wrong::WentBack)
         }),
@@ -99,8 +100,8 @@ fn always() -> Vec<Property<Machine>> {
     ]
 }
 
-/// What holds between the calls. The last two go on from there, one call after the other, so they say what becomes of
-/// every run in the end: each state at rest is a run that has ended.
+/// Properties at rest. The last two make further calls, one at a time, from each state at rest. They cover
+/// the eventual outcome of every run, because each state at rest is a run that has ended.
 fn in_the_end() -> Vec<Property<Machine>> {
     vec![
         Property::always(QUEUE_AT_REST, |_, state: &State| {
@@ -125,7 +126,7 @@ fn in_the_end() -> Vec<Property<Machine>> {
                 let left_behind: BTreeSet<_> = state.left_behind().collect();
                 let mut state = with_one_more_thread(state);
                 let other = state.index.len() - 1;
-                // Each claim removes one that is overdue, each retirement one that has lingered.
+                // Each claim removes one overdue slot, and each retirement one lingering slot.
                 for _ in 0..=left_behind.len() {
                     run(machine, &mut state, Verb::Claim(other));
                     run(machine, &mut state, Verb::Evict(other));
@@ -156,7 +157,7 @@ fn with_one_more_thread(state: &State) -> State {
     state
 }
 
-/// One call of the last thread, alone.
+/// Makes one call on the last thread while no other thread runs.
 fn run(machine: &Machine, state: &mut State, verb: Verb) {
     let id = state.threads.len() - 1;
     machine.call(state, id, verb);
@@ -165,7 +166,7 @@ fn run(machine: &Machine, state: &mut State, verb: Verb) {
     }
 }
 
-/// Whether a thread is about to take a step which is like that.
+/// Whether a thread is about to take a matching step.
 fn about_to(state: &State, like: impl Fn(&Step) -> bool) -> bool {
     state.threads.iter().any(|thread| like(&thread.next))
 }
@@ -176,18 +177,18 @@ pub(crate) const SWAP_FAILS: &str = "a swap fails";
 pub(crate) const REFUSED: &str = "an arming is refused";
 pub(crate) const STALE_ENTRY: &str = "expire meets an entry that the record does not name";
 pub(crate) const NEW_GRACE: &str = "expire meets a grace that began after it did";
-pub(crate) const MOVES_AHEAD: &str = "a deadline moves to the front while expire is on its way";
+pub(crate) const MOVES_AHEAD: &str = "a deadline moves towards the front before expire reaches it";
 pub(crate) const MOVES_BACK: &str =
-    "a deadline moves to where expire has been, and is over all the same";
-pub(crate) const MET_BEFORE: &str = "expire ends a grace that it has met where its deadline was";
-pub(crate) const LOOKS_AGAIN: &str = "the last walk ends while an entry is put back";
+    "a deadline moves to where expire has already been, and is still over";
+pub(crate) const MET_BEFORE: &str = "expire ends a grace that it met at an earlier deadline";
+pub(crate) const LOOKS_AGAIN: &str = "the last scan ends while an entry is being postponed";
 pub(crate) const OLD_CLAIM: &str = "an old claim meets its successor";
-pub(crate) const TWO_WALK: &str = "two walk at once";
+pub(crate) const TWO_WALK: &str = "two scans run at once";
 pub(crate) const SUCCESSOR_STAYS: &str =
-    "a place that has lingered is removed beside its successor";
-pub(crate) const OVERDUE: &str = "a claim finds a place that a thread left at its end";
+    "a lingering slot is removed while its successor is in the index";
+pub(crate) const OVERDUE: &str = "a claim finds a slot that a thread left at its end";
 
-/// Situations that the configurations must come to: else they show nothing.
+/// Situations that each configuration must reach; otherwise it shows nothing.
 fn situations() -> Vec<Property<Machine>> {
     vec![
         Property::sometimes(REPLACES, |_, state: &State| {
@@ -245,7 +246,7 @@ fn situations() -> Vec<Property<Machine>> {
     ]
 }
 
-/// Those of `expire`, and of whoever supersedes an entry.
+/// Situations of `expire`, and of calls that supersede an entry.
 fn of_walks() -> Vec<Property<Machine>> {
     vec![
         Property::sometimes(STALE_ENTRY, |_, state: &State| {
@@ -320,7 +321,7 @@ fn of_walks() -> Vec<Property<Machine>> {
     ]
 }
 
-/// The deadline that a thread is about to replace, and the one that it puts in its place.
+/// The deadline that a thread is about to replace, and its replacement.
 fn moves(thread: &Thread) -> Option<(Key, Key)> {
     match thread.next {
         Step::Swap {

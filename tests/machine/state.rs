@@ -1,4 +1,4 @@
-//! What threads share, and what each of them is about to do.
+//! The shared state, and the next step of each thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,9 @@ pub(crate) type Time = u8;
 pub(crate) type Epoch = u8;
 pub(crate) type Phone = u8;
 
-/// What `expire` is called with. There is no clock: a call of `release_after` names its deadline.
+/// The time passed to `expire`. There is no clock: a call of `release_after` names its deadline.
 pub(crate) const NOW: Time = 3;
-/// A deadline that is never over.
+/// A deadline that never passes.
 pub(crate) const LATE: Time = 9;
 
 /// `deadlines::Key`.
@@ -22,29 +22,29 @@ pub(crate) struct Key {
     pub(crate) arming: u8,
 }
 
-/// `record::Grace`. One that never ends by itself is left out: it touches no queue.
+/// `record::Grace`. Graces without end are left out: they have no entry in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Grace {
     pub(crate) key: Key,
-    /// The first arming of this grace.
+    /// The number of this grace's first arming.
     pub(crate) began: u8,
 }
 
-/// `record::Tenure`. The epoch stands for the binary, too.
+/// `record::Tenure`. The epoch also stands for the binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tenure {
     pub(crate) epoch: Epoch,
     pub(crate) grace: Option<Grace>,
 }
 
-/// `record::Record`. Phones are a set of bits: what their list is made of is another matter.
+/// `record::Record`. The phones are a bit set: the structure of their list is not modelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Record {
     pub(crate) tenure: Option<Tenure>,
     pub(crate) phones: u16,
 }
 
-/// A binary or a phone, wherever it is.
+/// A binary or a phone, in the registry or out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Conn {
     Binary(Epoch),
@@ -82,15 +82,15 @@ impl Record {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot {
     pub(crate) name: Name,
-    /// `None`: retired.
+    /// `None` means retired.
     pub(crate) cell: Option<Record>,
-    /// Stands for the address of the record: it never comes again.
+    /// Stands for the address of the record. No value is used twice.
     pub(crate) version: u8,
     /// History: whether the cell was ever empty.
     pub(crate) was_retired: bool,
 }
 
-/// `counts::Counts`, and a difference of two.
+/// `counts::Counts`, or a difference of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Counts {
     pub(crate) binaries: i8,
@@ -117,36 +117,36 @@ impl Counts {
     }
 }
 
-/// What must never happen, and is seen in the step that does it.
+/// Violations that are detected in the step that causes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Wrong {
-    /// A call that was meant for one epoch changed the tenure of another.
+    /// A call for one epoch changed the tenure of another.
     TouchedSuccessor,
     /// One `expire` handed a server-id out twice.
     ExpiredTwice,
-    /// An `expire` left a grace that was over when it began, and that it has not found otherwise since.
+    /// An `expire` left a grace that was over when it began and that it never saw in another state.
     MissedGrace,
-    /// A call has not come nearer to its end.
+    /// A step did not bring its call closer to its end.
     WentBack,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Thread {
-    /// What it does next.
+    /// The step that it takes next.
     pub(crate) next: Step,
     pub(crate) calls_left: u8,
-    /// A `Claim`.
+    /// The thread's `Claim`.
     pub(crate) guard: Option<(SlotId, Epoch)>,
-    /// A `Membership`.
+    /// The thread's `Membership`.
     pub(crate) membership: Option<(SlotId, Phone)>,
-    /// How many epochs it has drawn.
+    /// The number of epochs that it has drawn.
     pub(crate) drawn: u8,
-    /// What its call starts over for: how many slots there were when it last lost a race to insert one; or how often it has
-    /// removed a superseded entry.
+    /// A measure of legitimate retries: the number of slots when its call last lost the race to insert one,
+    /// or how often its call has removed a superseded entry.
     pub(crate) turn: usize,
-    /// Bits of slots: the graces that an `expire` under way must not leave.
+    /// Slots, as bits: the graces that the running `expire` must not leave.
     pub(crate) owed: u16,
-    /// Bits of names: what an `expire` under way has handed out.
+    /// Names, as bits: the ones that the running `expire` has handed out.
     pub(crate) taken: u8,
 }
 
@@ -169,7 +169,7 @@ impl Thread {
 pub(crate) struct State {
     pub(crate) threads: Vec<Thread>,
     pub(crate) slots: Vec<Slot>,
-    /// `index::Index`: at most one slot a name.
+    /// `index::Index`: at most one slot per name.
     pub(crate) index: Vec<Option<SlotId>>,
     /// `ledger::Ledger::deadlines`.
     pub(crate) queue: BTreeMap<Key, SlotId>,
@@ -181,13 +181,13 @@ pub(crate) struct State {
     pub(crate) armings: u8,
     /// `ledger::Ledger::counts`.
     pub(crate) counts: Counts,
-    /// `lingering::Lingering::stripes`: all threads share one.
+    /// `lingering::Lingering::stripes`, with one stripe for all threads.
     pub(crate) ring: Vec<SlotId>,
     /// `lingering::Lingering::overdue`.
     pub(crate) overdue: Vec<SlotId>,
-    /// History: who has been let in, and how often each was let out.
+    /// History: every connection that was let in, and how often it was let out.
     pub(crate) gone: BTreeMap<Conn, u8>,
-    /// History.
+    /// History: the violations so far.
     pub(crate) wrong: BTreeSet<Wrong>,
 }
 
@@ -201,7 +201,7 @@ impl State {
         slots.filter_map(|(id, slot)| Some((id, slot.cell?)))
     }
 
-    /// The retired slots that are in the index.
+    /// The retired slots still in the index.
     pub(crate) fn left_behind(&self) -> impl Iterator<Item = SlotId> {
         let indexed = self.index.iter().copied().flatten();
         indexed.filter(|&id| self.slots[id].cell.is_none())

@@ -1,20 +1,22 @@
-//! The steps of the implementation: whatever one thread does between two points at which another can act.
+//! The steps of the implementation: everything that a thread does between two points at which another thread
+//! can act.
 
 use crate::state::{Counts, Epoch, Key, Name, Record, SlotId, Time};
 use crate::transition::{Insist, Op, Whose};
 
-/// What a thread may call.
+/// A call that a thread may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verb {
     /// `Registry::claim_server`.
     Claim(Name),
-    /// `Registry::claim_server`, and `ServerIdConflict::take_over` where there is a conflict.
+    /// `Registry::claim_server`, followed by `ServerIdConflict::take_over` on a conflict.
     TakeOver(Name),
-    /// `Claim::release` of the thread's own claim, else `Registry::release_claim` of the first claim there was.
+    /// `Claim::release` on the thread's own claim if it has one, else `Registry::release_claim` for the
+    /// name's first claim.
     Release(Name),
     /// `Claim::release_after` or `Registry::release_claim_after`, likewise.
     ReleaseAfter(Name, Time),
-    /// The drop of the thread's own claim where there is a grace.
+    /// The drop of the thread's own claim, in a registry with a grace.
     DropInto(Time),
     /// `Registry::evict_server`.
     Evict(Name),
@@ -26,14 +28,14 @@ pub(crate) enum Verb {
     Expire,
 }
 
-/// What a claim or a call of `release_claim_after` looks its slot up for.
+/// The purpose for which a claim or `release_claim_after` looks up its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     Apply(Op),
     Arm { whose: Whose, deadline: Time },
 }
 
-/// `ledger::Change`, and where its slot is.
+/// `ledger::Change`, and its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Books {
     pub(crate) slot: SlotId,
@@ -44,53 +46,54 @@ pub(crate) struct Books {
     pub(crate) then: Then,
 }
 
-/// How a call goes on once the books are settled.
+/// The continuation of a call after `Ledger::settle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Then {
     Return,
-    /// A first claim removes so many slots that threads could not remove at their end.
+    /// A first claim removes up to this many slots that threads could not remove at their end.
     RemoveOverdue(usize),
     Walk(Walk),
 }
 
-/// The variables of `Expiry`.
+/// The variables of `Expiry`: one scan of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Walk {
     pub(crate) newer: u8,
-    /// The entry that was met last.
+    /// The entry met last.
     pub(crate) met: Option<Key>,
 }
 
-/// Where `Queue::tidy` is.
+/// The position within `Queue::tidy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tidy {
     /// `first_superseded`.
     First,
     /// `is_walked`.
     Look { key: Key },
-    /// `remove` of the entry.
+    /// `remove`, of the entry in the queue.
     Remove { key: Key },
-    /// `remove` of the key among those that are superseded.
+    /// `remove`, of the key in `superseded`.
     Forget { key: Key },
-    /// `is_walked`, before there is a key: a planted bug.
+    /// `is_walked`, before a key is taken: a planted bug.
     LookFirst,
 }
 
-/// One step each, and what it needs to know. The parts of papaya, arc-swap and crossbeam are taken to be atomic.
+/// One atomic step, with the values it needs. The operations of papaya, arc-swap and crossbeam are taken to
+/// be atomic.
 ///
-/// Three things are no steps of their own. An epoch is drawn with the step before it is used: all that matters of it is
-/// that no other is the same. A weak pointer is upgraded in the step that found it: a live slot is in the index, so that
-/// fails for retired slots alone, and those are as good as freed. And what a thread decides upon a record it has
-/// loaded is its own affair.
+/// Three things are not steps of their own. An epoch is drawn in the step before its use: all that matters is
+/// that no other epoch equals it. A weak pointer is upgraded in the step that found it: a live slot is in the
+/// index, so the upgrade fails only for retired slots, and those are as good as freed. A decision about a
+/// loaded record is local to the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// Nothing: it is between two calls.
+    /// Between two calls.
     Rest,
     /// `Index::slot`, in `claim::claim` and in the methods of `Registry` that take a server-id.
     LookUp { name: Name, purpose: Purpose },
     /// `Cell::load_counted`, the first line of `Slot::apply`.
     Load { slot: SlotId, op: Op },
-    /// `Cell::compare_and_swap`, in the loop of `Slot::apply`. A swap that fails loads as well.
+    /// `Cell::compare_and_swap`, in the loop of `Slot::apply`. A failed swap also loads.
     Swap {
         slot: SlotId,
         version: u8,
@@ -98,7 +101,8 @@ pub(crate) enum Step {
         next: Option<Record>,
         op: Op,
     },
-    /// `Set::insert`, in `Index::insert_held`: a slot that is held already, in the place of `retired` or of nothing.
+    /// `Set::insert`, in `Index::insert_held`: adds a slot that is already held, or replaces `retired` with
+    /// it.
     Insert {
         name: Name,
         epoch: Epoch,
@@ -111,42 +115,43 @@ pub(crate) enum Step {
         whose: Whose,
         deadline: Time,
     },
-    /// `Ledger::grace_of`, in `claim::release_after`: the next number of an arming.
+    /// `Ledger::grace_of`, in `claim::release_after`: draws the number of an arming.
     Arm {
         slot: SlotId,
         whose: Whose,
         deadline: Time,
     },
-    /// `Deadlines::insert`, in `claim::release_after`, before `Slot::apply`. (`late`: after it, a planted bug.)
+    /// `Deadlines::insert`, in `claim::release_after`, before `Slot::apply`. (With `late`, after it: a
+    /// planted bug.)
     Enqueue {
         slot: SlotId,
         whose: Whose,
         key: Key,
         late: Option<Books>,
     },
-    /// `Deadlines::remove`, at the end of `claim::release_after`, where the arming was refused.
+    /// `Deadlines::remove`, at the end of `claim::release_after`, if the arming was refused.
     Unqueue { key: Key },
     /// `StripedCounts::add`, the first line of `Ledger::settle`.
     Count(Books),
     /// `Deadlines::remove`, in `Ledger::settle`: the grace has ended.
     Disarm(Books),
-    /// `is_walked`, in `Deadlines::supersede`, in `Ledger::settle`: the grace has another deadline.
+    /// `is_walked`, in `Deadlines::supersede`, from `Ledger::settle`: the grace has another deadline.
     Supersede { key: Key },
     /// `Deadlines::remove`, in `Deadlines::supersede`.
     RemoveSuperseded { key: Key },
-    /// `insert` into those that are superseded, in `Deadlines::supersede`.
+    /// `insert` into `superseded`, in `Deadlines::supersede`.
     Postpone { key: Key },
-    /// `is_walked` once more, in `Deadlines::supersede`.
+    /// `is_walked` again, in `Deadlines::supersede`.
     LookAgain,
-    /// In `Deadlines::supersede` or `Deadlines::end_walk`, the last thing that they do.
+    /// The final part of `Deadlines::supersede` and `Deadlines::end_walk`.
     Tidy(Tidy),
     /// `Lingering::push`, in `Ledger::retire`.
     Linger { slot: SlotId, then: Then },
-    /// `Lingering::push_overdue`, in `Ledger::retire`, where `can_pin()` is false.
+    /// `Lingering::push_overdue`, in `Ledger::retire`, if `can_pin()` is false.
     LeaveToOthers { slot: SlotId, then: Then },
-    /// `Lingering::pop`, in `Ledger::retire`: some more are removed with the one that had no room.
+    /// `Lingering::pop`, in `Ledger::retire`: more slots are removed along with the one that had no room.
     PopLingering { left: usize, then: Then },
-    /// `Index::remove`, in `Ledger::retire`; then some more, as far as `left` goes.
+    /// `Index::remove`, in `Ledger::retire`; then up to `left` more.
     RemoveLingering {
         slot: SlotId,
         left: usize,
@@ -167,7 +172,8 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// The entry of the queue that this call looks after: it has inserted it, or has yet to remove it.
+    /// The queue entry for which this call is responsible: it has inserted the entry, or must still remove
+    /// it.
     pub(crate) fn looks_after(&self) -> Option<Key> {
         match *self {
             Self::Load {
@@ -187,7 +193,8 @@ impl Step {
         }
     }
 
-    /// The retired slot that this call has yet to remove from the index, or to leave to somebody.
+    /// The retired slot that this call must still remove from the index, or leave for another thread to
+    /// remove.
     pub(crate) fn will_remove(&self) -> Option<SlotId> {
         match *self {
             Self::Count(books) | Self::Disarm(books) => books.retired.then_some(books.slot),
@@ -199,7 +206,7 @@ impl Step {
         }
     }
 
-    /// The variables of the `expire` that is under way here.
+    /// The variables of the `expire` that is running in this step.
     pub(crate) fn walk(&self) -> Option<Walk> {
         match *self {
             Self::Load {
@@ -242,15 +249,15 @@ impl Step {
         }
     }
 
-    /// How far its call has come: greater after every step, whatever others do meanwhile. So no run ever comes to a
-    /// state again, and as there are finitely many states, every run ends.
+    /// The progress of a call. It grows with every step, whatever other threads do. No run therefore reaches
+    /// a state twice, and since there are finitely many states, every run ends.
     ///
-    /// A walk goes on when the entry that it has met is another one, further on. A claim starts over when somebody else has
-    /// inserted a slot: `turn`. So does `tidy` when it has removed an entry, or when the last walk has ended since it
-    /// looked. A swap is tried again when the record is a newer one, `version`. The rest goes from each kind of step to
-    /// a later one.
+    /// A scan progresses when it meets a different entry, further on. A claim starts over when another thread
+    /// has inserted a slot: `turn`. So does `tidy` when it has removed an entry, or when the last scan has
+    /// ended since it looked. A swap is retried when the record is newer: `version`. All other steps progress
+    /// from one kind of step to a later one.
     pub(crate) fn progress(&self, turn: usize) -> [usize; 5] {
-        // From the end of the queue to its front.
+        // From the end of the queue towards its front.
         let walked = self.walk().and_then(|walk| walk.met).map_or(0, |met| {
             usize::from(u16::MAX) - usize::from(met.deadline) * 256 - usize::from(met.arming)
         });

@@ -1,4 +1,4 @@
-//! `src/transition.rs`, of the model's records.
+//! `src/transition.rs` on the model's records.
 
 use crate::model::Fault;
 use crate::state::{Epoch, Grace, Key, Phone, Record, Tenure};
@@ -29,12 +29,12 @@ impl Whose {
     }
 }
 
-/// `transition::Decision`: the record that is to follow, if any, or a refusal.
+/// `transition::Decision`: the next record, if any, or a refusal.
 pub(crate) type Decision = Result<Option<Record>, Refused>;
 
 pub(crate) struct Refused;
 
-/// What `Slot::apply` is called with.
+/// The operation passed to `Slot::apply`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     Claim { epoch: Epoch, insist: Insist },
@@ -52,7 +52,7 @@ pub(crate) enum Op {
 pub(crate) enum Insist {
     No,
     Yes,
-    /// It has, and found the slot retired.
+    /// It already has, and found the slot retired.
     HasDone,
 }
 

@@ -1,6 +1,6 @@
-//! A cell and its cache as arc-swap 1.9.5 makes them, as far as the order of memory goes: the same accesses to the cell's
-//! address, with the same orderings, in the same order. The debts, which keep readers' records alive, are left out: a
-//! record is counted at once.
+//! A model of the cell and cache of arc-swap 1.9.5, as far as memory ordering is concerned: the same accesses
+//! to the cell's address, with the same orderings, in the same order. It leaves out the debts that keep
+//! readers' records alive: a record's reference count is incremented at once.
 
 use real_std::ops::Deref;
 use real_std::sync::Mutex;
@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::facade::Shared;
 
-/// What was ever put into the cell; its address is where that stands.
+/// Every value ever put into the cell. A value's index stands for its address.
 pub struct ArcSwapAny<T> {
     at: AtomicUsize,
     put: Mutex<Vec<T>>,
@@ -45,7 +45,8 @@ impl<T: Clone> ArcSwapAny<T> {
         self.put.lock().unwrap()[at].clone()
     }
 
-    /// `HybridProtection::attempt` and `fallback`: what they return comes of a `SeqCst` load of the address.
+    /// `HybridProtection::attempt` and `fallback`. What they return comes from a `SeqCst` load of the
+    /// address.
     pub fn load(&self) -> Guard<T> {
         Guard(self.put_at(self.at.load(Ordering::SeqCst)))
     }
@@ -54,7 +55,7 @@ impl<T: Clone> ArcSwapAny<T> {
         self.load().0
     }
 
-    /// Only to empty a cell that nobody else has: nothing may be left in it, since it is not dropped.
+    /// Only empties a cell that no other thread can reach. The cell is never dropped, so nothing may stay in it.
     pub fn store(&self, last: T) {
         drop(last);
         drop(real_std::mem::take(&mut *self.put.lock().unwrap()));
@@ -101,7 +102,7 @@ impl<T: Clone, A: Deref<Target = ArcSwapAny<T>>> Cache<A, T> {
         Self { cell, at, cached }
     }
 
-    /// `Cache::revalidate`: a `Relaxed` load of the address, and a whole load where it is another one.
+    /// `Cache::revalidate`: a `Relaxed` load of the address, and a full load if it has changed.
     pub fn load(&mut self) -> &T {
         if self.cell.at.load(Ordering::Relaxed) != self.at {
             self.at = self.cell.at.load(Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! The orderings in `src/` are those that the models and the argument in IMPLEMENTATION.md are about.
+//! Checks that the orderings in `src/` are the ones covered by the models and by the argument in
+//! IMPLEMENTATION.md.
 
 use real_std::fs;
 use real_std::path::Path;
@@ -8,7 +9,7 @@ use Ordering::{Relaxed, SeqCst};
 
 use crate::models::{DRAW_OF_ARMING, READ_OF_ARMING, SEEN};
 
-/// Every ordering in `src/`: the file, the call, and what it is. Before this is changed, a model has to.
+/// Every ordering in `src/`: the file, the call, and the ordering. Change a model before changing this.
 const ORDERINGS: [(&str, &str, Ordering); 14] = [
     ("counts.rs", "counter.fetch_add", Relaxed),
     ("counts.rs", ".load", Relaxed),
@@ -16,7 +17,7 @@ const ORDERINGS: [(&str, &str, Ordering); 14] = [
     ("deadlines.rs", "self.walks.fetch_add", SeqCst),
     ("deadlines.rs", "self.walks.fetch_sub", SeqCst),
     ("epoch.rs", "NEXT.fetch_add", SeqCst),
-    // The switch point of the schedules, in their build alone.
+    // The switch point of the schedules, compiled only for them.
     ("facade.rs", ".load", SeqCst),
     // `Cached::load`, on x86 and elsewhere.
     ("facade.rs", "compiler_fence", SeqCst),
@@ -32,7 +33,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// All files of a folder and those below it, by their path in it.
+/// All files of a folder and its subfolders, with their paths relative to it.
 fn sources(folder: &Path, within: &str) -> Vec<(String, String)> {
     let mut sources = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -48,14 +49,14 @@ fn sources(folder: &Path, within: &str) -> Vec<(String, String)> {
     sources
 }
 
-/// What is neither a comment nor an import.
+/// The source without comments and imports.
 fn code(source: &str) -> String {
     let lines = source.lines().map(|line| line.split("//").next().unwrap());
     let lines = lines.filter(|line| !line.trim_start().starts_with("use "));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The call that something is an argument of, as far as it is a path: what stands before the last bracket that is open.
+/// The call, as far as it is a path, whose argument list is open at the end of `before`.
 fn call(before: &str) -> &str {
     let mut closed = 0;
     let is_open = |c: char| {
@@ -84,7 +85,7 @@ fn orderings(source: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_ordering_in_the_sources_is_one_that_the_models_know() {
+fn every_ordering_in_the_sources_is_covered_by_the_models() {
     let mut found = Vec::new();
     for (file, source) in sources(&root().join("src"), "") {
         let more = orderings(&source);
@@ -94,7 +95,7 @@ fn every_ordering_in_the_sources_is_one_that_the_models_know() {
         assert_eq!(
             named.iter().sum::<usize>(),
             more.len(),
-            "{file} names an ordering in a way that is not understood here"
+            "{file} names an ordering in a form that this test does not parse"
         );
         found.extend(
             more.into_iter()
@@ -105,13 +106,13 @@ fn every_ordering_in_the_sources_is_one_that_the_models_know() {
         .map(|(file, call, ordering)| (file.to_owned(), call.to_owned(), format!("{ordering:?}")));
     assert_eq!(
         found, known,
-        "left the sources, right the models: look at tests/orderings/models.rs and at IMPLEMENTATION.md"
+        "left: the sources; right: the models. See tests/orderings/models.rs and IMPLEMENTATION.md"
     );
 }
 
-/// The order of lookups by key rests on what these do inside.
+/// The order of lookups by key rests on the internals of these crates.
 #[test]
-fn the_argument_was_read_off_these_versions() {
+fn the_argument_was_written_for_these_versions() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     for (name, version) in [
         ("arc-swap", "1.9.5"),
@@ -121,7 +122,7 @@ fn the_argument_was_read_off_these_versions() {
         let line = format!("name = \"{name}\"\nversion = \"{version}\"\n");
         assert!(
             lock.contains(&line),
-            "{name} is no longer {version}: read \"Why each ordering suffices\" in IMPLEMENTATION.md against the new one"
+            "{name} is no longer {version}: check \"Why each ordering suffices\" in IMPLEMENTATION.md against the new version"
         );
     }
 }

@@ -1,5 +1,6 @@
-//! What the files that `the_sources` leaves out do in order, each step an access of loom's with the ordering that stands
-//! there. A cell is an `AtomicUsize`: `SWAP` and `LOAD` are what remains of arc-swap's `SeqCst` under loom.
+//! The ordered steps of the files that `the_sources` leaves out. Each step is a loom access with the ordering
+//! of the source. A cell is an `AtomicUsize`; `SWAP` and `LOAD` are what remains of arc-swap's `SeqCst` under
+//! loom.
 
 use real_std::sync::Arc;
 
@@ -8,24 +9,24 @@ use loom::thread;
 
 use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-/// arc-swap 1.9.5, `HybridStrategy`: `compare_and_swap` exchanges `SeqCst`.
+/// arc-swap 1.9.5, `HybridStrategy`: `compare_and_swap` exchanges with `SeqCst`.
 const SWAP: Ordering = AcqRel;
-/// The same: `attempt` and `fallback` load `SeqCst`.
+/// Likewise: `attempt` and `fallback` load with `SeqCst`.
 const LOAD: Ordering = Acquire;
 /// `Ledger::grace_of`.
 pub(crate) const DRAW_OF_ARMING: Ordering = SeqCst;
 /// `Ledger::next_arming`.
 pub(crate) const READ_OF_ARMING: Ordering = SeqCst;
-/// `Membership::tenure`, both ways.
+/// `Membership::tenure`, both the load and the store.
 pub(crate) const SEEN: Ordering = Relaxed;
 
-/// A model with shared memory of its own in every execution.
+/// Runs a model with fresh shared memory in every execution.
 fn explore<T: Default + Send + Sync + 'static>(model: impl Fn(&Arc<T>) + Send + Sync + 'static) {
     loom::model(move || model(&Arc::new(T::default())));
 }
 
-/// A thread that shares it.
-fn beside<T: Send + Sync + 'static, R: 'static>(
+/// Spawns a thread with access to the shared memory.
+fn spawn_with<T: Send + Sync + 'static, R: 'static>(
     shared: &Arc<T>,
     run: impl FnOnce(&T) -> R + 'static,
 ) -> thread::JoinHandle<R> {
@@ -59,17 +60,18 @@ mod a_grace_that_begins_after_an_expiry {
         draws_after_it_loads: true,
     };
 
-    /// `Registry::expire` reads `Ledger::next_arming` and hands a server-id out. Whoever claims it again and leaves it,
-    /// `claim::release_after`, has loaded a record from after that when it draws a number, `Ledger::grace_of`.
+    /// `Registry::expire` reads `Ledger::next_arming` and then hands a server-id out. A thread that claims it
+    /// again and begins a grace (`claim::release_after`) has already loaded a later record when it draws its
+    /// number (`Ledger::grace_of`).
     ///
-    /// A load stands for the draw: loom shows a read-modify-write the newest value and no other one, where the language
-    /// promises what it promises a load, that nothing older is read than what is known already.
-    fn has_a_number_that_expire_did_not_read(steps: Steps) {
+    /// A load stands for the draw. Loom shows a read-modify-write only the newest value. The language
+    /// promises for it what it promises for a load: it reads nothing older than what is already known.
+    fn draws_a_number_that_expire_did_not_read(steps: Steps) {
         explore(move |registry: &Arc<Registry>| {
-            let somebody = beside(registry, |registry| {
+            let other_arming = spawn_with(registry, |registry| {
                 registry.armings.fetch_add(1, DRAW_OF_ARMING);
             });
-            let expire = beside(registry, move |registry| {
+            let expire = spawn_with(registry, move |registry| {
                 let read = || registry.armings.load(READ_OF_ARMING);
                 let swap = || registry.cell.swap(OUT, steps.swap);
                 if steps.reads_before_it_swaps {
@@ -92,19 +94,19 @@ mod a_grace_that_begins_after_an_expiry {
             };
             let newer = expire.join().unwrap();
             assert!(record != OUT || number >= newer, "handed out twice");
-            somebody.join().unwrap();
+            other_arming.join().unwrap();
         });
     }
 
     #[test]
     fn is_new_to_it() {
-        has_a_number_that_expire_did_not_read(RIGHT);
+        draws_a_number_that_expire_did_not_read(RIGHT);
     }
 
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_swap_that_releases() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             swap: Relaxed,
             ..RIGHT
         });
@@ -113,7 +115,7 @@ mod a_grace_that_begins_after_an_expiry {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_load_that_acquires() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             load: Relaxed,
             ..RIGHT
         });
@@ -122,7 +124,7 @@ mod a_grace_that_begins_after_an_expiry {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_number_that_is_read_before_the_swap() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             reads_before_it_swaps: false,
             ..RIGHT
         });
@@ -131,7 +133,7 @@ mod a_grace_that_begins_after_an_expiry {
     #[test]
     #[should_panic(expected = "handed out twice")]
     fn needs_a_draw_after_the_load() {
-        has_a_number_that_expire_did_not_read(Steps {
+        draws_a_number_that_expire_did_not_read(Steps {
             draws_after_it_loads: false,
             ..RIGHT
         });
@@ -148,10 +150,10 @@ mod a_grace_that_began_before_an_expiry {
         other_cell: AtomicUsize,
     }
 
-    /// Whoever calls `Registry::expire` has seen `claim::release_after` return.
+    /// The caller of `Registry::expire` has seen `claim::release_after` return.
     fn that_was_seen_to_begin(seen_by: Ordering) {
         explore(move |registry: &Arc<Registry>| {
-            let arm = beside(registry, |registry| {
+            let arm = spawn_with(registry, |registry| {
                 let number = registry.armings.fetch_add(1, DRAW_OF_ARMING);
                 registry.returned.store(number + 1, Release);
             });
@@ -163,7 +165,7 @@ mod a_grace_that_began_before_an_expiry {
     }
 
     #[test]
-    fn is_old_to_whoever_has_seen_it_begin() {
+    fn is_old_to_a_thread_that_has_seen_it_begin() {
         that_was_seen_to_begin(Acquire);
     }
 
@@ -173,13 +175,14 @@ mod a_grace_that_began_before_an_expiry {
         that_was_seen_to_begin(Relaxed);
     }
 
-    /// One thread arms a grace, then looks at another server-id. The other one changes that, then expires. Where the first
-    /// has not seen the change, the grace began before the second one called.
+    /// One thread arms a grace and then looks at another server-id. The other thread changes that server-id
+    /// and then expires. If the first thread has not seen the change, then the grace began before the call to
+    /// `expire`.
     ///
-    /// All four accesses are `SeqCst`. loom takes them for less, so fences stand for that.
+    /// All four accesses are `SeqCst`. Loom treats them as weaker, so fences stand in for that.
     fn that_must_have_begun(are_in_one_order: bool) {
         explore(move |registry: &Arc<Registry>| {
-            let arm = beside(registry, move |registry| {
+            let arm = spawn_with(registry, move |registry| {
                 let number = registry.armings.fetch_add(1, Relaxed);
                 if are_in_one_order {
                     fence(SeqCst);
@@ -200,19 +203,20 @@ mod a_grace_that_began_before_an_expiry {
     }
 
     #[test]
-    fn is_old_where_only_another_server_id_tells_so() {
+    fn is_old_even_if_only_another_server_id_shows_it() {
         that_must_have_begun(true);
     }
 
-    /// So the language has it, and ARM may. On x86 the swap is a locked instruction, and no later load overtakes it.
+    /// The language allows this, and ARM may do it. On x86 the swap is a locked instruction, which no later
+    /// load overtakes.
     #[test]
     #[should_panic(expected = "an old grace was taken for a new one")]
-    fn may_be_new_where_the_numbers_are_drawn_and_read_in_no_order() {
+    fn may_be_new_if_the_numbers_are_drawn_and_read_in_no_order() {
         that_must_have_begun(false);
     }
 }
 
-mod a_grace_that_is_armed_anew_beside_a_walk {
+mod a_grace_that_is_rearmed_during_a_scan {
     use super::*;
 
     #[derive(Default)]
@@ -221,11 +225,12 @@ mod a_grace_that_is_armed_anew_beside_a_walk {
         new_entry: AtomicBool,
     }
 
-    /// `Deadlines::supersede` comes after the insertion of the new entry, and removes the old one if nobody walks.
-    /// `Expiry::new` announces the walk, and then pins and searches. All but the search is `SeqCst`, and a pin is a fence.
-    fn has_an_entry_that_is_met(are_in_one_order: bool) {
+    /// `Deadlines::supersede` runs after the new entry has been inserted, and removes the old one if no scan
+    /// is running. `Expiry::new` announces the scan, then pins and searches. All but the search are `SeqCst`,
+    /// and a pin is a fence.
+    fn has_an_entry_that_is_found(are_in_one_order: bool) {
         explore(move |queue: &Arc<Queue>| {
-            let arm = beside(queue, move |queue| {
+            let arm = spawn_with(queue, move |queue| {
                 queue.new_entry.store(true, Release);
                 if are_in_one_order {
                     fence(SeqCst);
@@ -238,19 +243,19 @@ mod a_grace_that_is_armed_anew_beside_a_walk {
             }
             let met = queue.new_entry.load(Acquire);
             let old_entry_stays = arm.join().unwrap();
-            assert!(met || old_entry_stays, "the walk meets neither entry");
+            assert!(met || old_entry_stays, "the scan finds neither entry");
         });
     }
 
     #[test]
-    fn has_an_entry_that_the_walk_meets() {
-        has_an_entry_that_is_met(true);
+    fn has_an_entry_that_the_scan_finds() {
+        has_an_entry_that_is_found(true);
     }
 
     #[test]
-    #[should_panic(expected = "the walk meets neither entry")]
-    fn needs_one_order_of_entries_and_walks() {
-        has_an_entry_that_is_met(false);
+    #[should_panic(expected = "the scan finds neither entry")]
+    fn needs_one_order_of_entries_and_scans() {
+        has_an_entry_that_is_found(false);
     }
 }
 
@@ -265,11 +270,11 @@ mod a_grace_that_is_seen {
 
     const GRACE: usize = 1;
 
-    /// `claim::release_after` inserts the deadline, then swaps the grace into the record. The insertion is `Relaxed` here,
-    /// less than the skip list's, so that what is seen is the doing of the cell.
+    /// `claim::release_after` inserts the deadline, then swaps the grace into the record. The insertion is
+    /// `Relaxed` here, weaker than the skip list's, so that only the cell orders what is seen.
     fn has_its_deadline(swap: Ordering, load: Ordering, inserted_first: bool) {
         explore(move |registry: &Arc<Registry>| {
-            let arm = beside(registry, move |registry| {
+            let arm = spawn_with(registry, move |registry| {
                 if inserted_first {
                     registry.deadline.store(true, Relaxed);
                 }
@@ -318,11 +323,11 @@ mod a_slot_that_is_found {
         entry: AtomicUsize,
     }
 
-    /// `Slot::new` fills the cell, `Set::insert` shows the slot: papaya 0.2.5 exchanges the entry, `insert_at`, by way of
-    /// seize 0.5.1, which makes every ordering `SeqCst`, and loads it so, `get`.
+    /// `Slot::new` fills the cell and `Set::insert` publishes the slot. papaya 0.2.5 exchanges the entry in
+    /// `insert_at` and loads it in `get`, both through seize 0.5.1, which makes every ordering `SeqCst`.
     fn has_its_cell_filled(insert: Ordering, find: Ordering) {
         explore(move |index: &Arc<Index>| {
-            let claim = beside(index, move |index| {
+            let claim = spawn_with(index, move |index| {
                 index.cell.store(1, Relaxed);
                 let shown = index.entry.compare_exchange(0, 1, insert, Relaxed);
                 assert!(shown.is_ok());
@@ -355,16 +360,16 @@ mod a_slot_that_is_found {
 mod two_first_claims_and_lookups {
     use super::*;
 
-    /// papaya's table, as far as a lookup of a key that is not there goes.
+    /// papaya's table, as far as the lookup of an absent key needs it.
     #[derive(Default)]
     struct Index {
         table: AtomicUsize,
         metadata: [AtomicUsize; 2],
     }
 
-    /// Two threads: each claims a server-id for the first time and then looks the other's up. A first claim ends in
-    /// papaya's store of the metadata, `Release`; a lookup begins with a load of the table, `SeqCst`, and goes by the
-    /// metadata, `Acquire`.
+    /// Two threads each claim a server-id for the first time and then look up the other's. A first claim ends
+    /// with papaya's `Release` store of the metadata. A lookup begins with a `SeqCst` load of the table and
+    /// then goes by an `Acquire` load of the metadata.
     fn by_key(barrier: bool) {
         explore(move |index: &Arc<Index>| {
             let claim_and_look = move |index: &Index, mine: usize| {
@@ -375,29 +380,29 @@ mod two_first_claims_and_lookups {
                 index.table.load(SeqCst);
                 index.metadata[1 - mine].load(Acquire) == 1
             };
-            let other = beside(index, move |index| claim_and_look(index, 1));
+            let other = spawn_with(index, move |index| claim_and_look(index, 1));
             let one_sees = claim_and_look(index, 0);
             let other_sees = other.join().unwrap();
             assert!(one_sees || other_sees, "neither saw the other's claim");
         });
     }
 
-    /// The barrier is not in the sources: it is what the instructions are to each other that the accesses between the
-    /// store and the load become. IMPLEMENTATION.md names them.
+    /// The barrier is not in the sources. It stands for the ordering between the instructions to which the
+    /// accesses between the store and the load compile. IMPLEMENTATION.md names them.
     #[test]
-    fn see_each_other_where_something_between_is_a_barrier() {
+    fn see_each_other_if_there_is_a_barrier_in_between() {
         by_key(true);
     }
 
-    /// What the language alone allows.
+    /// The language alone allows this.
     #[test]
     #[should_panic(expected = "neither saw the other's claim")]
-    fn need_not_see_each_other_by_the_language() {
+    fn need_not_see_each_other_by_the_language_alone() {
         by_key(false);
     }
 }
 
-mod a_membership_that_two_threads_ask {
+mod a_membership_that_two_threads_share {
     use super::*;
 
     #[derive(Default)]
@@ -406,29 +411,33 @@ mod a_membership_that_two_threads_ask {
         seen: AtomicU64,
     }
 
-    /// The count of removals, and whether the phone is there. First a sibling goes, then the phone.
+    /// The count of removals, and whether the phone is registered. A sibling is removed first, then the
+    /// phone.
     type Records = [(u64, bool); 3];
     const COUNTED: Records = [(0, true), (1, true), (2, false)];
 
-    /// `Membership::tenure`, beside two calls of `Registry::unregister_phone`.
-    fn tells_what_is(records: Records, remembered_only_if_found: bool) {
+    /// `Membership::tenure`, concurrent with two calls of `Registry::unregister_phone`.
+    fn shows_the_present_state(records: Records, remembered_only_if_found: bool) {
         explore(move |slot: &Arc<Slot>| {
             let ask = move |slot: &Slot| {
                 let (removals, there) = records[slot.cell.load(LOAD)];
-                let mut told = true;
+                let mut answer = true;
                 if removals != slot.seen.load(SEEN) {
-                    told = there;
-                    if told || !remembered_only_if_found {
+                    answer = there;
+                    if answer || !remembered_only_if_found {
                         slot.seen.store(removals, SEEN);
                     }
                 }
-                assert_eq!(told, there, "a phone that is gone, or none that is there");
+                assert_eq!(
+                    answer, there,
+                    "sees a phone that is gone, or misses one that is registered"
+                );
             };
-            let unregister = beside(slot, |slot| {
+            let unregister = spawn_with(slot, |slot| {
                 slot.cell.swap(1, SWAP);
                 slot.cell.swap(2, SWAP);
             });
-            let other = beside(slot, ask);
+            let other = spawn_with(slot, ask);
             ask(slot);
             ask(slot);
             unregister.join().unwrap();
@@ -437,19 +446,19 @@ mod a_membership_that_two_threads_ask {
     }
 
     #[test]
-    fn tells_both_what_is() {
-        tells_what_is(COUNTED, true);
+    fn shows_both_threads_the_present_state() {
+        shows_the_present_state(COUNTED, true);
     }
 
     #[test]
-    #[should_panic(expected = "a phone that is gone")]
+    #[should_panic(expected = "sees a phone that is gone")]
     fn needs_every_removal_to_be_counted() {
-        tells_what_is([(0, true), (1, true), (1, false)], true);
+        shows_the_present_state([(0, true), (1, true), (1, false)], true);
     }
 
     #[test]
-    #[should_panic(expected = "a phone that is gone")]
-    fn must_remember_no_count_at_which_the_phone_was_gone() {
-        tells_what_is(COUNTED, false);
+    #[should_panic(expected = "sees a phone that is gone")]
+    fn must_not_cache_a_count_at_which_the_phone_was_gone() {
+        shows_the_present_state(COUNTED, false);
     }
 }

@@ -1,26 +1,29 @@
-//! The orderings of the crate's own atomics, under loom's model of memory, which is that of the language: it knows no
-//! machine, and forgives nothing that x86 forgives.
+//! The orderings of the crate's own atomics under loom's memory model, which is the language's. It models no
+//! machine, so it forgives nothing that x86 forgives.
 //!
-//! Three means:
+//! Three checks:
 //!
-//! - `the_sources`: `facade.rs`, `counts.rs`, `striped.rs` and `epoch.rs` themselves, compiled once more, with loom's
-//!   atomics in the place of the standard library's and a model of a cell in the place of arc-swap's.
-//! - `models`: what the other files do, in loom's terms. Each names what it stands for.
-//! - `drift`: each ordering in `src/` is the one that the models are about. A change there makes somebody look here.
+//! - `the_sources`: `facade.rs`, `counts.rs`, `striped.rs` and `epoch.rs` themselves, compiled again with
+//!   loom's atomics in place of the standard library's and a model of a cell in place of arc-swap's.
+//! - `models`: the steps of the other files, in loom's terms. Each model names the code it stands for.
+//! - `drift`: every ordering in `src/` is one that the models cover. A change there fails the test until
+//!   someone has checked it against the models.
 //!
-//! Each has twins in which something is weaker: loom finds how they go wrong, and so it looks where it should.
+//! Each check has twins with something weakened. Loom finds how they go wrong, which shows that it looks in
+//! the right place.
 //!
-//! What loom does not do. It takes `SeqCst` accesses for `AcqRel` ones (but knows `fence(SeqCst)`), so nothing here
-//! tells of an order that rests on them, as that of lookups by key does. It lets a load see an old value, but no access
-//! overtake an earlier one of its thread; where that matters, a twin swaps the two by hand.
+//! The limits of loom: it treats `SeqCst` accesses as `AcqRel` (but knows `fence(SeqCst)`), so nothing here
+//! covers an order that rests on them, such as the order of lookups by key. It lets a load return an old
+//! value, but lets no access overtake an earlier one of its thread. Where that matters, a twin swaps the two
+//! by hand.
 #![allow(
     unreachable_pub,
     missing_docs,
     clippy::missing_panics_doc,
-    reason = "what the included sources ask for looks public, and is not"
+    reason = "the included sources need items that look public but are not"
 )]
 
-// What the included sources call `std` and `arc_swap` is this file.
+// The included sources' `std` and `arc_swap` resolve to this file.
 extern crate self as arc_swap;
 extern crate self as std;
 extern crate std as real_std;
@@ -43,7 +46,7 @@ mod record;
 #[path = "../../src/counts.rs"]
 mod counts;
 
-/// loom's threads are one thread to the operating system: what is theirs is kept by loom.
+/// The operating system sees all of loom's threads as one thread, so loom keeps their thread-locals.
 macro_rules! thread_local {
     ($(#[$attribute:meta])* static $name:ident: $type:ty = const { $value:expr };) => {
         loom::thread_local! { $(#[$attribute])* static $name: $type = $value; }

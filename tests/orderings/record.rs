@@ -1,4 +1,4 @@
-//! As much of a record as `counts.rs` looks at.
+//! The part of a record that `counts.rs` reads.
 
 use real_std::marker::PhantomData;
 

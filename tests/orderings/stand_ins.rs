@@ -1,25 +1,26 @@
-//! What the included sources get for the standard library: loom's atomics, which can be made weaker than they are.
+//! Replaces the standard library in the included sources with loom's atomics, which can be weakened.
 
 use real_std::cell::Cell;
 use real_std::sync::atomic::{AtomicU64 as RealAtomicU64, Ordering};
 
-/// What is taken away in a twin.
+/// The property that a twin lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Without {
     Nothing,
     Fences,
-    /// A read-modify-write is a load and a store.
+    /// A read-modify-write becomes a load and a store.
     AtomicUpdates,
 }
 
-// `real_std`'s, spelled so: the name means loom's further on.
+// The path is explicit because the plain name means loom's macro further on.
 real_std::thread_local! {
     static WITHOUT: Cell<Without> = const { Cell::new(Without::Nothing) };
-    /// Tells the executions of all models apart.
+    /// Distinguishes the executions of all models.
     static EXECUTION: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Runs `model` in every way that the language allows. All its threads are one thread to the operating system.
+/// Runs `model` in every way that the language allows. The operating system sees all its threads as one
+/// thread.
 pub(crate) fn explore(without: Without, model: impl Fn() + Send + Sync + 'static) {
     static EXECUTIONS: RealAtomicU64 = RealAtomicU64::new(1);
     loom::model(move || {
@@ -38,7 +39,7 @@ pub fn fence_unless_taken_away(ordering: Ordering) {
 pub mod thread {
     use real_std::num::NonZero;
 
-    /// Two stripes.
+    /// Two, for two stripes.
     pub fn available_parallelism() -> real_std::io::Result<NonZero<usize>> {
         Ok(NonZero::new(2).unwrap())
     }
@@ -55,11 +56,12 @@ pub mod sync {
         use super::super::{EXECUTION, WITHOUT, Without};
 
         pub use super::super::fence_unless_taken_away as fence;
-        /// `facade.rs` has one only on x86 and beside a locked instruction: together they are what a fence is elsewhere.
+        /// `facade.rs` uses a compiler fence only on x86, next to a locked instruction. Together they act as
+        /// a fence does on other machines.
         pub use super::super::fence_unless_taken_away as compiler_fence;
 
-        /// An atomic of loom's for each execution: it may stand in a `static`. There the first to touch it must have
-        /// happened before all others.
+        /// One loom atomic per execution, so that it can be used in a `static`. The first access of an
+        /// execution must happen before all others.
         macro_rules! atomic {
             ($name:ident, $value:ty) => {
                 #[derive(Debug, Default)]

@@ -19,9 +19,9 @@ impl HasCell for Arc<Cell<u32>> {
     }
 }
 
-/// Two server-ids, two threads: each changes one, and asks a route, `Cached::load`, for the other. That neither sees the
-/// other's change cannot be explained one call after the other.
-fn changes_and_asks_a_route(without: Without) {
+/// Two threads each change one server-id and then read the other through a route (`Cached::load`). No
+/// sequential order explains both missing the other's change.
+fn changes_then_reads_a_route(without: Without) {
     fn change_and_ask(mine: &Cell<u32>, others: &mut Cached<Arc<Cell<u32>>>) -> bool {
         let before = mine.load_counted().unwrap();
         let next = crate::facade::Shared::new(1);
@@ -40,27 +40,27 @@ fn changes_and_asks_a_route(without: Without) {
 }
 
 #[test]
-fn of_two_threads_that_change_and_then_ask_a_route_one_sees_the_others_change() {
-    changes_and_asks_a_route(Without::Nothing);
+fn of_two_threads_that_change_and_then_read_a_route_one_sees_the_others_change() {
+    changes_then_reads_a_route(Without::Nothing);
 }
 
 #[test]
 #[should_panic(expected = "neither saw the other's change")]
 fn without_its_fence_a_route_misses_changes() {
-    changes_and_asks_a_route(Without::Fences);
+    changes_then_reads_a_route(Without::Fences);
 }
 
-/// A change of the counts: `(binaries, phones)` before and after.
+/// A change of the counts; `before` and `after` are `(binaries, phones)`.
 fn change(before: (bool, usize), after: (bool, usize)) -> Change {
     let record = |(held, phones)| Record::<()> {
-        tenure: held_by_somebody(held),
+        tenure: tenure_if_held(held),
         phones: vec![(); phones],
         ..Record::default()
     };
     Change::between(Some(&record(before)), Some(&record(after)))
 }
 
-fn held_by_somebody(held: bool) -> Option<Tenure> {
+fn tenure_if_held(held: bool) -> Option<Tenure> {
     held.then(Tenure::default)
 }
 
@@ -72,7 +72,7 @@ fn counts(binaries: usize, phones: usize) -> Counts {
     }
 }
 
-/// This is the first to touch each counter, and the numbers of threads.
+/// Touches every counter and the thread numbers before any other thread does.
 fn one_binary() -> Arc<StripedCounts> {
     let all = Arc::new(StripedCounts::new());
     assert_eq!(all.sum(), counts(0, 0));
@@ -80,7 +80,7 @@ fn one_binary() -> Arc<StripedCounts> {
     all
 }
 
-/// One thread counts and returns; whoever has seen that finds it counted.
+/// One thread counts and returns. A thread that has seen it return must find the call counted.
 fn counts_and_returns(seen_by: Ordering, counted_first: bool) {
     explore(Without::Nothing, move || {
         let all = one_binary();
@@ -98,7 +98,11 @@ fn counts_and_returns(seen_by: Ordering, counted_first: bool) {
             }
         });
         if returned.load(seen_by) {
-            assert_eq!(all.sum(), counts(1, 1), "a call that returned is counted");
+            assert_eq!(
+                all.sum(),
+                counts(1, 1),
+                "a call that has returned is not counted"
+            );
         }
         other.join().unwrap();
         assert_eq!(all.sum(), counts(1, 1));
@@ -106,24 +110,24 @@ fn counts_and_returns(seen_by: Ordering, counted_first: bool) {
 }
 
 #[test]
-fn whoever_has_seen_a_call_return_finds_it_counted() {
+fn a_thread_that_saw_a_call_return_finds_it_counted() {
     counts_and_returns(Ordering::Acquire, true);
 }
 
 #[test]
-#[should_panic(expected = "a call that returned is counted")]
-fn whoever_has_not_synchronized_with_a_return_may_miss_it() {
+#[should_panic(expected = "a call that has returned is not counted")]
+fn a_thread_that_did_not_synchronize_with_a_return_may_miss_it() {
     counts_and_returns(Ordering::Relaxed, true);
 }
 
 #[test]
-#[should_panic(expected = "a call that returned is counted")]
+#[should_panic(expected = "a call that has returned is not counted")]
 fn a_call_that_returns_before_it_counts_is_missed() {
     counts_and_returns(Ordering::Acquire, false);
 }
 
-/// Two threads count on stripes of their own, a third on one of those, and somebody sums meanwhile. The phone comes on
-/// one stripe and goes on another.
+/// Two threads count on different stripes and the main thread on one of those; it also reads the sum
+/// meanwhile. The phone arrives on one stripe and leaves on another.
 fn counts_while_others_count(without: Without) {
     explore(without, || {
         let all = one_binary();
@@ -137,11 +141,11 @@ fn counts_while_others_count(without: Without) {
         );
         let meanwhile = all.sum();
         assert!(meanwhile.binaries == 1 && meanwhile.phones <= 1);
-        // The stripe of `there`.
+        // On the stripe of `there`.
         all.add(change((true, 0), (true, 1)));
         here.join().unwrap();
         there.join().unwrap();
-        assert_eq!(all.sum(), counts(1, 1), "exact at rest");
+        assert_eq!(all.sum(), counts(1, 1), "the counts are not exact at rest");
     });
 }
 
@@ -151,15 +155,15 @@ fn counts_are_exact_once_all_have_returned() {
 }
 
 #[test]
-#[should_panic(expected = "exact at rest")]
-fn counts_lose_what_is_loaded_and_stored() {
+#[should_panic(expected = "the counts are not exact at rest")]
+fn counts_updated_by_load_and_store_lose_changes() {
     counts_while_others_count(Without::AtomicUpdates);
 }
 
-/// Two claims: the second one draws when it has seen the first one return, or at the same time.
+/// Two claims. The second draws its epoch after it has seen the first return, or at the same time.
 fn draws_of_epochs(without: Without) {
     explore(without, || {
-        // The first to draw.
+        // The first draw of the execution.
         let first = Epoch::draw();
         let returned = Arc::new(AtomicU64::new(0));
         let other = thread::spawn({
@@ -174,19 +178,19 @@ fn draws_of_epochs(without: Without) {
         let drawn = Epoch::draw();
         assert!(
             first < drawn && before < drawn.get(),
-            "a later claim has a larger epoch"
+            "a later claim has a smaller epoch"
         );
-        assert_ne!(other.join().unwrap(), drawn, "no epoch comes twice");
+        assert_ne!(other.join().unwrap(), drawn, "an epoch was drawn twice");
     });
 }
 
 #[test]
-fn a_later_claim_has_a_larger_epoch_and_none_comes_twice() {
+fn a_later_claim_has_a_larger_epoch_and_none_repeats() {
     draws_of_epochs(Without::Nothing);
 }
 
 #[test]
-#[should_panic(expected = "no epoch comes twice")]
-fn an_epoch_that_is_loaded_and_stored_comes_twice() {
+#[should_panic(expected = "an epoch was drawn twice")]
+fn an_epoch_drawn_by_load_and_store_repeats() {
     draws_of_epochs(Without::AtomicUpdates);
 }

@@ -1,4 +1,4 @@
-//! What makes this package another one than switchboard, for the sources of both and for the tests that look at it.
+//! Sets the cfg that distinguishes this package from `switchboard`, for the shared sources and for the tests.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

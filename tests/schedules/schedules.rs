@@ -1,7 +1,8 @@
-//! Every interleaving of small programs, or many of larger ones, on the real papaya, arc-swap and skip list: under
-//! the scheduler of shuttle, which decides at each step who goes on.
+//! Every interleaving of small programs, and a sample for larger ones, on the real papaya, arc-swap and skip
+//! list. Shuttle's scheduler decides at each step which thread runs next.
 //!
-//! A failure prints the schedule; `shuttle::replay` runs it again. `SWITCHBOARD_SCHEDULES` asks for more programs.
+//! A failure prints its schedule; `shuttle::replay` runs it again. `SWITCHBOARD_SCHEDULES` runs more
+//! programs.
 
 extern crate switchboard_under_shuttle as switchboard;
 
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::player::{Dice, Player, Table};
+use common::game::Game;
+use common::player::{Dice, Player};
 use common::{Living, Wire, assert_at_rest, at, labelled, seconds, wire};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
@@ -20,13 +22,13 @@ use switchboard::{
     Cause, Claim, Conn, Counts, Displaced, Epoch, Membership, Registry, ServerIdConflict, Status,
 };
 
-/// `SWITCHBOARD_SCHEDULES` asks for more than the short run that comes with all other tests: a factor.
+/// The factor in `SWITCHBOARD_SCHEDULES`. Unset, the tests make their short run.
 fn factor() -> Option<usize> {
     let factor = std::env::var("SWITCHBOARD_SCHEDULES").ok()?;
     Some(factor.parse().expect("a number"))
 }
 
-/// How many of something: that many in the short run, or a multiple of `unit`.
+/// `short` in the short run, otherwise the factor times `unit`.
 fn size(short: usize, unit: usize) -> usize {
     factor().map_or(short, |factor| unit * factor)
 }
@@ -40,17 +42,17 @@ fn explore(
     Runner::new(scheduler, config).run(program)
 }
 
-/// Every schedule there is.
+/// Runs the program under every possible schedule.
 fn exhaust(name: &str, program: impl Fn() + Send + Sync + 'static) {
     let schedules = explore(DfsScheduler::new(None, false), program);
     println!("{name}: all {schedules} schedules");
-    assert!(schedules > 10, "{schedules} schedules: nothing was raced");
+    assert!(schedules > 10, "{schedules} schedules: no race");
 }
 
-/// More than anybody has waited for.
+/// A factor larger than any used so far: these schedules take hours.
 const HOURS: usize = 1_000;
 
-/// The same, where they take too long for a short run: below that factor it tries some of them.
+/// Like `exhaust`, but only from the factor `asked_for` on. Below it, tries a sample of the schedules.
 fn exhaust_from(asked_for: usize, name: &str, program: impl Fn() + Clone + Send + Sync + 'static) {
     if factor().is_some_and(|factor| factor >= asked_for) {
         return exhaust(name, program);
@@ -60,15 +62,15 @@ fn exhaust_from(asked_for: usize, name: &str, program: impl Fn() + Clone + Send 
     explore(PctScheduler::new_from_seed(0, 3, some), program);
 }
 
-/// A generated program: what each thread calls is decided by the seed and by what it got so far. All results
-/// and the final state must be explained by the model.
+/// Runs a generated program: the seed and the results so far decide each thread's calls. The model must
+/// explain all results and the final state.
 fn generated(seed: u64, threads: u32, calls: usize) {
-    let table = Arc::new(Table::new(seed, vec!["a".to_owned(), "b".to_owned()]));
+    let game = Arc::new(Game::new(seed, vec!["a".to_owned(), "b".to_owned()]));
     let players: Vec<_> = (0..threads)
         .map(|thread| {
-            let table = Arc::clone(&table);
+            let game = Arc::clone(&game);
             thread::spawn(move || {
-                Player::new(&table, thread, Dice::seeded(seed, thread)).play(calls)
+                Player::new(&game, thread, Dice::seeded(seed, thread)).play(calls)
             })
         })
         .collect();
@@ -76,8 +78,8 @@ fn generated(seed: u64, threads: u32, calls: usize) {
         .into_iter()
         .map(|player| player.join().unwrap())
         .collect();
-    table.check(&histories, &format!("program {seed}"));
-    let registry = &table.registry;
+    game.check(&histories, &format!("program {seed}"));
+    let registry = &game.registry;
     assert_at_rest(registry);
     drop(registry.drain());
     assert_eq!(registry.counts(), Counts::default());
@@ -107,7 +109,7 @@ fn generated_programs_under_adversarial_schedules_are_linearizable() {
     generated_programs(|seed, schedules| Box::new(PctScheduler::new_from_seed(seed, 3, schedules)));
 }
 
-/// Two threads, each with a closure of its own.
+/// Runs two closures, each on a thread of its own.
 fn race<A: Send + 'static, B: Send + 'static>(
     one: impl FnOnce() -> A + Send + 'static,
     other: impl FnOnce() -> B + Send + 'static,
@@ -126,7 +128,7 @@ fn claim(registry: &Registry<Wire>) -> Claim<Wire> {
 }
 
 #[test]
-fn a_claim_beside_the_retirement_of_its_slot_holds() {
+fn a_claim_racing_the_retirement_of_its_slot_is_kept_or_refused() {
     exhaust("claim and retire", || {
         let registry = registry();
         let old = claim(&registry);
@@ -147,9 +149,9 @@ fn a_claim_beside_the_retirement_of_its_slot_holds() {
     });
 }
 
-/// Three threads: too many schedules to try them all.
+/// With three threads there are too many schedules to try them all.
 #[test]
-fn two_claims_beside_the_retirement_of_their_slot_have_one_winner() {
+fn two_claims_racing_the_retirement_of_their_slot_have_at_most_one_winner() {
     explore(
         PctScheduler::new_from_seed(0, 3, size(2_000, 20_000)),
         || {
@@ -173,7 +175,7 @@ fn two_claims_beside_the_retirement_of_their_slot_have_one_winner() {
 }
 
 #[test]
-fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
+fn a_phone_racing_a_release_is_refused_or_stays_registered() {
     exhaust("register and release", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -193,7 +195,7 @@ fn a_phone_that_registers_beside_a_release_is_refused_or_left() {
 }
 
 #[test]
-fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
+fn an_expiry_racing_a_reclaim_displaces_every_connection_once() {
     exhaust_from(1, "expire and reclaim", || {
         let registry = registry();
         claim(&registry).release_after(Duration::ZERO);
@@ -204,7 +206,7 @@ fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
             move || {
                 other
                     .claim_server("s", wire("new"))
-                    .expect("nobody is there")
+                    .expect("no claim is held")
             },
         );
         let displaced = reclaimed.displaced();
@@ -222,7 +224,7 @@ fn an_expiry_beside_a_reclaim_hands_everybody_out_once() {
 }
 
 #[test]
-fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
+fn a_take_over_racing_the_drop_of_the_incumbent_succeeds() {
     exhaust("take over and drop", || {
         let registry = registry();
         let old = claim(&registry);
@@ -235,7 +237,7 @@ fn a_take_over_beside_the_drop_of_the_incumbent_holds() {
 }
 
 #[test]
-fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
+fn a_grace_that_begins_during_an_expiry_is_ended_by_it_or_by_the_next() {
     exhaust_from(10, "release after and expire", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -249,7 +251,7 @@ fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
                         Some(Status::Grace { .. })
                     );
                 let expired = mine.expire(at(1)).len();
-                assert!(!seen || expired == 1, "seen in grace, and not expired");
+                assert!(!seen || expired == 1, "seen in grace but not expired");
                 expired
             },
         );
@@ -259,8 +261,8 @@ fn a_grace_that_begins_beside_an_expiry_is_expired_by_it_or_by_the_next() {
 }
 
 #[test]
-fn a_grace_that_is_set_anew_beside_an_expiry_ends_in_time_and_once() {
-    exhaust_from(10, "arm anew and expire", || {
+fn a_grace_rearmed_during_an_expiry_is_either_extended_or_expired() {
+    exhaust_from(10, "re-arm and expire", || {
         let registry = registry();
         let epoch = claim(&registry).detach();
         registry.release_claim_after("s", epoch, Duration::ZERO);
@@ -281,8 +283,8 @@ fn in_grace(registry: &Registry<Wire>, server_id: &str, grace: u64) -> Epoch {
     epoch
 }
 
-/// The time that it moves to is one that a walk may have passed once it has come to the grace that stays.
-fn moves_beside_an_expiry(name: &str, from: u64, to: u64) {
+/// Moves a deadline to a time that the scan may already have passed when it reaches the grace that stays.
+fn deadline_moves_during_an_expiry(name: &str, from: u64, to: u64) {
     exhaust_from(HOURS, name, move || {
         let registry = registry();
         let moves = in_grace(&registry, "moves", from);
@@ -300,18 +302,19 @@ fn moves_beside_an_expiry(name: &str, from: u64, to: u64) {
 }
 
 #[test]
-fn a_deadline_that_moves_to_an_earlier_time_beside_an_expiry_is_met_by_it() {
-    moves_beside_an_expiry("arm earlier and expire", 10, 5);
+fn a_deadline_moved_earlier_during_an_expiry_is_found_by_it() {
+    deadline_moves_during_an_expiry("arm earlier and expire", 10, 5);
 }
 
 #[test]
-fn a_deadline_that_moves_to_a_later_time_beside_an_expiry_is_met_by_it() {
-    moves_beside_an_expiry("arm later and expire", 5, 10);
+fn a_deadline_moved_later_during_an_expiry_is_found_by_it() {
+    deadline_moves_during_an_expiry("arm later and expire", 5, 10);
 }
 
-/// The call that ends beside them tidies up, and must leave the entry that the other one still needs.
+/// The expiry that ends during the race removes superseded entries. It must leave the one that the other
+/// expiry still needs.
 #[test]
-fn a_deadline_that_moves_beside_two_expiries_is_met_by_the_one_that_finds_it_over() {
+fn a_deadline_moved_during_two_expiries_is_found_by_the_one_for_which_it_is_over() {
     let program = || {
         let registry = registry();
         let moves = in_grace(&registry, "moves", 5);
@@ -331,7 +334,7 @@ fn a_deadline_that_moves_beside_two_expiries_is_met_by_the_one_that_finds_it_ove
     explore(PctScheduler::new_from_seed(0, 4, schedules), program);
 }
 
-/// What ends a grace, or moves its deadline. The epoch is that of the grace, and the conflict is of the time before it.
+/// Ends a grace or moves its deadline. Takes the epoch of the grace, and a conflict from before it began.
 type Way = fn(&Registry<Wire>, Epoch, ServerIdConflict<Wire>) -> Vec<Displaced<Wire>>;
 
 const WAYS: [(&str, Way); 9] = [
@@ -358,7 +361,7 @@ const WAYS: [(&str, Way); 9] = [
         registry.release_claim_after("s", epoch, seconds(30));
         Vec::new()
     }),
-    ("arm for good", |registry, epoch, _| {
+    ("arm forever", |registry, epoch, _| {
         registry.release_claim_after("s", epoch, Duration::MAX);
         Vec::new()
     }),
@@ -374,11 +377,11 @@ fn displaced_by(claimed: Result<Claim<Wire>, ServerIdConflict<Wire>>) -> Vec<Dis
 }
 
 #[test]
-fn two_ways_out_of_a_grace_leave_no_deadline_behind_and_lose_nobody() {
+fn two_ways_out_of_a_grace_leave_no_deadline_and_lose_no_phone() {
     for (i, (one_name, one)) in WAYS.into_iter().enumerate() {
         for (other_name, other) in WAYS.into_iter().skip(i) {
             let name = format!("out of a grace: {one_name} and {other_name}");
-            // Beside a walk an arming takes many more steps.
+            // Arming takes many more steps while an expiry scan runs.
             let is_long = one_name == "expire" && other_name.starts_with("arm");
             exhaust_from(if is_long { HOURS } else { 10 }, &name, move || {
                 let registry = registry();
@@ -401,9 +404,9 @@ fn two_ways_out_of_a_grace_leave_no_deadline_behind_and_lose_nobody() {
 }
 
 #[test]
-fn the_next_deadline_beside_one_that_moves_is_not_later_than_the_others() {
+fn the_next_deadline_is_never_later_than_the_rest_while_one_moves() {
     for (from, to) in [(10, 30), (30, 10)] {
-        exhaust("next deadline and arm anew", move || {
+        exhaust("next deadline and re-arm", move || {
             let registry = registry();
             let moves = registry.claim_server("moves", wire("b")).unwrap().detach();
             registry.release_claim_after("moves", moves, Duration::from_secs(from));
@@ -415,15 +418,15 @@ fn the_next_deadline_beside_one_that_moves_is_not_later_than_the_others() {
                 move || other.next_deadline(),
             );
             assert!(done);
-            let next = next.expect("there is one throughout");
-            assert!(next < at(25), "later than the one that stays");
+            let next = next.expect("a deadline is in the queue throughout");
+            assert!(next < at(25), "later than the deadline that stays");
             assert_at_rest(&registry);
         });
     }
 }
 
 #[test]
-fn server_shows_one_instant_beside_a_take_over() {
+fn server_shows_one_instant_during_a_take_over() {
     exhaust("server and take over", || {
         let registry = registry();
         let _old = registry.claim_server("s", labelled("b", 1)).unwrap();
@@ -451,7 +454,7 @@ fn server_shows_one_instant_beside_a_take_over() {
 }
 
 #[test]
-fn a_drain_beside_a_registration_loses_nobody() {
+fn a_drain_racing_a_registration_loses_no_phone() {
     exhaust("drain and register", || {
         let living = Living::default();
         let registry = registry();
@@ -473,7 +476,7 @@ fn a_drain_beside_a_registration_loses_nobody() {
 }
 
 #[test]
-fn two_evictions_hand_everybody_out_once() {
+fn two_evictions_displace_every_connection_once() {
     exhaust("evict and evict", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -487,7 +490,7 @@ fn two_evictions_hand_everybody_out_once() {
 }
 
 #[test]
-fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
+fn a_membership_sees_no_binary_once_its_phone_and_a_sibling_are_removed() {
     exhaust("membership and unregister", || {
         let registry = registry();
         let _binary = claim(&registry);
@@ -500,7 +503,7 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
                 let was_gone = gone.load(SeqCst) == 2;
                 assert!(
                     !was_gone || phone.binary().is_none(),
-                    "a binary after the end"
+                    "a binary was seen after the phone was removed"
                 );
                 phone
             },
@@ -518,7 +521,7 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_sibling_sees_what_is() {
 }
 
 #[test]
-fn a_membership_beside_the_removal_of_its_phone_and_a_release_sees_no_binary_afterwards() {
+fn a_membership_sees_no_binary_once_its_phone_is_removed_and_its_server_id_released() {
     exhaust("membership, unregister and release", || {
         let registry = registry();
         let binary = claim(&registry);
@@ -530,7 +533,10 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_release_sees_no_binary_aft
             move || {
                 let was_gone = gone.load(SeqCst) == 1;
                 let found = phone.binary();
-                assert!(!was_gone || found.is_none(), "a binary after the end");
+                assert!(
+                    !was_gone || found.is_none(),
+                    "a binary was seen after the phone was removed"
+                );
                 drop(found);
                 phone
             },
@@ -547,7 +553,7 @@ fn a_membership_beside_the_removal_of_its_phone_and_a_release_sees_no_binary_aft
 }
 
 #[test]
-fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
+fn a_route_sees_no_binary_once_its_phone_is_removed() {
     for by_its_membership in [false, true] {
         exhaust("route and leave", move || {
             let registry = registry();
@@ -562,7 +568,7 @@ fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
                     let was_gone = gone.load(SeqCst) == 1;
                     assert!(
                         !was_gone || route.binary().is_none(),
-                        "a binary after the end"
+                        "a binary was seen after the phone was removed"
                     );
                     route
                 },
@@ -582,9 +588,9 @@ fn a_route_beside_the_end_of_its_phone_sees_no_binary_afterwards() {
     }
 }
 
-/// The tests above are worth something only if the scheduler can come in between: it does.
+/// The other tests are meaningful only if the scheduler can switch within a call. It does.
 #[test]
-fn the_scheduler_comes_in_between() {
+fn the_scheduler_switches_within_calls() {
     static WINNERS: Mutex<Vec<(bool, bool)>> = Mutex::new(Vec::new());
     explore(RandomScheduler::new_from_seed(0, 1_000), || {
         let registry = registry();
@@ -595,7 +601,7 @@ fn the_scheduler_comes_in_between() {
         );
         WINNERS.lock().unwrap().push((one, other));
     });
-    // Neither claim is dropped before the other is made, in some schedules.
+    // In some schedules, neither claim is dropped before the other is made.
     let winners = WINNERS.lock().unwrap();
     for outcome in [(true, false), (false, true), (true, true)] {
         assert!(winners.contains(&outcome), "{outcome:?} never happened");

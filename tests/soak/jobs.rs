@@ -1,7 +1,7 @@
-//! What the threads of the soak do, turn after turn, each on its own server-ids or on those that it shares with others.
+//! The jobs that the threads of the soak repeat, on server-ids of their own or on shared ones.
 //!
-//! The working set is bounded by construction: whatever a job keeps has a fixed number of places, and a server-id that
-//! never comes back is let go in the same turn or stands in one of these places.
+//! The working set is bounded by construction. A job keeps a fixed number of values. A server-id that never
+//! returns is either released in the same turn or held by one of these values.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,12 +18,12 @@ use switchboard::{
 
 use crate::common::{Living, Wire, at};
 
-/// Longer names do not linger in the index.
+/// Longer than the names that linger in the index.
 const LONG: usize = 1_100;
 /// The cap of the registry.
 const MAX_PHONES: usize = 400;
 
-/// A small generator: many different orders, not good randomness.
+/// A small random generator. The soak needs many different orders, not good randomness.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -48,7 +48,7 @@ impl Dice {
     }
 }
 
-/// What must have happened, or the load has come to rest.
+/// The load must have caused each of these at least once, or the soak exercises nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
     Armed,
@@ -76,10 +76,11 @@ const EVENTS: [Event; 10] = [
     Event::DuplicateConnId,
 ];
 
-/// Something that is dropped on another thread.
+/// A value to be dropped on another thread.
 pub(crate) type Parcel = Box<dyn Any + Send>;
 
-/// Where a job hands on what others shall drop. Once nobody takes it any more, it is dropped at once.
+/// The channels to the threads that drop what a job hands over. Once the receivers are gone, values are
+/// dropped at once.
 #[derive(Clone)]
 pub(crate) struct Hands {
     pub(crate) guards: SyncSender<Parcel>,
@@ -92,7 +93,7 @@ impl Hands {
     }
 }
 
-/// Ends the soak when a thread ends, by a panic too.
+/// Ends the soak when a thread ends, even by a panic.
 struct Ending<'a>(&'a AtomicBool);
 
 impl Drop for Ending<'_> {
@@ -103,12 +104,12 @@ impl Drop for Ending<'_> {
 
 pub(crate) struct Soak {
     pub(crate) registry: Registry<Wire>,
-    /// Of a thread that only claims, and one that only drops.
+    /// The registry of the threads that only claim and only drop.
     pub(crate) handed_over: Registry<Wire>,
     pub(crate) living: Living,
     seed: u64,
     over: AtomicBool,
-    /// Numbers the names that never come back.
+    /// Numbers the names that never return.
     fresh: AtomicU64,
     turns: [AtomicU64; JOBS.len()],
     turns_of_warm_up: AtomicU64,
@@ -184,7 +185,7 @@ impl Soak {
         println!("{seen:?}");
     }
 
-    /// What has not happened once.
+    /// The events that never occurred.
     pub(crate) fn missing(&self) -> Vec<Event> {
         let never = |event: &Event| self.times(*event) == 0;
         EVENTS.into_iter().filter(never).collect()
@@ -210,7 +211,7 @@ impl Soak {
         }
     }
 
-    /// At least one turn, and then until the soak is over.
+    /// Takes at least one turn, then repeats until the soak is over.
     pub(crate) fn repeat(&self, number: usize, hands: &Hands) {
         let _ending = Ending(&self.over);
         let mut dice = Dice::seeded(self.seed, number);
@@ -230,7 +231,7 @@ impl Soak {
         guards.into_iter().for_each(drop);
     }
 
-    /// Keeps the last 256.
+    /// Keeps the last 256 snapshots.
     pub(crate) fn keep_for_a_while(&self, snapshots: Receiver<Parcel>) {
         let _ending = Ending(&self.over);
         let mut kept = VecDeque::new();
@@ -242,14 +243,14 @@ impl Soak {
         }
     }
 
-    /// A name that never comes back; one in eight is long.
+    /// A name that never returns; one in eight is long.
     fn fresh(&self, dice: &mut Dice) -> String {
         let number = self.fresh.fetch_add(1, Relaxed);
         let padding = if dice.one_in(8) { LONG } else { 0 };
         format!("fresh {number} {}", "-".repeat(padding))
     }
 
-    /// Half of them never come back.
+    /// Half of these names never return.
     fn server_id(&self, dice: &mut Dice) -> String {
         if dice.one_in(2) {
             self.fresh(dice)
@@ -287,7 +288,7 @@ impl Soak {
         self.saw_out(&registry.expire(now));
     }
 
-    /// Registers a phone, most likely one that is not there yet.
+    /// Registers a phone, usually one that is not yet registered.
     fn register(
         &self,
         registry: &Registry<Wire>,
@@ -315,7 +316,7 @@ impl Soak {
         phone.ok()
     }
 
-    /// Server-ids from their claim to their end, on names that others want too.
+    /// Claims and phones from registration to removal, on names that other threads use too.
     fn lives<'a>(&'a self, hands: &'a Hands) -> impl FnMut(&mut Dice) + 'a {
         let mut kept = VecDeque::new();
         move |dice| {
@@ -356,7 +357,7 @@ impl Soak {
         for _ in 0..dice.roll(4) {
             let conn_id = dice.roll(2_000).to_string();
             phones.extend(self.register_as(registry, &server_id, &conn_id));
-            // Refused, unless the first one is out already.
+            // Refused, unless the first one has already been removed.
             phones.extend(self.register_as(registry, &server_id, &conn_id));
         }
         match dice.roll(8) {
@@ -381,9 +382,9 @@ impl Soak {
         None
     }
 
-    /// A thread that only claims, and another one that only drops: what one allocates the other one frees, and the first
-    /// one copies the table of the index, again and again. In a registry of their own: elsewhere a claim also removes what
-    /// threads that end have left, and where a name is long that frees replaced tables, too.
+    /// One thread only claims and another only drops. The second frees what the first allocates, and the
+    /// first keeps copying the index's table. They have a registry of their own: elsewhere a claim also
+    /// removes slots left by ended threads, which, if a name is long, also frees replaced tables.
     fn claims_dropped_elsewhere(&self, hands: &Hands) {
         let claims: Vec<_> = (0..64)
             .filter_map(|_| {
@@ -394,8 +395,8 @@ impl Soak {
         let _ = hands.guards.send(Box::new(claims));
     }
 
-    /// A thread whose guards are dropped by a thread-local: before papaya's where that was set up later, after it where
-    /// it was set up earlier.
+    /// Runs a thread whose guards are dropped by a thread-local. That is destroyed before papaya's own if it
+    /// was set up later, and after it if it was set up earlier.
     fn a_thread_that_ends(&self, dice: &mut Dice) {
         thread_local! {
             static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
@@ -419,7 +420,7 @@ impl Soak {
         ended.unwrap();
     }
 
-    /// Phones come by the hundreds and go, at some server-ids: leaves of the phone list split and merge.
+    /// Hundreds of phones come and go at a few server-ids, so that leaves of the phone list split and merge.
     fn crowds<'a>(&'a self, hands: &'a Hands) -> impl FnMut(&mut Dice) + 'a {
         let mut crowds: Vec<_> = (0..4).map(Crowd::new).collect();
         move |dice| {
@@ -454,13 +455,13 @@ impl Soak {
             || registry.phones_for(server_id).len() >= MAX_PHONES
         {
             crowd.grows = false;
-            // Refused: there is no room.
+            // Refused: the server-id is at capacity.
             crowd
                 .phones
                 .extend(self.register(registry, server_id, dice));
         } else if crowd.phones.len() < 4 {
             crowd.grows = true;
-            // All at once, and the claim with them.
+            // Evict all phones at once, together with the claim.
             if dice.one_in(4) {
                 hands.keep(self.evict(registry, server_id));
                 crowd.phones.clear();
@@ -470,13 +471,13 @@ impl Soak {
         }
     }
 
-    /// Graces are armed again and again; some are reclaimed, some released, and the clock ends others.
+    /// Re-arms graces again and again. Some are reclaimed, some released, and the clock ends the others.
     fn graces<'a>(&'a self, hands: &'a Hands) -> impl FnMut(&mut Dice) + 'a {
         let mut epochs: Vec<Option<Epoch>> = vec![None; 256];
         move |dice| {
             let registry = &self.registry;
             for _ in 0..16 {
-                // Some of them far more often: there the two threads meet.
+                // Use two server-ids far more often than the others: there the two threads collide.
                 let many = if dice.one_in(2) { epochs.len() } else { 2 };
                 let at = dice.index(many);
                 let server_id = format!("grace {at}");
@@ -491,7 +492,7 @@ impl Soak {
                     continue;
                 };
                 match dice.roll(32) {
-                    // Over at once, and left to the clock.
+                    // Over at once, and left for the clock to end.
                     0 => {
                         registry.release_claim_after(&server_id, old, Duration::ZERO);
                         *epoch = None;
@@ -519,7 +520,7 @@ impl Soak {
         }
     }
 
-    /// Time passes by leaps, forward and back.
+    /// Time leaps forward and back.
     fn the_clock(&self, dice: &mut Dice) {
         let registry = &self.registry;
         self.expire(registry, at(dice.roll(10)));
@@ -531,7 +532,7 @@ impl Soak {
         thread::yield_now();
     }
 
-    /// Snapshots of every kind, more at a time than a thread has cheap ones.
+    /// Takes snapshots of every kind, more at a time than a thread has cheap arc-swap guards.
     fn snapshots(&self, dice: &mut Dice, hands: &Hands) {
         let registry = &self.registry;
         let server_id = match dice.roll(4) {
@@ -565,8 +566,8 @@ impl Soak {
         drop(brief);
     }
 
-    /// Registries of their own, from birth to end. The guards, a conflict and a snapshot of the last four outlive their
-    /// handles; they keep what is large of a registry, so their number is fixed here.
+    /// Registries of their own, from creation to drop. The guards, a conflict and a snapshot of the last four
+    /// outlive their handles. These keep large parts of a registry alive, so their number is fixed.
     fn other_registries<'a>(&'a self, hands: &'a Hands) -> impl FnMut(&mut Dice) + 'a {
         let mut left = VecDeque::new();
         move |dice| {
@@ -607,13 +608,13 @@ impl Soak {
         if dice.one_in(2) {
             self.saw_out(&registry.drain());
         }
-        // With the handle every other conflict: each of those left keeps the whole registry.
+        // Keep at most one conflict, because each keeps its whole registry alive.
         conflicts.truncate(dice.index(2));
         (claims, phones, conflicts, snapshot)
     }
 }
 
-/// One of a thousand names; the last hundred of them are long.
+/// One of a thousand names; the last hundred are long.
 fn returning(dice: &mut Dice) -> String {
     let number = dice.roll(1_000);
     let padding = if number < 900 { 0 } else { LONG };

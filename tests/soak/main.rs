@@ -1,9 +1,9 @@
-//! A soak: all kinds of calls at once on one registry, beside a second one that is made and dropped again and again.
-//! Resident memory must stay flat, and nothing may be left at the end.
+//! A soak test: every kind of call at once on one registry, while a second one is created and dropped again
+//! and again. Resident memory must stay flat, and nothing may be left at the end.
 //!
-//! A plain run is short and does not judge memory. `SWITCHBOARD_SOAK_SECONDS` asks for a longer one,
-//! `SWITCHBOARD_SOAK_SEED` for the seed of an earlier one. The threads are real, so a seed repeats the calls of each
-//! thread, not how they interleave.
+//! By default the run is short and does not judge memory. `SWITCHBOARD_SOAK_SECONDS` sets a longer duration,
+//! and `SWITCHBOARD_SOAK_SEED` repeats the seed of an earlier run. The threads are real: a seed repeats each
+//! thread's calls, not their interleaving.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,16 +21,16 @@ use jobs::{Hands, JOBS, Soak};
 use memory::{Line, resident_kib};
 use switchboard::{Counts, Registry};
 
-/// A shorter run judges no memory: its warm-up is too short.
+/// The shortest run, in seconds, that judges memory. In a shorter one the warm-up is too short.
 const JUDGED_FROM: u64 = 30;
 
-/// Samples of one run, whatever its length. The first third of them is the warm-up.
+/// The number of samples in a run of any length. The first third is the warm-up.
 const SAMPLES: u32 = 600;
 const WARM_UP: usize = SAMPLES as usize / 3;
 
-/// Noise can feign some growth: on a busy machine a thread that is interrupted while it reads holds up what others free, and
-/// what that costs once is kept by the allocator. A minute without a bug showed 0.2 MiB on two idle cores, and up to 2.5 MiB
-/// under a load of 30.
+/// Noise can look like growth. On a busy machine, a reader that is preempted delays reclamation, and the
+/// allocator keeps the extra memory. A minute without a bug showed 0.2 MiB on two idle cores, and up to 2.5
+/// MiB under a load of 30.
 const MAX_GROWTH_KIB: f64 = 4096.0;
 
 fn number(variable: &str) -> Option<u64> {
@@ -42,7 +42,7 @@ fn any_seed() -> u64 {
     u64::from(now.subsec_nanos())
 }
 
-/// Samples resident memory for that long. The samples fit in what is allocated beforehand.
+/// Samples resident memory throughout the run. The samples are allocated beforehand.
 fn watch(soak: &Soak, run: Duration) -> Vec<(f64, f64)> {
     let mut samples = Vec::with_capacity(SAMPLES as usize);
     let begun = Instant::now();
@@ -85,13 +85,13 @@ fn begin(soak: &Arc<Soak>) -> Vec<JoinHandle<()>> {
 fn judge(samples: &[(f64, f64)], soak: &Soak, run: u64) {
     soak.report();
     if samples.is_empty() {
-        return println!("!!! MEMORY NOT CHECKED: there is no /proc/self/status");
+        return println!("!!! MEMORY NOT CHECKED: /proc/self/status is missing");
     }
     let line = Line::through(samples.get(WARM_UP..).unwrap_or(samples));
     let bytes = line.growth() * 1024.0 / soak.turns_since_warm_up();
     println!("{line}, {bytes:.3} bytes a turn");
     if run < JUDGED_FROM {
-        return println!("!!! MEMORY NOT CHECKED: {run} s are less than {JUDGED_FROM}");
+        return println!("!!! MEMORY NOT CHECKED: {run} s is less than {JUDGED_FROM} s");
     }
     assert!(
         line.growth() < MAX_GROWTH_KIB,
@@ -99,7 +99,7 @@ fn judge(samples: &[(f64, f64)], soak: &Soak, run: u64) {
     );
 }
 
-fn assert_everything_can_go(registry: &Registry<Wire>) {
+fn assert_drains_completely(registry: &Registry<Wire>) {
     assert_at_rest(registry);
     drop(registry.expire(at(3600)));
     assert_eq!(registry.next_deadline(), None);
@@ -109,28 +109,29 @@ fn assert_everything_can_go(registry: &Registry<Wire>) {
 }
 
 #[test]
-fn memory_stays_flat_and_nothing_is_left_however_long_everything_runs_at_once() {
+fn memory_stays_flat_and_nothing_is_left_behind() {
     let run = number("SWITCHBOARD_SOAK_SECONDS").unwrap_or(2);
     let seed = number("SWITCHBOARD_SOAK_SEED").unwrap_or_else(any_seed);
     println!("SWITCHBOARD_SOAK_SECONDS={run} SWITCHBOARD_SOAK_SEED={seed}");
-    // Somebody else's, all the time: it must hold up nothing of the registry's.
+    // A foreign pin throughout the run. It must not delay reclamation in the registry.
     let pinned = crossbeam_epoch::pin();
     let soak = Arc::new(Soak::new(seed));
     let threads = begin(&soak);
     judge(&watch(&soak, seconds(run)), &soak, run);
-    // Joined after that: what fills the queue of deadlines makes calls so slow that they seem never to return.
+    // Joined after `judge`: if the queue of deadlines fills up, calls become so slow that they seem never to
+    // return.
     for thread in threads {
         thread.join().unwrap();
     }
     drop(pinned);
 
-    assert_everything_can_go(&soak.registry);
-    assert_everything_can_go(&soak.handed_over);
-    assert_eq!(soak.living.count(), 0, "connections are still referred to");
+    assert_drains_completely(&soak.registry);
+    assert_drains_completely(&soak.handed_over);
+    assert_eq!(soak.living.count(), 0, "connections are still referenced");
 
     let missing = soak.missing();
     assert!(
         run < JUDGED_FROM || missing.is_empty(),
-        "{missing:?}: the load has come to rest"
+        "{missing:?} never happened: the soak exercises too little"
     );
 }

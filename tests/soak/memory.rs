@@ -1,9 +1,9 @@
-//! Resident memory, and the line through its samples.
+//! Resident memory, and the regression line through its samples.
 
 use std::fmt;
 use std::fs;
 
-/// `None` where the system is not Linux.
+/// Returns `None` on systems other than Linux.
 pub(crate) fn resident_kib() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -12,9 +12,9 @@ pub(crate) fn resident_kib() -> Option<f64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// The line of least squares through samples of KiB over seconds.
+/// The least-squares line through samples of KiB over seconds.
 pub(crate) struct Line {
-    /// KiB a second.
+    /// KiB per second.
     slope: f64,
     seconds: f64,
     first: f64,
@@ -39,7 +39,7 @@ impl Line {
         }
     }
 
-    /// What the line says that was added from the first sample to the last one, in KiB.
+    /// The growth from the first sample to the last according to the line, in KiB.
     pub(crate) fn growth(&self) -> f64 {
         self.slope * self.seconds
     }
@@ -65,7 +65,7 @@ fn the_line_goes_through_the_samples() {
         .map(|i| (f64::from(i), 100.0 + 3.0 * f64::from(i)))
         .collect();
     assert!((Line::through(&straight).growth() - 27.0).abs() < 1e-9);
-    // A sawtooth that comes back to where it was does not grow.
+    // A sawtooth that returns to its starting point does not grow.
     let teeth: Vec<_> = (0..1001)
         .map(|i| (f64::from(i), f64::from(i % 100)))
         .collect();

@@ -1,4 +1,4 @@
-//! The design that the registry replaces: one reader-writer lock over two maps.
+//! The design that the registry replaces: one reader-writer lock around two maps.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
-//! What the registry is measured against: the same verbs on other maps, over the same connections.
+//! The peers that the registry is compared with: the same verbs on other maps, over the same connections.
 //!
-//! Each refuses a server-id that is held and a phone without a server, removes what is empty, and returns what a
-//! caller may keep across an `.await`. Each has the hasher that its users get by default: `SipHash` of std for all
-//! but switchboard, whose default is a keyed foldhash. None but switchboard has graces or epochs, refuses a second phone of the
-//! same conn-id, keeps its counts, or can say of a phone that it left with its server: they do less.
+//! Each peer refuses a server-id that is held and a phone without a server, removes empty entries, and
+//! returns values that a caller may keep across an `.await`. Each uses its default hasher: std's `SipHash`
+//! for all but switchboard, whose default is a keyed foldhash. Only switchboard has graces and epochs,
+//! refuses a second phone with the same conn-id, maintains its counts, and can tell that a phone left with
+//! its server. The others do less.
 
 mod dashmap;
 mod locked;
@@ -22,7 +23,7 @@ use super::Wire;
 
 pub trait Peer: Default + Send + Sync {
     const NAME: &'static str;
-    /// A binary, or one phone.
+    /// A reference to a binary or to one phone.
     type Conn: Send + 'static;
     type Phones: Send + 'static;
 
@@ -30,19 +31,19 @@ pub trait Peer: Default + Send + Sync {
     fn release(&self, server_id: &str) -> bool;
     fn register(&self, server_id: &str, conn: Arc<Wire>) -> bool;
     fn unregister(&self, server_id: &str, conn_id: &str) -> bool;
-    /// Binary and phones out, and handed over.
+    /// Removes binary and phones, and returns them.
     fn evict(&self, server_id: &str) -> Option<(Option<Arc<Wire>>, Self::Phones)>;
 
     fn binary_for(&self, server_id: &str) -> Option<Self::Conn>;
     fn phone_for(&self, server_id: &str, conn_id: &str) -> Option<Self::Conn>;
     fn phones_for(&self, server_id: &str) -> Self::Phones;
 
-    /// Binaries and phones.
+    /// The number of binaries and of phones.
     fn counts(&self) -> (usize, usize);
-    /// Passes through every server-id with its binary and its phones, each owned; how many there were.
+    /// Visits every server-id with its binary and phones, each owned, and returns their number.
     fn servers(&self) -> usize;
 
-    /// Fills a server-id. One that copies its list at each registration has a way of its own, or large lists
+    /// Fills a server-id. A peer that copies its list at each registration overrides this, or large lists
     /// would take minutes.
     fn register_all(&self, server_id: &str, conns: Vec<Arc<Wire>>) {
         for conn in conns {
@@ -50,13 +51,13 @@ pub trait Peer: Default + Send + Sync {
         }
     }
 
-    /// A phone comes and goes, as a relay would write it.
+    /// A phone registers and leaves, as a relay would write it.
     fn visit(&self, server_id: &str, conn: &Arc<Wire>) {
         self.register(server_id, conn.clone());
         self.unregister(server_id, &conn.0);
     }
 
-    /// A binary comes and goes, as a relay would write it.
+    /// A binary claims and releases, as a relay would write it.
     fn stay(&self, server_id: &str, conn: &Arc<Wire>) {
         self.claim(server_id, conn.clone());
         self.release(server_id);
@@ -100,7 +101,7 @@ fn find(phones: &[Arc<Wire>], conn_id: &str) -> Option<usize> {
     phones.iter().position(|phone| phone.0 == conn_id)
 }
 
-/// Calls a function for every peer, one after the other.
+/// Calls a function for every peer in turn.
 macro_rules! each_peer {
     ($run:ident($($arg:expr),*)) => {{
         use $crate::common::peers;

@@ -1,8 +1,9 @@
-//! papaya with a whole record as its value: a lock-free map with one atomic pointer for each key.
+//! papaya with a whole record as its value: a lock-free map with one atomic pointer per key.
 //!
-//! Every change makes a new record and swaps the pointer in the map; the phones are copied on write. That is the design of the
-//! fastest relay we know, which is written in a language with a garbage collector. Here a lookup must count a reference, since
-//! what it returns outlives papaya's guard; [`Borrowed`] is the same lookup without that.
+//! Every change creates a new record and swaps the pointer in the map; the phones are copied on write. That
+//! is the design of the fastest relay known to us, which is written in a garbage-collected language. Here a
+//! lookup must take a counted reference, because its result outlives papaya's guard. [`Borrowed`] is the same
+//! lookup without that.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ impl Record {
 pub struct Records(HashMap<String, Arc<Record>>);
 
 impl Records {
-    /// The one compare-and-swap: the new record, or none for an entry that goes. `Err`: nothing changes.
+    /// The only compare-and-swap: stores the new record, or removes the entry for `None`. On `Err` nothing
+    /// changes.
     fn change(
         &self,
         server_id: &str,
@@ -55,12 +57,13 @@ impl Peer for Records {
     fn claim(&self, server_id: &str, conn: Arc<Wire>) -> bool {
         let records = self.0.pin();
         if let Some(record) = records.get(server_id) {
-            // A refusal needs no key of its own.
+            // A refusal allocates no key.
             if record.binary.is_some() {
                 return false;
             }
         } else {
-            // Only an insertion grows the table in time: filled by `compute`, lookups take several times as long.
+            // Only an insertion grows the table in time. In a table filled by `compute`, lookups take several
+            // times as long.
             let record = Record {
                 binary: Some(conn.clone()),
                 phones: Arc::default(),
@@ -114,7 +117,7 @@ impl Peer for Records {
         let guard = self.0.guard();
         let record = self.0.remove(server_id, &guard)?;
         let out = (record.binary.clone(), record.phones.clone());
-        // Or the record, and with it the connections, would wait for a batch of others to be reclaimed.
+        // Without this, the record and its connections would wait until a batch of others is reclaimed.
         guard.flush();
         Some(out)
     }
@@ -156,11 +159,12 @@ impl Peer for Records {
             let phones = record.phones.iter().cloned().chain(more).collect();
             Ok(Some(Record { binary, phones }))
         });
-        assert!(filled, "nobody else changes it meanwhile");
+        assert!(filled, "no other thread changes the entry meanwhile");
     }
 }
 
-/// The lookup of that design alone, with switchboard's hasher, under papaya's guard: nothing of it can be kept.
+/// Only the lookup of that design, with switchboard's hasher, under papaya's guard. The result cannot be
+/// kept.
 #[derive(Default)]
 pub struct Borrowed(HashMap<String, Arc<Record>, DefaultHashBuilder>);
 

@@ -1,4 +1,4 @@
-//! scc: a map with a lock for each bucket.
+//! scc: a map with one lock per bucket.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{Entry, Peer, Wire, find};
 pub struct Buckets(HashMap<String, Entry>);
 
 impl Buckets {
-    /// Changes an entry, and removes it when that leaves it empty: under one lock of its bucket.
+    /// Changes an entry and removes it if it becomes empty, under one lock of its bucket.
     fn take<R>(&self, server_id: &str, take: impl FnOnce(&mut Entry) -> Option<R>) -> Option<R> {
         let mut taken = None;
         self.0.remove_if_sync(server_id, |entry| {

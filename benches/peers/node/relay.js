@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// A relay of the same protocol, as it is usually written for Node.js: one process, `node:http`, and npm's `ws` with its
-// defaults, and with the addon that it recommends for speed. `ws` switches Nagle's algorithm off, and hands each message
-// to the system by itself.
+// A relay for the same protocol, as it is usually written for Node.js: one process, `node:http`, and npm's `ws` with
+// its defaults and the addon that it recommends for speed. `ws` disables Nagle's algorithm and hands each message to
+// the system separately.
 //
-// It does less than switchboard-relay: no grace and no probe for a binary that has gone, no rate limit, no metrics, no
-// TLS, and a slow binary does not slow its phones down.
+// It does less than switchboard-relay: no grace, no probe for a binary that is gone, no rate limit, no metrics, no TLS,
+// and a slow binary does not slow its phones down.
 
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -18,7 +18,7 @@ const SHUTDOWN_TIMEOUT = 10_000;
 const BEFORE_CONN_ID = '{"conn_id":';
 const BEFORE_FRAME = ',"frame":';
 
-// Other flags of switchboard-relay are accepted, and mean nothing here.
+// Accepts the other flags of switchboard-relay and ignores them.
 const { values: flags } = parseArgs({
   strict: false,
   options: {
@@ -40,7 +40,7 @@ const ENDPOINTS = {
   '/v1/client': { serve: servePhone, headers: ['x-pyrycode-server', 'x-pyrycode-token', 'user-agent'] },
 };
 
-/** From server-id to its binary, and to the phones of that by conn-id. */
+/** Maps a server-id to its binary and to its phones by conn-id. */
 const servers = new Map();
 
 const http = createServer((request, response) => response.writeHead(404).end());
@@ -60,7 +60,7 @@ http.on('upgrade', (request, socket, head) => {
   sockets.handleUpgrade(request, socket, head, (peer) => {
     peer.isAlive = true;
     peer.on('pong', () => (peer.isAlive = true));
-    // A peer that breaks the protocol is closed by `ws`.
+    // `ws` closes a peer that breaks the protocol.
     peer.on('error', () => {});
     endpoint.serve(peer, request.headers['x-pyrycode-server']);
   });
@@ -93,13 +93,13 @@ function servePhone(phone, serverId) {
   });
   phone.on('close', (code) => {
     phones.delete(connId);
-    // 1005 and 1006 mean that the phone gave no code.
+    // 1005 and 1006 mean that the phone sent no code.
     const given = code === 1005 || code === 1006 ? 1001 : code;
     if (!member.askedByBinary) binary.send(`${start},"close_code":${given}}`);
   });
 }
 
-/** Sends the frame in a binary's envelope to the phone that it names, and closes that phone if it is to be closed. */
+/** Sends the frame in a binary's envelope to the phone that it names, and closes that phone if the envelope says so. */
 function forward(phones, message) {
   const { connId, frame, closeCode } = cut(phones, message) ?? read(message);
   const member = phones.get(connId);
@@ -115,7 +115,7 @@ function forward(phones, message) {
   }
 }
 
-/** Cuts the frame out of an envelope that is laid out as this relay's own are: the frame stays as it is, byte for byte. */
+/** Cuts the frame out of an envelope with the layout of this relay's own envelopes, and keeps it byte for byte. */
 function cut(phones, message) {
   const from = BEFORE_CONN_ID.length + 1;
   const to = message.indexOf('"', from);
@@ -126,13 +126,13 @@ function cut(phones, message) {
   return isWhole ? { connId, frame } : undefined;
 }
 
-/** Reads an envelope of any other layout, and writes its frame anew. */
+/** Reads an envelope with any other layout, and serialises its frame again. */
 function read(message) {
   const { conn_id: connId, frame, close_code: closeCode } = parsed(message) ?? {};
   return { connId, frame: JSON.stringify(frame ?? undefined), closeCode };
 }
 
-/** The value of a JSON text; undefined where it is none. Node.js has no check that does not build the value. */
+/** Parses a JSON text; undefined if it is invalid. Node.js cannot validate JSON without building the value. */
 function parsed(text) {
   try {
     return JSON.parse(text);
@@ -145,7 +145,7 @@ function close(peer, code) {
   try {
     peer.close(code);
   } catch {
-    // `ws` sends no code that the standard reserves.
+    // `ws` throws for a code that the standard reserves.
     peer.close();
   }
 }

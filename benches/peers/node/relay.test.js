@@ -1,4 +1,5 @@
-// The relay speaks the protocol of the one that it is measured beside. scripts/bench runs this before it measures.
+// Checks that this relay speaks the protocol of the one it is compared with. scripts/bench runs this before it
+// measures.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -41,7 +42,7 @@ async function open([path, headers], serverId) {
   return peer;
 }
 
-/** A phone, and the conn-id by which its binary knows it. */
+/** A phone, and its conn-id. */
 async function join(binary, serverId) {
   const phone = await open(PHONE, serverId);
   phone.send('"hello"');
@@ -50,7 +51,7 @@ async function join(binary, serverId) {
 
 const LIMIT = { timeout: 10_000 };
 
-test('who is refused reads code and reason', LIMIT, async () => {
+test('a refused peer gets a close code and a reason', LIMIT, async () => {
   const early = await open(PHONE, 'refused');
   assert.deepEqual(await early.closed, [4404, 'no server with that id']);
   await open(BINARY, 'refused');
@@ -75,7 +76,7 @@ test('a frame goes to the binary and back byte for byte', LIMIT, async () => {
   assert.equal(await phone.next(), frame);
 });
 
-test('an envelope may have any layout, and is dropped where it is none', LIMIT, async () => {
+test('an envelope may have any layout, and anything else is dropped', LIMIT, async () => {
   const binary = await open(BINARY, 'layouts');
   const [phone, connId] = await join(binary, 'layouts');
   const nothing = ['null', '5', '{', '"', '[]', '{"conn_id":"nobody","frame":1}', `{"conn_id":"${connId}","frame":null}`];
@@ -89,7 +90,7 @@ test('an envelope may have any layout, and is dropped where it is none', LIMIT, 
   assert.deepEqual(await phone.closed, [4000, '']);
 });
 
-test('a binary hears of each phone that goes by itself', LIMIT, async () => {
+test('a binary is notified of each phone that leaves by itself', LIMIT, async () => {
   const binary = await open(BINARY, 'notices');
   const [leaving, leavingId] = await join(binary, 'notices');
   leaving.close(3001);
@@ -102,7 +103,7 @@ test('a binary hears of each phone that goes by itself', LIMIT, async () => {
   assert.equal((await babbling.closed)[0], 1000);
 });
 
-test('SIGTERM closes everybody and ends the program with 0', LIMIT, async () => {
+test('SIGTERM closes every peer, and the program exits with 0', LIMIT, async () => {
   const binary = await open(BINARY, 'shutdown');
   const exit = once(relay, 'exit');
   relay.kill('SIGTERM');

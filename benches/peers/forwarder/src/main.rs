@@ -1,7 +1,7 @@
-//! Forwards TCP connections by tokio's `copy_bidirectional`, byte for byte: what a relay is measured beside.
+//! Forwards TCP connections byte for byte with tokio's `copy_bidirectional`. The relay is compared with it.
 //!
-//! It is the least that a relay on tokio can do with a byte. For each connection it opens one to `--to`; it merges
-//! nothing, and looks at nothing.
+//! It is the least that a relay on tokio can do with a byte. It opens one connection to `--to` for each that
+//! it accepts; it merges nothing and inspects nothing.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -14,11 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 /// Forwards TCP connections, byte for byte
 #[derive(Parser)]
 struct Options {
-    /// Where to listen; port 0 picks a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
 
-    /// Where each connection is forwarded to
+    /// Address to forward each connection to
     #[arg(long, value_name = "ADDR")]
     to: SocketAddr,
 }
@@ -28,7 +28,7 @@ async fn main() -> io::Result<()> {
     let options = Options::parse();
     rlimit::increase_nofile_limit(u64::MAX)?;
     let listener = TcpListener::bind(options.listen).await?;
-    // switchboard-load looks for this line.
+    // switchboard-load waits for this line.
     eprintln!("listening address={} tls=false", listener.local_addr()?);
     loop {
         let (near, _) = listener.accept().await?;
@@ -36,7 +36,7 @@ async fn main() -> io::Result<()> {
     }
 }
 
-/// Until both sides have ended; an error ends the connection and no other one.
+/// Forwards until both sides have ended. An error ends this connection only.
 async fn forward(mut near: TcpStream, to: SocketAddr) -> io::Result<(u64, u64)> {
     let mut far = TcpStream::connect(to).await?;
     near.set_nodelay(true)?;

@@ -1,14 +1,14 @@
-//! Checks recorded histories of one server-id for linearizability, against the sequential model.
+//! A linearizability checker for recorded histories of one server-id.
 //!
-//! The search of Wing and Gong with a memo: linearize one call after the other, each time one that no
-//! finished call precedes, and never come twice to the same place. A place is how far each thread has got
-//! and what state the model is in.
+//! The algorithm is Wing and Gong's search with memoization. Each step linearizes one call that no finished
+//! call precedes. No configuration is visited twice; a configuration is each thread's position in its history
+//! plus the state of the model.
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Write};
 use std::hash::Hash;
 
-/// A call, with what it returned, between two ticks of one clock.
+/// A call and its result, between two ticks of the shared clock.
 #[derive(Clone, Debug)]
 pub struct Event<T> {
     pub begun: u64,
@@ -16,34 +16,36 @@ pub struct Event<T> {
     pub call: T,
 }
 
-/// A sequential object. `step` applies a call that returned what it returned, or says that it cannot
-/// have.
+/// A sequential object. `step` applies a call with its recorded result; it returns `None` if the object could
+/// not have returned that result.
 pub trait Sequential: Clone + Eq + Hash {
     type Call: Clone + Debug;
     fn step(&self, call: &Self::Call) -> Option<Self>;
 }
 
-type Place<S> = (Vec<usize>, S);
+type Configuration<S> = (Vec<usize>, S);
 
-/// Whether there is an order of all calls that keeps the order of those that did not overlap, and in
-/// which the model returns what was returned and ends where `is_final` holds. One history a thread.
+/// Whether some order of all calls explains the histories, one per thread. The order must keep the real-time
+/// order of calls that did not overlap, the model must return the recorded results, and `is_final` must hold
+/// for the final state.
 pub fn is_linearizable<S: Sequential>(
     start: &S,
     threads: &[Vec<Event<S::Call>>],
     is_final: impl Fn(&S) -> bool,
 ) -> bool {
-    is_explained_until(u64::MAX, start, threads, is_final)
+    is_linearizable_until(u64::MAX, start, threads, is_final)
 }
 
-/// The same for what had ended by a tick. Calls under way then may have had their effect, or not.
-fn is_explained_until<S: Sequential>(
+/// The same check for the calls that ended by the tick `until`. Calls in flight then may or may not have
+/// taken effect.
+fn is_linearizable_until<S: Sequential>(
     until: u64,
     start: &S,
     threads: &[Vec<Event<S::Call>>],
     is_final: impl Fn(&S) -> bool,
 ) -> bool {
-    let mut seen: HashSet<Place<S>> = HashSet::new();
-    let mut open: Vec<Place<S>> = vec![(vec![0; threads.len()], start.clone())];
+    let mut seen: HashSet<Configuration<S>> = HashSet::new();
+    let mut open: Vec<Configuration<S>> = vec![(vec![0; threads.len()], start.clone())];
     while let Some((done, state)) = open.pop() {
         let next = |thread: usize| threads[thread].get(done[thread]);
         let pending = (0..threads.len()).filter_map(next);
@@ -55,16 +57,16 @@ fn is_explained_until<S: Sequential>(
             continue;
         };
         for thread in 0..threads.len() {
-            // Whoever began after another call had ended comes after it.
+            // A call that began after another had ended must follow it.
             let Some(event) = next(thread).filter(|event| event.begun < first_end) else {
                 continue;
             };
             if let Some(state) = state.step(&event.call) {
                 let mut done = done.clone();
                 done[thread] += 1;
-                let place = (done, state);
-                if seen.insert(place.clone()) {
-                    open.push(place);
+                let configuration = (done, state);
+                if seen.insert(configuration.clone()) {
+                    open.push(configuration);
                 }
             }
         }
@@ -72,12 +74,13 @@ fn is_explained_until<S: Sequential>(
     false
 }
 
-/// What to print of a history that cannot be explained: the last calls until the first tick at which it
-/// cannot.
+/// Renders a history that is not linearizable: the last calls up to the first tick at which no order explains
+/// it.
 pub fn smallest_window<S: Sequential>(start: &S, threads: &[Vec<Event<S::Call>>]) -> String {
     let mut ends: Vec<_> = threads.iter().flatten().map(|event| event.ended).collect();
     ends.sort_unstable();
-    let first_bad = ends.partition_point(|end| is_explained_until(*end, start, threads, |_| true));
+    let first_bad =
+        ends.partition_point(|end| is_linearizable_until(*end, start, threads, |_| true));
     let until = ends.get(first_bad).copied().unwrap_or(u64::MAX);
     let mut window: Vec<_> = threads
         .iter()
@@ -86,9 +89,9 @@ pub fn smallest_window<S: Sequential>(start: &S, threads: &[Vec<Event<S::Call>>]
         .filter(|(_, event)| event.begun <= until)
         .collect();
     window.sort_by_key(|(_, event)| event.begun);
-    let mut text = format!("{} calls, of which the last are", window.len());
+    let mut text = format!("{} calls, ending with", window.len());
     for (thread, Event { begun, ended, call }) in &window[window.len().saturating_sub(20)..] {
-        write!(text, "\n  {begun}..{ended} thread {thread}: {call:?}").expect("it is a string");
+        write!(text, "\n  {begun}..{ended} thread {thread}: {call:?}").expect("writes to a string");
     }
     text
 }
