@@ -28,9 +28,8 @@ const JUDGED_FROM: u64 = 30;
 const SAMPLES: u32 = 600;
 const WARM_UP: usize = SAMPLES as usize / 3;
 
-/// Noise can look like growth. On a busy machine, a reader that is preempted delays reclamation, and the
-/// allocator keeps the extra memory. A minute without a bug showed 0.2 MiB on two idle cores, and up to 2.5
-/// MiB under a load of 30.
+/// Noise can look like growth. On a busy machine, a reader that is preempted delays reclamation, and the pages
+/// of that peak stay fragmented.
 const MAX_GROWTH_KIB: f64 = 4096.0;
 
 fn number(variable: &str) -> Option<u64> {

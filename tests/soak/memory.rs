@@ -3,8 +3,21 @@
 use std::fmt;
 use std::fs;
 
-/// Returns `None` on systems other than Linux.
+/// Makes glibc return free pages to the system. It would otherwise keep the pages of the highest peak so far.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn trim() {
+    unsafe extern "C" {
+        safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+    }
+    malloc_trim(0);
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim() {}
+
+/// The resident memory after all free pages were returned. `None` on systems other than Linux.
 pub(crate) fn resident_kib() -> Option<f64> {
+    trim();
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
