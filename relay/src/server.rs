@@ -16,14 +16,17 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, MetricsListen};
-use crate::error::Error;
-use crate::http1::Http1Acceptor;
-use crate::relay::Relay;
-use crate::signals::{self, Hangups};
-use crate::tcp::TcpAcceptor;
-use crate::tls::Tls;
-use crate::{close, gate, health, monitor, sweeper};
+use crate::admission::gate::{self, Gate};
+use crate::connection::displaced;
+use crate::connection::relay::Relay;
+use crate::operate::config::{Config, MetricsListen};
+use crate::operate::error::Error;
+use crate::operate::signals::{self, Hangups};
+use crate::operate::{health, page};
+use crate::sweeper;
+use crate::transport::http1::Http1Acceptor;
+use crate::transport::tcp::TcpAcceptor;
+use crate::transport::tls::Tls;
 
 /// How long a shutdown waits for requests that are being answered. All answers are short.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
@@ -90,14 +93,20 @@ impl Server {
         let Self { relay, tls, .. } = self;
         // However this ends, the tasks end too.
         let _stopping = relay.stopping.clone().drop_guard();
-        relay.tasks.spawn(sweeper::sweep(Arc::clone(&relay)));
+        let gate = Gate::new(&relay);
+        relay
+            .tasks
+            .spawn(sweeper::sweep(Arc::clone(&relay), Arc::clone(&gate)));
         relay
             .tasks
             .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
-        let http = serve(&relay, self.listener, router(&relay), tls)?;
+        let http = serve(&relay, self.listener, router(&relay, gate), tls)?;
         let metrics = async {
             match self.metrics_listener {
-                Some(listener) => serve(&relay, listener, monitor::router(&relay), None)?.await,
+                Some(listener) => {
+                    let router = page::router(&relay.metrics, &relay.tasks, &relay.stopping);
+                    serve(&relay, listener, router, None)?.await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -110,7 +119,7 @@ impl Server {
 
         info!("shutting down");
         relay.stopping.cancel();
-        relay.registry.drain().iter().for_each(close::displaced);
+        relay.registry.drain().iter().for_each(displaced::close);
         relay.tasks.close();
         let ended = async {
             http.await?;
@@ -139,12 +148,13 @@ async fn listen(
     Ok((listener, address))
 }
 
-fn router(relay: &Arc<Relay>) -> Router {
+fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/server", any(gate::server))
         .route("/v1/client", any(gate::client))
+        .with_state(gate)
         .route("/healthz", get(health::healthz))
-        .with_state(Arc::clone(relay))
+        .with_state(Arc::clone(&relay.metrics))
 }
 
 /// Serves HTTP until the relay stops, and then until the requests under way are answered.

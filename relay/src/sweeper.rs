@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 use tokio::time::{interval, sleep_until};
 use tracing::info;
 
-use crate::close;
-use crate::relay::Relay;
+use crate::admission::gate::Gate;
+use crate::connection::displaced;
+use crate::connection::relay::Relay;
 
 /// How often addresses are forgotten that have their whole burst of upgrades again.
 const TIDYING: Duration = Duration::from_secs(60);
 
 /// Closes whom an expired grace leaves behind, until the relay stops.
-pub(crate) async fn sweep(relay: Arc<Relay>) {
+pub(crate) async fn sweep(relay: Arc<Relay>, gate: Arc<Gate>) {
     let mut tidying = interval(TIDYING);
     loop {
         for displaced in relay.registry.expire(Instant::now()) {
-            close::displaced(&displaced);
+            displaced::close(&displaced);
             relay.metrics.grace_expiries.inc();
             info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
         }
@@ -26,7 +27,7 @@ pub(crate) async fn sweep(relay: Arc<Relay>) {
         let deadline = relay.registry.next_deadline();
         tokio::select! {
             () = until(deadline) => {}
-            _ = tidying.tick() => relay.rate.forget(),
+            _ = tidying.tick() => gate.forget_idle(),
             () = relay.grace_began.notified() => {}
             () = relay.stopping.cancelled() => return,
         }

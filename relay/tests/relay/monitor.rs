@@ -345,7 +345,7 @@ async fn the_page_may_load_nothing_from_elsewhere_and_is_served_to_operators_onl
         ] {
             assert!(page.has_header(header), "{header}");
         }
-        assert_eq!(page.body(), include_str!("../../src/monitor.html"));
+        assert_eq!(page.body(), include_str!("../../src/operate/page.html"));
         let health = http(relay.metrics, "GET /healthz HTTP/1.0", b"").await;
         assert_eq!(health.status(), "200");
         for path in ["/", "/events", "/metrics"] {

@@ -7,10 +7,10 @@ use switchboard::{Conn, SendError};
 use tokio::sync::SetOnce;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::close::Close;
-use crate::outbox::{Lane, Outbox, Queued, Refused};
-use crate::pulse::Pulse;
-use crate::seen::Seen;
+use super::outbox::{Lane, Outbox, Queued, Refused};
+use super::pulse::Pulse;
+use crate::protocol::close::Close;
+use crate::transport::seen::Seen;
 
 /// The part of its binary's outbox that each phone may fill.
 const SHARE: usize = 8;

@@ -1,17 +1,21 @@
+//! The settings: flags, and their variables in the environment.
+
+mod values;
+
 use std::env;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
-use crate::error::Error;
-use crate::forwarded::Proxies;
-use crate::logging;
+use self::values::{MAX_BURST, duration, filter, positive_duration, rate_interval};
+use crate::operate::error::Error;
+
+pub use self::values::{MetricsListen, Proxies};
 
 /// More than any machine wants to queue for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
@@ -155,7 +159,7 @@ pub struct Config {
     pub trusted_proxies: Proxies,
 
     /// What to log, in the filter syntax of tracing
-    #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = logging::filter)]
+    #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
 }
 
@@ -193,63 +197,6 @@ fn command() -> Command {
             flag
         }
     })
-}
-
-/// Where metrics are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricsListen {
-    /// Nowhere.
-    Off,
-    /// On this address.
-    On(SocketAddr),
-}
-
-impl FromStr for MetricsListen {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        let address = text.parse();
-        address
-            .map(Self::On)
-            .map_err(|_| "expected an address with a port, or off")
-    }
-}
-
-/// Longer than any relay runs, and short enough to be added to any time.
-const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// So long, and [`MAX_BURST`] such, that their product fits into what the rate limit counts with.
-const MAX_RATE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-
-const MAX_BURST: i64 = 100_000;
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) => at_most(MAX_DURATION, duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("it must be longer than nothing".into()),
-        duration => Ok(duration),
-    }
-}
-
-fn rate_interval(text: &str) -> Result<Duration, String> {
-    at_most(MAX_RATE_INTERVAL, positive_duration(text)?)
-}
-
-fn at_most(limit: Duration, duration: Duration) -> Result<Duration, String> {
-    if duration > limit {
-        let limit = humantime::format_duration(limit);
-        return Err(format!("it must not be longer than {limit}"));
-    }
-    Ok(duration)
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
 use tracing::{debug, info};
 
-use crate::close::Close;
-use crate::endpoint::Endpoint;
-use crate::envelope::Wrapper;
-use crate::metrics::Refusals;
-use crate::outbox::{Lane, Refused};
-use crate::peer::{Peer, Sender};
-use crate::relay::Relay;
-use crate::socket::{self, Gone, Reader};
+use super::outbox::{Lane, Refused};
+use super::peer::{Peer, Sender};
+use super::relay::Relay;
+use super::socket::{self, Gone, Reader};
+use crate::operate::metrics::Refusals;
+use crate::protocol::close::Close;
+use crate::protocol::endpoint::Endpoint;
+use crate::protocol::envelope::Wrapper;
 
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, peer: Arc<Peer>) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer).await;

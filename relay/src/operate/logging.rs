@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 
-use crate::config::Config;
+use super::config::Config;
 
 /// How many lines may wait for stderr.
 const LINES: usize = 16 * 1024;
@@ -75,9 +74,4 @@ impl Logs {
 pub(crate) fn dropped_lines() -> u64 {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
     u64::try_from(dropped).unwrap_or(u64::MAX)
-}
-
-/// Finds out whether this is a filter, and keeps it as text: a filter itself cannot be cloned.
-pub(crate) fn filter(text: &str) -> Result<String, ParseError> {
-    EnvFilter::builder().parse(text).map(|_| text.to_owned())
 }

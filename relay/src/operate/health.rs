@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::relay::Relay;
+use super::metrics::Metrics;
 
 /// The fields in the order in which they are sent.
 #[derive(Serialize)]
@@ -19,14 +19,14 @@ struct Health {
     uptime_seconds: u64,
 }
 
-pub(crate) async fn healthz(State(relay): State<Arc<Relay>>) -> Response {
-    let [connected_binaries, _, connected_phones, _] = relay.connected.counts();
+pub(crate) async fn healthz(State(metrics): State<Arc<Metrics>>) -> Response {
+    let population = metrics.population();
     let health = Health {
         status: "ok",
         version: env!("CARGO_PKG_VERSION"),
-        connected_binaries,
-        connected_phones,
-        uptime_seconds: relay.started.elapsed().as_secs(),
+        connected_binaries: population.binaries,
+        connected_phones: population.phones,
+        uptime_seconds: metrics.uptime().as_secs(),
     };
     let body = serde_json::to_string(&health).expect("strings and numbers are always JSON");
     let headers = [

@@ -9,30 +9,52 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::{debug, warn};
 
-use crate::conn_id;
-use crate::endpoint::Endpoint;
-use crate::headers::{self, BadHeader};
-use crate::peer::Peer;
-use crate::relay::Relay;
-use crate::upgrade::{self, BadUpgrade};
-use crate::{binary, phone};
+use super::headers::{self, BadHeader};
+use super::rate::RateLimit;
+use super::upgrade::{self, BadUpgrade};
+use super::{conn_id, forwarded};
+use crate::connection::peer::Peer;
+use crate::connection::relay::Relay;
+use crate::connection::{binary, phone};
+use crate::protocol::endpoint::Endpoint;
 
 type Caller = ConnectInfo<SocketAddr>;
 
+/// Lets upgrades in, at a limited rate for each address.
+pub(crate) struct Gate {
+    relay: Arc<Relay>,
+    rate: RateLimit,
+}
+
+impl Gate {
+    pub(crate) fn new(relay: &Arc<Relay>) -> Arc<Self> {
+        let config = &relay.config;
+        Arc::new(Self {
+            relay: Arc::clone(relay),
+            rate: RateLimit::new(config.rate_burst, config.rate_interval),
+        })
+    }
+
+    /// Forgets the addresses that have their whole burst again.
+    pub(crate) fn forget_idle(&self) {
+        self.rate.forget();
+    }
+}
+
 pub(crate) async fn server(
-    State(relay): State<Arc<Relay>>,
+    State(gate): State<Arc<Gate>>,
     caller: Caller,
     request: Request,
 ) -> Response {
-    answer(&relay, Endpoint::Server, caller, request)
+    answer(&gate, Endpoint::Server, caller, request)
 }
 
 pub(crate) async fn client(
-    State(relay): State<Arc<Relay>>,
+    State(gate): State<Arc<Gate>>,
     caller: Caller,
     request: Request,
 ) -> Response {
-    answer(&relay, Endpoint::Client, caller, request)
+    answer(&gate, Endpoint::Client, caller, request)
 }
 
 /// Why there is no upgrade, in a sentence for the client.
@@ -66,13 +88,13 @@ impl Refused {
 }
 
 fn answer(
-    relay: &Arc<Relay>,
+    gate: &Gate,
     endpoint: Endpoint,
     ConnectInfo(caller): Caller,
     request: Request,
 ) -> Response {
-    let metrics = relay.metrics.at(endpoint);
-    let refused = match admit(relay, endpoint, caller, request) {
+    let metrics = gate.relay.metrics.at(endpoint);
+    let refused = match admit(gate, endpoint, caller, request) {
         Ok(response) => return response,
         Err(refused) => refused,
     };
@@ -106,11 +128,12 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 /// Upgrades the connection, and hands the socket over to its task.
 fn admit(
-    relay: &Arc<Relay>,
+    gate: &Gate,
     endpoint: Endpoint,
     caller: SocketAddr,
     mut request: Request,
 ) -> Result<Response, Refused> {
+    let Gate { relay, rate } = gate;
     if request.method() != Method::GET {
         return Err(Refused::Method);
     }
@@ -120,8 +143,8 @@ fn admit(
         return Ok(upgrade::answer(&request)?);
     }
     let proxies = &relay.config.trusted_proxies;
-    let client = proxies.client(caller.ip(), request.headers());
-    relay.rate.take(client).map_err(Refused::TooOften)?;
+    let client = forwarded::client(proxies, caller.ip(), request.headers());
+    rate.take(client).map_err(Refused::TooOften)?;
     let place = Arc::clone(&relay.places).try_acquire_owned();
     let place = place.map_err(|_| Refused::Full)?;
     let server_id = headers::server_id(request.headers(), endpoint)?;
@@ -174,7 +197,7 @@ mod tests {
     use switchboard::Counts;
 
     use super::*;
-    use crate::config::Config;
+    use crate::operate::config::Config;
 
     /// A relay, and what it answers to a binary that asks for "a". The upgrade itself fails: there is no connection.
     fn ask() -> (Arc<Relay>, Response) {
@@ -191,7 +214,7 @@ mod tests {
             .header("User-Agent", "test");
         let request = request.body(Body::empty()).expect("a request");
         let caller = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-        let response = answer(&relay, Endpoint::Server, caller, request);
+        let response = answer(&Gate::new(&relay), Endpoint::Server, caller, request);
         (relay, response)
     }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_layer::Layer;
 
-use crate::seen::Seen;
+use super::seen::Seen;
 
 /// The most that the system keeps of a connection before it is sent. With more, a ping would wait behind megabytes for a
 /// slow peer, and its pong would come too late.

@@ -6,14 +6,15 @@ use hyper::upgrade::Upgraded;
 use switchboard::{Cause, Claim, Conn, ServerIdConflict};
 use tracing::{debug, info};
 
-use crate::close::{self, Close};
-use crate::endpoint::Endpoint;
-use crate::envelope::{self, EnvelopeError};
-use crate::metrics::Dropped;
-use crate::outbox::Refused;
-use crate::peer::Peer;
-use crate::relay::Relay;
-use crate::socket::{self, Gone, Reader, Writer};
+use super::displaced;
+use super::outbox::Refused;
+use super::peer::Peer;
+use super::relay::Relay;
+use super::socket::{self, Gone, Reader, Writer};
+use crate::operate::metrics::Dropped;
+use crate::protocol::close::Close;
+use crate::protocol::endpoint::Endpoint;
+use crate::protocol::envelope::{self, EnvelopeError};
 
 pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
 
@@ -29,7 +30,7 @@ fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
     if let Ok(claim) = &mut claimed
         && let Some(displaced) = claim.take_displaced()
     {
-        close::displaced(&displaced);
+        displaced::close(&displaced);
         match displaced.cause {
             Cause::TakenOver => relay.metrics.takeovers.inc(),
             _ => relay.metrics.reclaims.inc(),
@@ -45,7 +46,7 @@ pub(crate) fn abandon(claimed: Claimed) {
     };
     claim.conn().abort(Close::NORMAL);
     if let Some(displaced) = claim.evict() {
-        close::displaced(&displaced);
+        displaced::close(&displaced);
     }
 }
 

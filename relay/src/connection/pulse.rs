@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use crate::seen::Seen;
+use crate::transport::seen::Seen;
 
 /// How many unanswered pings are remembered. A pong may answer any of them.
 const REMEMBERED: usize = 32;
@@ -229,8 +229,8 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::tcp::Tcp;
-    use crate::wire::Wire;
+    use crate::transport::tcp::Tcp;
+    use crate::transport::wire::Wire;
 
     const LIMIT: Duration = Duration::from_secs(30);
 

@@ -8,8 +8,8 @@ use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use tracing::{error, info};
 
-use crate::config::Config;
-use crate::error::Error;
+use crate::operate::config::Config;
+use crate::operate::error::Error;
 
 /// What a listener speaks TLS with.
 #[derive(Clone)]

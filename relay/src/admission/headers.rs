@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 
-use crate::endpoint::Endpoint;
+use crate::protocol::endpoint::Endpoint;
 
 const SERVER_ID: &str = "X-Pyrycode-Server";
 const MAX_SERVER_ID: usize = 256;

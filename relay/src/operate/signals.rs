@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::error::Error;
+use super::error::Error;
 
 /// Completes at the first SIGTERM or SIGINT. From the call on, neither ends the process by itself.
 ///

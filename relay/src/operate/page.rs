@@ -16,13 +16,14 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::health;
-use crate::metrics::Sample;
-use crate::relay::Relay;
+use super::health;
+use super::metrics::{Metrics, Sample};
 
 /// The page, all of it: nothing is loaded from elsewhere.
-const PAGE: &str = include_str!("monitor.html");
+const PAGE: &str = include_str!("page.html");
 
 /// How often a sample is taken.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -35,7 +36,8 @@ const KEPT: usize = 300;
 
 /// The last samples, and whoever waits for the next.
 struct Monitor {
-    relay: Arc<Relay>,
+    metrics: Arc<Metrics>,
+    stopping: CancellationToken,
     kept: Mutex<VecDeque<At>>,
     news: broadcast::Sender<At>,
 }
@@ -50,20 +52,25 @@ struct At {
 }
 
 /// Routes of the listener. Samples are taken until the relay stops.
-pub(crate) fn router(relay: &Arc<Relay>) -> Router {
+pub(crate) fn router(
+    metrics: &Arc<Metrics>,
+    tasks: &TaskTracker,
+    stopping: &CancellationToken,
+) -> Router {
     let monitor = Arc::new(Monitor {
-        relay: Arc::clone(relay),
+        metrics: Arc::clone(metrics),
+        stopping: stopping.clone(),
         kept: Mutex::default(),
         news: broadcast::Sender::new(16),
     });
-    relay.tasks.spawn(watch(Arc::clone(&monitor)));
+    tasks.spawn(watch(Arc::clone(&monitor)));
     Router::new()
         .route("/", get(page))
         .route("/events", get(events))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(series))
         .with_state(monitor)
         .route("/healthz", get(health::healthz))
-        .with_state(Arc::clone(relay))
+        .with_state(Arc::clone(metrics))
 }
 
 async fn watch(monitor: Arc<Monitor>) {
@@ -72,7 +79,7 @@ async fn watch(monitor: Arc<Monitor>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => monitor.sample(),
-            () = monitor.relay.stopping.cancelled() => return,
+            () = monitor.stopping.cancelled() => return,
         }
     }
 }
@@ -81,7 +88,7 @@ impl Monitor {
     fn sample(&self) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let time = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        let sample = self.relay.metrics.sample();
+        let sample = self.metrics.sample();
         let at = At { time, sample };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
@@ -118,7 +125,7 @@ async fn events(
     let (kept, news) = monitor.subscribe();
     // A page that was too slow to hear of a sample does without it.
     let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
-    let stopping = monitor.relay.stopping.clone();
+    let stopping = monitor.stopping.clone();
     let events = stream::iter([event("kept", &kept).retry(RETRY)])
         .chain(news.map(|at| event("sample", &at)))
         .take_until(stopping.cancelled_owned())
@@ -131,28 +138,28 @@ fn event(name: &str, data: &impl Serialize) -> Event {
     Event::default().event(name).data(data)
 }
 
-async fn metrics(State(monitor): State<Arc<Monitor>>) -> Response {
+async fn series(State(monitor): State<Arc<Monitor>>) -> Response {
     let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = monitor.relay.metrics.text();
+    let text = monitor.metrics.text();
     ([(header::CONTENT_TYPE, format)], text).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::operate::metrics::Population;
 
     #[test]
     fn the_newest_samples_are_kept_and_not_more_than_those_of_five_minutes() {
-        let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
         let monitor = Monitor {
-            relay: Relay::new(config),
+            metrics: Arc::new(Metrics::new(Population::default)),
+            stopping: CancellationToken::new(),
             kept: Mutex::default(),
             news: broadcast::Sender::new(16),
         };
         for count in 1..=KEPT + 5 {
             monitor.sample();
-            monitor.relay.metrics.reclaims.inc();
+            monitor.metrics.reclaims.inc();
             assert_eq!(monitor.subscribe().0.len(), count.min(KEPT));
         }
         let (kept, _) = monitor.subscribe();

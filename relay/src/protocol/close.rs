@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 
-use switchboard::{Cause, Displaced};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-
-use crate::peer::Peer;
 
 /// A close code and a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,23 +65,6 @@ impl From<CloseFrame> for Close {
 /// RFC 6455, section 7.4: 1004 to 1006 and 1015 never appear in a frame, nor does what nobody has defined.
 pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-}
-
-/// Closes whom an operation took out of the registry.
-pub(crate) fn displaced(displaced: &Displaced<Peer>) {
-    let (binary, phones) = match displaced.cause {
-        Cause::Reclaimed => (Close::NORMAL, Close::RECLAIMED),
-        Cause::TakenOver => (Close::HEARTBEAT_TIMEOUT, Close::RECLAIMED),
-        Cause::Expired | Cause::Evicted => (Close::EXPIRED, Close::EXPIRED),
-        Cause::Drained => (Close::SHUTTING_DOWN, Close::SHUTTING_DOWN),
-    };
-    // The phones first: once the binary is closed, a phone that sends a frame is told that nobody reads it.
-    for phone in &displaced.phones {
-        phone.end(phones.clone());
-    }
-    if let Some(peer) = &displaced.binary {
-        peer.end(binary);
-    }
 }
 
 #[cfg(test)]

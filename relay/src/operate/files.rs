@@ -2,7 +2,7 @@
 
 use tracing::{debug, warn};
 
-use crate::config::Config;
+use super::config::Config;
 
 /// What the program needs beside its connections: for requests that are no upgrade, or not yet, and for itself.
 const OTHERS: u64 = 256;
