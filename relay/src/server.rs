@@ -28,10 +28,10 @@ use crate::transport::http1::Http1Acceptor;
 use crate::transport::tcp::TcpAcceptor;
 use crate::transport::tls::Tls;
 
-/// How long a shutdown waits for requests that are being answered. All answers are short.
+/// How long a shutdown waits for HTTP requests in progress. All responses are short.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
-/// A relay that listens.
+/// A relay that is listening.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -43,11 +43,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the certificate and listens on the addresses of the settings.
+    /// Reads the certificate and starts listening.
     ///
     /// # Errors
     ///
-    /// [`Error::Tls`] and [`Error::Listen`], which say what to do; [`Error::Signals`].
+    /// [`Error::Tls`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
         let tls = Tls::load(&config).await?;
@@ -72,26 +72,26 @@ impl Server {
         })
     }
 
-    /// The address, with the port that was picked.
+    /// The address that it listens on, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of the metrics, if they are served.
+    /// The address of the metrics listener, if there is one.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// Serves connections until `stop` completes, then closes them all and waits for them a bounded time.
+    /// Serves connections until `stop` completes. Then closes them all, and waits for at most `--shutdown-timeout`.
     ///
     /// # Errors
     ///
-    /// [`Error::Serve`] where the listener fails.
+    /// [`Error::Serve`] if a listener fails.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { relay, tls, .. } = self;
-        // However this ends, the tasks end too.
+        // Stops the tasks on every return path.
         let _stopping = relay.stopping.clone().drop_guard();
         let gate = Gate::new(&relay);
         relay
@@ -128,7 +128,7 @@ impl Server {
         };
         let ended = timeout(relay.config.shutdown_timeout, ended).await;
         ended.unwrap_or_else(|_| {
-            warn!("connections cut off that did not end in time");
+            warn!("shutdown timed out: remaining connections dropped");
             Ok(())
         })
     }
@@ -157,7 +157,7 @@ fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
         .with_state(Arc::clone(&relay.metrics))
 }
 
-/// Serves HTTP until the relay stops, and then until the requests under way are answered.
+/// Serves HTTP until the relay stops, and then until the requests in progress are answered.
 fn serve(
     relay: &Arc<Relay>,
     listener: TcpListener,
@@ -176,7 +176,7 @@ fn serve(
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
         stopping.cancelled().await;
-        // Those that have not sent a whole request yet are cut off.
+        // A connection that has not sent a whole request by then is dropped.
         handle.graceful_shutdown(Some(LAST_ANSWERS));
     });
     let router = router.layer(middleware::map_response(only_request));
@@ -199,7 +199,7 @@ fn serve(
     })
 }
 
-/// A connection is for one request, so that nobody keeps one who does not read the answers.
+/// Closes the connection after one request, so that a client that does not read the response cannot keep it.
 async fn only_request(mut response: Response) -> Response {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
@@ -208,25 +208,25 @@ async fn only_request(mut response: Response) -> Response {
     response
 }
 
-/// What becomes of a connection that cannot be accepted: it is counted, and now and then said.
+/// Counts the connections that cannot be accepted, and logs a warning at most every 10 seconds.
 fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error) + use<> {
     let relay = Arc::clone(relay);
-    let seldom = Quota::with_period(Duration::from_secs(10)).expect("longer than nothing");
+    let seldom = Quota::with_period(Duration::from_secs(10)).expect("not zero");
     let seldom = RateLimiter::direct(seldom);
     move |caller, error| {
         if let Some(caller) = caller {
-            // A handshake that failed, mostly.
+            // Usually a failed TLS handshake.
             debug!(%caller, %error, "connection refused");
             return;
         }
         relay.metrics.accept_errors.inc();
         if seldom.check().is_ok() {
-            warn!(%error, "no connection can be accepted; if too many files are open, raise that limit or lower --max-connections");
+            warn!(%error, "cannot accept connections: if too many files are open, raise that limit or lower --max-connections");
         }
     }
 }
 
-/// Reads the certificate again whenever somebody asks for it.
+/// Reloads the certificate at each SIGHUP.
 async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
     loop {
         tokio::select! {
@@ -236,7 +236,7 @@ async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
         if let Some(tls) = &tls {
             tls.reload(&relay.config).await;
         } else {
-            info!("nothing to read again: there is no --tls-cert");
+            info!("nothing to reload: there is no --tls-cert");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who a client is when it comes through a proxy.
+//! The address of a client behind a proxy.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,10 +8,11 @@ use crate::operate::config::Proxies;
 
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 
-/// The address of the client: that of the connection, or where this is one of the proxies, what `X-Forwarded-For` says.
+/// Returns the address of the client: that of the connection, or, if that is a trusted proxy's, one from
+/// `X-Forwarded-For`.
 ///
-/// Each proxy appends whom it heard, so the last address that is no proxy's is the client's. What stands before
-/// it anybody may have written.
+/// Each proxy appends the address that connected to it. So the last address that belongs to no trusted proxy is the
+/// client's. Anybody may have written those before it.
 pub(crate) fn client(proxies: &Proxies, connection: IpAddr, headers: &HeaderMap) -> IpAddr {
     let mut client = connection.to_canonical();
     let lines = headers.get_all(FORWARDED_FOR).iter().rev();
@@ -24,7 +25,7 @@ pub(crate) fn client(proxies: &Proxies, connection: IpAddr, headers: &HeaderMap)
     client
 }
 
-/// An address, with or without a port.
+/// Parses an address, with or without a port.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = str::from_utf8(hop).ok()?.trim();
     let with_port = || hop.parse().map(|address: SocketAddr| address.ip());
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_than_a_trusted_proxy_is_believed() {
+    fn only_a_trusted_proxy_is_believed() {
         assert_eq!(client_of("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(client_of("127.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_maps_ipv4_is_one_of_ipv4() {
+    fn an_ipv4_mapped_network_matches_ipv4_addresses() {
         for proxies in ["::ffff:10.0.0.0/104", "::ffff:10.1.2.3", "::/0"] {
             for connection in ["10.1.2.3", "::ffff:10.1.2.3"] {
                 let client = client_behind(proxies, connection, &["198.51.100.7"]);
@@ -82,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxys_is_the_clients() {
+    fn the_last_address_that_is_not_a_proxys_is_the_clients() {
         let lines = ["203.0.113.1, 198.51.100.7", "10.1.2.3"];
         assert_eq!(client_of("127.0.0.1", &lines), "198.51.100.7");
         assert_eq!(client_of("127.0.0.1", &["10.1.2.3"]), "10.1.2.3");
     }
 
     #[test]
-    fn a_port_behind_an_address_does_no_harm() {
+    fn an_address_may_have_a_port() {
         assert_eq!(
             client_of("127.0.0.1", &["198.51.100.7:443"]),
             "198.51.100.7"
@@ -102,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_wrote_does_not_hide_what_its_proxy_says() {
+    fn garbage_from_a_client_does_not_hide_the_entry_of_its_proxy() {
         let lines = ["\u{e9}, 198.51.100.7"];
         assert_eq!(client_of("127.0.0.1", &lines), "198.51.100.7");
     }
 
     #[test]
-    fn what_is_no_address_ends_the_search() {
+    fn an_invalid_address_ends_the_search() {
         assert_eq!(client_of("127.0.0.1", &[]), "127.0.0.1");
         assert_eq!(client_of("127.0.0.1", &["unknown"]), "127.0.0.1");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What stands before a connection, in this order: the rate of its address, a place, the headers, the upgrade.
+//! The checks of an upgrade request, in this order: rate limit, connection limit, headers, handshake.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::protocol::endpoint::Endpoint;
 
 type Caller = ConnectInfo<SocketAddr>;
 
-/// Lets upgrades in, at a limited rate for each address.
+/// Admits upgrade requests.
 pub(crate) struct Gate {
     relay: Arc<Relay>,
     rate: RateLimit,
@@ -35,7 +35,7 @@ impl Gate {
         })
     }
 
-    /// Forgets the addresses that have their whole burst again.
+    /// Forgets the addresses whose full burst is available again.
     pub(crate) fn forget_idle(&self) {
         self.rate.forget();
     }
@@ -57,7 +57,7 @@ pub(crate) async fn client(
     answer(&gate, Endpoint::Client, caller, request)
 }
 
-/// Why there is no upgrade, in a sentence for the client.
+/// Why an upgrade was refused. The message is sent to the client.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("Too many upgrades from this address. Try again in {} s.", whole_seconds(*.0))]
@@ -70,7 +70,7 @@ enum Refused {
     Header(#[from] BadHeader),
     #[error(transparent)]
     Upgrade(#[from] BadUpgrade),
-    #[error("The relay is out of order. Try again later.")]
+    #[error("The relay cannot draw a random number. Try again later.")]
     NoConnId,
 }
 
@@ -126,7 +126,7 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// Upgrades the connection, and hands the socket over to its task.
+/// Admits a request: returns the response, and spawns a task that serves the connection once it is upgraded.
 fn admit(
     gate: &Gate,
     endpoint: Endpoint,
@@ -138,7 +138,7 @@ fn admit(
         return Err(Refused::Method);
     }
     if !upgrade::is_asked(&request) {
-        // It costs its address nothing: any page can make a browser send it.
+        // This does not count against the rate limit: any web page can make a browser send such a request.
         headers::server_id(request.headers(), endpoint)?;
         return Ok(upgrade::answer(&request)?);
     }
@@ -150,7 +150,7 @@ fn admit(
     let server_id = headers::server_id(request.headers(), endpoint)?;
     let response = upgrade::answer(&request)?;
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
-        warn!(%error, "no random conn-id to be had");
+        warn!(%error, "cannot draw a conn-id");
         Refused::NoConnId
     })?;
     let seen = request.extensions_mut().remove().unwrap_or_default();
@@ -184,7 +184,7 @@ fn admit(
             drop(place);
         }
     };
-    // Spawned by the tracker now, so that a shutdown waits for an upgrade under way.
+    // Tracked before the upgrade completes, so that a shutdown waits for it.
     relay.tasks.spawn(connection);
     Ok(response)
 }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::operate::config::Config;
 
-    /// A relay, and what it answers to a binary that asks for "a". The upgrade itself fails: there is no connection.
+    /// Returns a relay, and its response to a binary that claims "a". The upgrade itself fails: there is no connection.
     fn ask() -> (Arc<Relay>, Response) {
         let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
         let relay = Relay::new(config);

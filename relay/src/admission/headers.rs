@@ -1,4 +1,4 @@
-//! The gate before the upgrade: which headers a client must send.
+//! The headers that a client must send.
 
 use axum::http::HeaderMap;
 
@@ -7,12 +7,12 @@ use crate::protocol::endpoint::Endpoint;
 const SERVER_ID: &str = "X-Pyrycode-Server";
 const MAX_SERVER_ID: usize = 256;
 
-/// A header that is not as it must be. Says nothing of its value.
+/// Why a header is refused. Never contains its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum BadHeader {
     #[error("Header {0} is missing or empty.")]
     Missing(&'static str),
-    #[error("Header {0} is there more than once.")]
+    #[error("Header {0} is repeated.")]
     Repeated(&'static str),
     #[error("Header {0} is not valid UTF-8.")]
     NotUtf8(&'static str),
@@ -20,10 +20,10 @@ pub(crate) enum BadHeader {
     TooLong(&'static str),
 }
 
-/// The server-id, if all headers are there.
+/// Returns the server-id if all required headers are valid.
 pub(crate) fn server_id(headers: &HeaderMap, endpoint: Endpoint) -> Result<String, BadHeader> {
     let server_id = value(headers, SERVER_ID)?;
-    // Whatever is in front of the relay may look at another one than the relay.
+    // A proxy in front of the relay may read another one of them than the relay.
     if headers.get_all(SERVER_ID).iter().count() > 1 {
         return Err(BadHeader::Repeated(SERVER_ID));
     }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_id_is_taken_as_it_is() {
+    fn the_server_id_is_taken_verbatim() {
         let longest = "é".repeat(MAX_SERVER_ID / 2);
         for server_id in ["a", "a b", "\"\\{}", "ünï", &longest] {
             let taken = super::server_id(&phone(server_id.as_bytes()), Endpoint::Client);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn each_required_header_is_missed() {
+    fn each_missing_or_empty_header_is_refused() {
         for name in [SERVER_ID, "X-Pyrycode-Token", "User-Agent"] {
             let mut without = phone(b"a");
             without.remove(name);

@@ -1,4 +1,4 @@
-//! What stands before a connection: its rate, a place, the headers, the upgrade.
+//! The checks before an upgrade: rate limit, connection limit, headers, handshake.
 
 mod conn_id;
 mod forwarded;

@@ -1,4 +1,4 @@
-//! How often an address may ask for an upgrade.
+//! The rate limit of upgrades for each address.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
-/// A bucket of tokens for each address. An IPv6 client has a whole network of 64 bits to choose addresses from, so that
-/// is what counts as one.
+/// A token bucket for each address. An IPv6 client can choose any address of its /64 network, so the network counts as
+/// one address.
 pub(crate) struct RateLimit {
     /// `None`: no limit.
     limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
@@ -16,7 +16,7 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// `burst` upgrades at once, and one more after each `interval`; a burst of 0 means no limit.
+    /// Allows `burst` upgrades at once, and one more after each `interval`. A burst of 0 means no limit.
     pub(crate) fn new(burst: u32, interval: Duration) -> Self {
         let quota = NonZeroU32::new(burst)
             .and_then(|burst| Some(Quota::with_period(interval)?.allow_burst(burst)));
@@ -26,11 +26,11 @@ impl RateLimit {
         }
     }
 
-    /// Takes one upgrade from what is left to the address.
+    /// Takes one token of the address.
     ///
     /// # Errors
     ///
-    /// After which time there is one again.
+    /// If no token is left: the time until the next one.
     pub(crate) fn take(&self, address: IpAddr) -> Result<(), Duration> {
         let Some(limiter) = &self.limiter else {
             return Ok(());
@@ -42,7 +42,7 @@ impl RateLimit {
         }
     }
 
-    /// Forgets the addresses that have their whole burst again.
+    /// Forgets the addresses whose full burst is available again.
     pub(crate) fn forget(&self) {
         if let Some(limiter) = &self.limiter {
             limiter.retain_recent();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_whole_burst_again_is_forgotten() {
+    fn an_address_with_its_full_burst_is_forgotten() {
         let rate = RateLimit::new(1, Duration::from_millis(1));
         rate.take(address("10.0.0.1")).expect("the first");
         std::thread::sleep(Duration::from_millis(20));

@@ -8,28 +8,30 @@ use axum::response::Response;
 use data_encoding::BASE64;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// The only version of the protocol that there is.
+/// The only version of the WebSocket protocol.
 const VERSION: &str = "13";
 
-/// How long a key is before it is encoded.
+/// The length of a decoded key.
 const KEY: usize = 16;
 
-/// Why a request is not a WebSocket upgrade.
+/// Why a request is not a valid WebSocket upgrade. The message is sent to the client.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum BadUpgrade {
-    #[error("WebSocket needs HTTP/1.1.")]
+    #[error("WebSocket requires HTTP/1.1.")]
     NotHttp11,
-    #[error("This is no WebSocket upgrade: header {0} must contain {1}.")]
+    #[error("This is not a WebSocket upgrade: header {0} must contain {1}.")]
     NotAsked(&'static str, &'static str),
     #[error(
-        "The version of WebSocket must be {VERSION}: send header Sec-WebSocket-Version once, with that value."
+        "The WebSocket version must be {VERSION}: send header Sec-WebSocket-Version once, with that value."
     )]
     Version,
-    #[error("Header Sec-WebSocket-Key must be there once, with {KEY} bytes in base64.")]
+    #[error("Send header Sec-WebSocket-Key once, with {KEY} bytes in base64.")]
     Key,
-    #[error("Header Host must be there once, with a host and perhaps a port.")]
+    #[error("Send header Host once, with a host and an optional port.")]
     Host,
-    #[error("An upgrade has no body: send neither Transfer-Encoding nor a Content-Length above 0.")]
+    #[error(
+        "An upgrade must not have a body: send neither Transfer-Encoding nor a Content-Length above 0."
+    )]
     Body,
 }
 
@@ -41,7 +43,7 @@ impl BadUpgrade {
         }
     }
 
-    /// Says in the answer what would be understood.
+    /// Adds headers to the response that say which upgrade and version are supported.
     pub(crate) fn advise(&self, headers: &mut HeaderMap) {
         if self.status() == StatusCode::UPGRADE_REQUIRED {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -54,7 +56,7 @@ impl BadUpgrade {
     }
 }
 
-/// Whether the request asks for WebSocket, be it in the right way or not.
+/// Whether the request asks for WebSocket. The rest of the handshake may still be invalid.
 pub(crate) fn is_asked<B>(request: &Request<B>) -> bool {
     asked(request).is_ok()
 }
@@ -71,7 +73,7 @@ fn asked<B>(request: &Request<B>) -> Result<(), BadUpgrade> {
     Ok(())
 }
 
-/// The answer to an upgrade.
+/// Returns the response to a valid upgrade.
 pub(crate) fn answer<B>(request: &Request<B>) -> Result<Response, BadUpgrade> {
     asked(request)?;
     let headers = request.headers();
@@ -101,7 +103,7 @@ pub(crate) fn answer<B>(request: &Request<B>) -> Result<Response, BadUpgrade> {
     Ok(response)
 }
 
-/// Whether a token stands in a list, which may be spread over several lines.
+/// Whether a header contains a token. The list of tokens may be spread over several lines.
 fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     let lines = headers.get_all(name).iter();
     lines
@@ -109,7 +111,7 @@ fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// The value of a header that is there exactly once.
+/// Returns the value of a header that is present exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
@@ -118,7 +120,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     }
 }
 
-/// A host and perhaps a port, without the user that an authority may name.
+/// Whether the text is a host with an optional port. Unlike an authority, it must not name a user.
 fn is_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<Authority>() else {
         return false;
@@ -145,9 +147,9 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    /// An upgrade that is right but for these lines, which replace those of the same name; without values they remove them.
+    /// A valid upgrade, except for these lines. They replace those of the same name; without values, they remove them.
     fn request(lines: &[(&'static str, &[&str])]) -> Request<()> {
-        let right: [(&str, &[&str]); 5] = [
+        let valid: [(&str, &[&str]); 5] = [
             ("host", &["relay"]),
             ("connection", &["Upgrade"]),
             ("upgrade", &["websocket"]),
@@ -155,7 +157,7 @@ mod tests {
             ("sec-websocket-key", &[KEY]),
         ];
         let replaced = |name: &str| lines.iter().any(|(other, _)| *other == name);
-        let kept = right.iter().filter(|(name, _)| !replaced(name));
+        let kept = valid.iter().filter(|(name, _)| !replaced(name));
         let mut request = Request::new(());
         for (name, values) in kept.chain(lines) {
             for value in *values {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_may_be_spread_over_lines_and_stand_beside_others() {
+    fn tokens_may_be_spread_over_lines_and_accompanied_by_others() {
         for (name, values) in [
             ("connection", &["keep-alive", "Upgrade"] as &[&str]),
             ("connection", &["keep-alive, upgrade"]),
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_no_websocket_is_told_to_upgrade() {
+    fn a_request_that_is_not_for_websocket_gets_426() {
         for (name, values) in [
             ("connection", &[] as &[&str]),
             ("connection", &["keep-alive"]),
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told_which_one_there_is() {
+    fn another_version_gets_426_and_the_supported_version() {
         for values in [
             &["7"] as &[&str],
             &["8", "13"],
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_an_upgrade_is_a_bad_request() {
+    fn an_invalid_upgrade_gets_400() {
         use BadUpgrade::{Body, Host, Key as BadKey};
         for (name, values, error) in [
             ("sec-websocket-key", &[] as &[&str], BadKey),

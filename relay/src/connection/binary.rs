@@ -1,4 +1,4 @@
-//! The connection of a binary: claims its server-id, forwards to its phones, and leaves a grace behind.
+//! The connection of a binary: claims its server-id, forwards to its phones, leaves a grace.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::protocol::envelope::{self, EnvelopeError};
 
 pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
 
-/// Claims the server-id before the upgrade is answered: a binary that has its answer holds its server-id, and no phone
-/// that it tells is refused.
+/// Claims the server-id. This happens before the response to the upgrade, so that a binary holds its server-id once it
+/// has read the response, and may invite phones.
 pub(crate) fn claim(relay: &Relay, server_id: &str, peer: &Arc<Peer>) -> Claimed {
     let claimed = relay.registry.claim_server(server_id, Arc::clone(peer));
     settle(relay, claimed)
 }
 
-/// Closes whom a claim has displaced.
+/// Closes the connections that a claim displaced, and counts the claim.
 fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
     if let Ok(claim) = &mut claimed
         && let Some(displaced) = claim.take_displaced()
@@ -39,7 +39,7 @@ fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
     claimed
 }
 
-/// Gives up what was claimed for an upgrade that failed: no binary was there, and so none can come back.
+/// Evicts a claim whose upgrade failed. There is no grace: no binary was connected, so none can come back.
 pub(crate) fn abandon(claimed: Claimed) {
     let Ok(claim) = claimed else {
         return;
@@ -56,7 +56,7 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, claimed: Claimed, p
     socket::close(reader, writer).await;
 }
 
-/// Holds the server-id for as long as the binary is there. How its connection ends is said afterwards.
+/// Holds the server-id while the binary is connected. On return, the ending of the peer is set.
 async fn hold(
     relay: &Relay,
     claimed: Claimed,
@@ -64,7 +64,8 @@ async fn hold(
     reader: &mut Reader<'_>,
     writer: &mut Writer<'_>,
 ) {
-    // In this order: the sweeper looks for the deadline that the drop of the claim sets, by a panic too.
+    // Declared before the claim, and so dropped after it, also by a panic: the drop of the claim sets the deadline that
+    // the sweeper then looks for.
     let _grace_began = WakesSweeper(relay);
     let claim = match take_over(relay, claimed, reader).await {
         Ok(claim) => claim,
@@ -73,7 +74,7 @@ async fn hold(
             return;
         }
     };
-    // A shutdown may have emptied the registry just before.
+    // A shutdown may have drained the registry before this claim.
     if relay.stopping.is_cancelled() {
         peer.end(Close::SHUTTING_DOWN);
     }
@@ -83,12 +84,12 @@ async fn hold(
         gone = forward(relay, reader, &claim) => gone,
         gone = writer.run() => gone,
     };
-    // The phones that wait for room in its queue need not wait any longer.
+    // Releases the phones that wait for room in its outbox.
     peer.abort(Close::NORMAL);
-    info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary gone");
+    info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary disconnected");
 }
 
-/// Tells the sweeper, once it is dropped, that a grace has begun.
+/// Wakes the sweeper when it is dropped, because a grace has begun.
 struct WakesSweeper<'a>(&'a Relay);
 
 impl Drop for WakesSweeper<'_> {
@@ -97,7 +98,7 @@ impl Drop for WakesSweeper<'_> {
     }
 }
 
-/// Takes the server-id from the incumbent if there is one and it does not answer a ping.
+/// Takes the server-id over from the incumbent, if there is one and it does not answer a ping.
 async fn take_over(
     relay: &Relay,
     mut claimed: Claimed,
@@ -115,9 +116,9 @@ async fn take_over(
         let answers = tokio::select! {
             biased;
             () = relay.stopping.cancelled() => return Err(Close::SHUTTING_DOWN),
-            // Before the incumbent: a newcomer that has left takes nothing over.
+            // Polled before the incumbent: a newcomer that has disconnected must not take over.
             _ = wait(relay, conflict.conn(), reader) => return Err(Close::NORMAL),
-            // It goes by itself: nobody holds the server-id against the newcomer.
+            // An incumbent that is disconnecting does not defend its server-id.
             _ = incumbent.ending() => None,
             answers = incumbent.pulse.answers(limit) => Some(answers),
         };
@@ -131,16 +132,17 @@ async fn take_over(
             }
             Some(false) => {
                 probes.silent.inc();
-                info!(?server_id, %incumbent, "incumbent does not answer");
+                info!(?server_id, %incumbent, "incumbent did not answer");
             }
-            None => debug!(?server_id, %incumbent, "incumbent is leaving"),
+            None => debug!(?server_id, %incumbent, "incumbent is disconnecting"),
         }
-        // Where somebody else was faster, that is the next incumbent.
+        // If another binary was faster, it is the next incumbent.
         claimed = settle(relay, conflict.take_over());
     }
 }
 
-/// Completes when a binary goes away that has no server-id yet. Its envelopes are dropped: it has no phones.
+/// Drops the envelopes of a binary that does not hold its server-id yet, and so has no phones. Completes when it
+/// disconnects.
 async fn wait(relay: &Relay, binary: &Peer, reader: &mut Reader<'_>) -> Gone {
     let dropped = &relay.metrics.dropped;
     loop {
@@ -154,7 +156,7 @@ async fn wait(relay: &Relay, binary: &Peer, reader: &mut Reader<'_>) -> Gone {
     }
 }
 
-/// Forwards what the binary sends. Never waits for a phone.
+/// Forwards frames from the binary to its phones. Never waits for a phone.
 async fn forward(relay: &Relay, reader: &mut Reader<'_>, claim: &Claim<Peer>) -> Gone {
     loop {
         match reader.frame().await {
@@ -181,10 +183,10 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
         match refused {
             Refused::Closed => {
                 dropped.phone_leaving.inc();
-                debug!(phone = ?phone_id, "frame dropped: the phone is leaving");
+                debug!(phone = ?phone_id, "frame dropped: phone is disconnecting");
             }
             Refused::Full(_) => {
-                info!(phone = ?phone_id, "phone closed: its backlog is full");
+                info!(phone = ?phone_id, "phone closed: backlog full");
                 relay.metrics.outbox_overflows.inc();
                 relay.metrics.at(Endpoint::Client).undelivered.inc();
                 phone.abort(Close::PHONE_BACKLOG_FULL);
@@ -199,10 +201,7 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
 fn unknown_phone(dropped: &Dropped, binary: &Peer) {
     dropped.unknown_phone.inc();
     let binary = binary.conn_id();
-    debug!(
-        ?binary,
-        "envelope dropped: it names no phone of this binary"
-    );
+    debug!(?binary, "envelope dropped: unknown phone");
 }
 
 fn unusable(dropped: &Dropped, binary: &Peer, error: &EnvelopeError) {

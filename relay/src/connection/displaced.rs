@@ -1,11 +1,11 @@
-//! Closing the connections that an operation took out of the registry.
+//! Closing displaced connections.
 
 use switchboard::{Cause, Displaced};
 
 use super::peer::Peer;
 use crate::protocol::close::Close;
 
-/// Closes whom an operation took out of the registry.
+/// Closes the connections that an operation took out of the registry.
 pub(crate) fn close(displaced: &Displaced<Peer>) {
     let (binary, phones) = match displaced.cause {
         Cause::Reclaimed => (Close::NORMAL, Close::RECLAIMED),
@@ -13,7 +13,7 @@ pub(crate) fn close(displaced: &Displaced<Peer>) {
         Cause::Expired | Cause::Evicted => (Close::EXPIRED, Close::EXPIRED),
         Cause::Drained => (Close::SHUTTING_DOWN, Close::SHUTTING_DOWN),
     };
-    // The phones first: once the binary is closed, a phone that sends a frame is told that nobody reads it.
+    // Phones first: once the binary is closed, a phone that sends a frame is closed as undelivered.
     for phone in &displaced.phones {
         phone.end(phones.clone());
     }

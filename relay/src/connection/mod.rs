@@ -1,4 +1,4 @@
-//! One task for each connection, and what all of them share.
+//! The task of each connection, and the state that all connections share.
 
 pub(crate) mod binary;
 pub(crate) mod displaced;

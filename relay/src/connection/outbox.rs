@@ -1,4 +1,4 @@
-//! The frames that wait to be written to one peer, and how its senders share the queue.
+//! The queue of frames for one peer, and how senders share it.
 
 use std::cmp::Ordering as Order;
 use std::collections::{BinaryHeap, VecDeque};
@@ -12,10 +12,10 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// What a queued frame costs beside its bytes.
+/// What a queued frame costs in addition to its bytes.
 const OVERHEAD: usize = 64;
 
-/// How many bytes a lane may send in its turn. Below that, who has sent less goes first.
+/// How many bytes a lane may send in its turn. Within a turn, the lane that has sent less goes first.
 const TURN: u64 = 256 * 1024;
 
 /// The capacity that an empty queue keeps.
@@ -24,61 +24,61 @@ const SPARE: usize = 32;
 /// A queue of frames for one peer. Each sender pushes through a [`Lane`] of its own; the task of the peer's
 /// connection pops.
 ///
-/// Lanes take turns by bytes, as in start-time fair queueing (Goyal, Vin and Cheng, 1996). The clock of the queue counts
-/// bytes of a single lane, as if all lanes were served at once: a frame starts when the frame before it in its lane
-/// ends, or now, and the frame that starts in an earlier [turn](TURN) is popped first. Within a turn it is the one that ends
-/// first. So senders with much to send get equal shares, a sender with little passes them all, and the frames of one lane
-/// keep their order.
+/// Lanes take turns by bytes, as in start-time fair queueing (Goyal, Vin and Cheng, 1996). The clock of the queue
+/// counts the bytes of a single lane, as if all lanes were served at once. A frame starts when the previous frame of
+/// its lane ends, or now, whichever is later. The frame that starts in an earlier [turn](TURN) is popped first; within
+/// a turn, the one that ends first. So senders with much to send get equal shares, a sender with little passes them
+/// all, and the frames of one lane keep their order.
 ///
-/// A sender that leaves hands its frames over to one lane that all of them share: otherwise whoever sends, leaves and comes
-/// back would have many lanes, and as many turns.
+/// A sender that leaves hands its frames to one lane that all departed senders share. Otherwise a sender that sends,
+/// leaves and comes back would have many lanes, and as many turns.
 pub(crate) struct Outbox<S> {
     queue: Mutex<Queue<S>>,
-    /// How many bytes of senders that have left may be queued.
+    /// How many bytes of departed senders may be queued.
     left_behind: usize,
-    /// Some of these were popped.
+    /// Frames of departed senders were popped.
     popped: Notify,
 }
 
 struct Queue<S> {
     frames: BinaryHeap<Queued<S>>,
-    /// The latest start of a frame that was popped.
+    /// The latest start of a popped frame.
     clock: u64,
     pushed: u64,
-    /// Frames and notices of senders that have left, the oldest first.
+    /// Frames and notices of departed senders, the oldest first.
     left_behind: VecDeque<Queued<S>>,
-    /// The bytes of these.
+    /// The bytes in `left_behind`.
     left_bytes: usize,
-    /// The start of the first of these; the end of the last one that was popped if there is none.
+    /// The start of the first frame in `left_behind`, or the end of the last popped one if it is empty.
     left_start: u64,
-    /// Waits for a frame.
+    /// The task that waits for a frame.
     popper: Option<Waker>,
     is_closed: bool,
 }
 
-/// One sender's part of a queue.
+/// The part of a queue that belongs to one sender.
 pub(crate) struct Lane<S> {
     pub(crate) sender: S,
     /// How many bytes the sender may have queued. A larger frame is accepted when the lane is empty.
     share: usize,
     queued: AtomicUsize,
-    /// The end of the frame that was pushed last. Changes under the lock of the queue only.
+    /// The end of the last frame that was pushed. Changes only under the lock of the queue.
     end: AtomicU64,
-    /// The sender, if it waits for room.
+    /// The task of the sender, if it waits for room.
     waiting: AtomicWaker,
 }
 
-/// A frame on its way to the peer.
+/// A queued frame.
 pub(crate) struct Queued<S> {
     start: u64,
     end: u64,
     number: u64,
     pub(crate) frame: Utf8Bytes,
-    /// `None` for a notice of the relay's own.
+    /// `None` for a notice, which the relay itself sends.
     pub(crate) charge: Option<Charge<S>>,
 }
 
-/// The room that frames take in their lane, until this is dropped.
+/// The room that frames occupy in their lane, until this is dropped.
 pub(crate) struct Charge<S> {
     lane: Arc<Lane<S>>,
     bytes: usize,
@@ -87,14 +87,14 @@ pub(crate) struct Charge<S> {
 /// Why a frame was not queued.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// There is no room. The frame is returned.
+    /// There is no room. Returns the frame.
     Full(Utf8Bytes),
-    /// The connection is about to end.
+    /// The queue is closed: the connection is about to end.
     Closed,
 }
 
 impl<S> Outbox<S> {
-    /// An empty queue, in which senders that have left may keep that many bytes.
+    /// Creates an empty queue, in which departed senders may keep that many bytes.
     pub(crate) fn new(left_behind: usize) -> Self {
         let queue = Queue {
             frames: BinaryHeap::new(),
@@ -139,8 +139,8 @@ impl<S> Outbox<S> {
         Ok(())
     }
 
-    /// Completes when a sender that leaves may [leave its frames behind](Self::leave_behind).
-    pub(crate) async fn has_room_for_those_who_left(&self) {
+    /// Completes when a sender may [leave its frames behind](Self::leave_behind).
+    pub(crate) async fn has_room_to_leave(&self) {
         loop {
             let popped = self.popped.notified();
             let left = self.lock().left_bytes;
@@ -151,7 +151,7 @@ impl<S> Outbox<S> {
         }
     }
 
-    /// Hands the frames of a sender that leaves over to the lane of all that have left, and queues a notice behind them.
+    /// Moves the frames of a sender that leaves to the lane of departed senders, and queues a notice behind them.
     pub(crate) fn leave_behind(&self, lane: &Arc<Lane<S>>, notice: Option<Utf8Bytes>) {
         let mut queue = self.lock();
         if queue.is_closed {
@@ -185,7 +185,7 @@ impl<S> Outbox<S> {
         wake(queue);
     }
 
-    /// The next frame. Only one task may wait for it.
+    /// Takes the next frame, waiting for one if necessary. Only one task may call this.
     pub(crate) async fn pop(&self) -> Queued<S> {
         poll_fn(|context| {
             let mut queue = self.lock();
@@ -198,7 +198,7 @@ impl<S> Outbox<S> {
         .await
     }
 
-    /// The next frame, if there is one.
+    /// Takes the next frame, if there is one.
     pub(crate) fn try_pop(&self) -> Option<Queued<S>> {
         self.pop_from(&mut self.lock())
     }
@@ -212,7 +212,7 @@ impl<S> Outbox<S> {
         next
     }
 
-    /// Refuses frames from now on. Those that are queued can still be popped.
+    /// Refuses frames from now on. Queued frames can still be popped.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
     }
@@ -261,7 +261,7 @@ impl<S> Queue<S> {
 }
 
 impl<S> Lane<S> {
-    /// A lane in which the sender may have that many bytes queued.
+    /// Creates a lane in which the sender may have that many bytes queued.
     pub(crate) fn new(sender: S, share: usize) -> Arc<Self> {
         Arc::new(Self {
             sender,
@@ -272,10 +272,10 @@ impl<S> Lane<S> {
         })
     }
 
-    /// Completes when there is room for the frame. Only one task may wait for it.
+    /// Completes when there is room for the frame. Only one task may wait.
     pub(crate) async fn has_room(&self, frame: &Utf8Bytes) {
         poll_fn(|context| {
-            // Before the look, so that a charge that is dropped after it wakes this task.
+            // Registered before the check, so that a charge dropped after the check wakes this task.
             self.waiting.register(context.waker());
             let queued = self.queued.load(Ordering::Acquire);
             match self.with(queued, cost(frame)) {
@@ -297,7 +297,7 @@ impl<S> Lane<S> {
         })
     }
 
-    /// What is queued once a frame of that cost is, if it may be.
+    /// Returns the queued bytes including a frame of that cost, or `None` if there is no room for it.
     fn with(&self, queued: usize, bytes: usize) -> Option<usize> {
         let sum = queued.saturating_add(bytes);
         (queued == 0 || sum <= self.share).then_some(sum)
@@ -309,7 +309,7 @@ impl<S> Charge<S> {
         &self.lane.sender
     }
 
-    /// Takes over the other charge if it is for the same lane.
+    /// Takes over another charge if it is for the same lane.
     pub(crate) fn absorb(&mut self, other: &mut Self) -> bool {
         let is_same = Arc::ptr_eq(&self.lane, &other.lane);
         if is_same {
@@ -328,7 +328,7 @@ impl<S> Drop for Charge<S> {
     }
 }
 
-/// By what frames are ordered: the turn in which they start, and their end.
+/// The order of frames: by the turn in which they start, then by their end.
 fn turn(start: u64, end: u64) -> (u64, u64) {
     (start / TURN, end)
 }
@@ -337,7 +337,7 @@ fn cost(frame: &Utf8Bytes) -> usize {
     frame.len().saturating_add(OVERHEAD)
 }
 
-/// The heap has its greatest element on top: the frame whose turn comes first.
+/// Reversed: the heap has its greatest element on top, which must be the next frame.
 impl<S> Ord for Queued<S> {
     fn cmp(&self, other: &Self) -> Order {
         let key = |queued: &Self| (turn(queued.start, queued.end), queued.number);
@@ -371,7 +371,7 @@ mod tests {
         "x".repeat(bytes).into()
     }
 
-    /// Whose frames are popped, in this order.
+    /// Pops all frames, and returns their senders in order.
     fn order(outbox: &Outbox<char>) -> String {
         let popped = std::iter::from_fn(|| outbox.try_pop());
         popped
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_have_left_take_turns_as_one() {
+    fn all_departed_senders_take_turns_as_one() {
         let outbox = Outbox::new(usize::MAX);
         let stays = Lane::new('s', usize::MAX);
         for name in ['a', 'b', 'c', 'd'] {
@@ -505,14 +505,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_an_empty_queue_never_waits() {
+    fn a_sender_that_leaves_an_empty_queue_never_waits() {
         let outbox = Outbox::<char>::new(0);
-        let room = outbox.has_room_for_those_who_left();
+        let room = outbox.has_room_to_leave();
         assert!(room.now_or_never().is_some());
     }
 
     #[test]
-    fn whoever_leaves_waits_while_too_much_is_left_behind() {
+    fn a_sender_that_leaves_waits_while_too_much_is_left_behind() {
         let outbox = Outbox::new(1000);
         let leave = |bytes| {
             let lane = Lane::new('a', usize::MAX);
@@ -520,10 +520,10 @@ mod tests {
             outbox.leave_behind(&lane, None);
         };
         leave(900);
-        let mut room = pin!(outbox.has_room_for_those_who_left());
+        let mut room = pin!(outbox.has_room_to_leave());
         assert!(room.as_mut().now_or_never().is_some());
         leave(900);
-        let mut room = pin!(outbox.has_room_for_those_who_left());
+        let mut room = pin!(outbox.has_room_to_leave());
         assert!(room.as_mut().now_or_never().is_none());
         outbox.try_pop().expect("two are queued");
         assert!(room.now_or_never().is_some());
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_woken() {
+    fn waiting_tasks_are_woken() {
         let outbox = Outbox::new(0);
         let lane = Lane::new('a', 100);
         let mut popped = pin!(outbox.pop());

@@ -1,4 +1,4 @@
-//! One connection as the rest of the relay sees it: the frames that wait for it, and how it is to end.
+//! A connection as the rest of the relay sees it: its queued frames, and how it is to end.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use super::pulse::Pulse;
 use crate::protocol::close::Close;
 use crate::transport::seen::Seen;
 
-/// The part of its binary's outbox that each phone may fill.
+/// Each phone may fill this fraction of its binary's outbox: one in `SHARE`.
 const SHARE: usize = 8;
 
-/// Who waits for a frame to be delivered: a phone, or nobody in particular.
+/// The sender of a frame: a phone, or `None`.
 pub(crate) type Sender = Option<Arc<Peer>>;
 
-/// A binary or a phone. The task of its connection owns the socket, and writes the frames to it.
+/// A binary or a phone. The task of the connection owns the socket and writes the queued frames to it.
 pub(crate) struct Peer {
     conn_id: String,
     outbox: Outbox<Sender>,
-    /// For frames of no phone.
+    /// The lane of frames that come from no phone.
     lane: Arc<Lane<Sender>>,
     ending: SetOnce<Ending>,
     pub(crate) pulse: Pulse,
 }
 
-/// How a connection is to end.
+/// How to end a connection.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) close: Close,
@@ -37,17 +37,17 @@ pub(crate) struct Ending {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// What was queued before is delivered.
+    /// Frames queued so far are delivered first.
     AfterBacklog,
-    /// The same, and the binary is not told, since it was the one who asked.
+    /// The same, but the binary gets no notice, since it requested the close.
     AskedByBinary,
-    /// What is queued is dropped: the peer does not take it, or has gone.
+    /// Queued frames are dropped: the peer does not take them, or is gone.
     AtOnce,
 }
 
 impl Peer {
-    /// A peer for whom `outbox` bytes may be queued. If it is a binary, phones that have left may leave as much behind as
-    /// `phones` that are there.
+    /// Creates a peer with an outbox of `outbox` bytes. If it is a binary, phones that have left may keep as many bytes
+    /// queued as `phones` registered phones may.
     pub(crate) fn new(conn_id: String, outbox: usize, phones: usize, seen: Arc<Seen>) -> Arc<Self> {
         Arc::new(Self {
             conn_id,
@@ -58,7 +58,7 @@ impl Peer {
         })
     }
 
-    /// The lane of this phone in the outbox of its binary, for which `outbox` bytes may be queued.
+    /// Creates a lane for this phone in the outbox of its binary, which holds `outbox` bytes.
     pub(crate) fn uplink(self: &Arc<Self>, outbox: usize) -> Arc<Lane<Sender>> {
         Lane::new(Some(Arc::clone(self)), outbox / SHARE)
     }
@@ -68,7 +68,7 @@ impl Peer {
         self.outbox.push(&self.lane, frame)
     }
 
-    /// Queues a frame of a phone if its lane has room for it.
+    /// Queues a frame from a phone if the phone's lane has room for it.
     pub(crate) fn offer_from(
         &self,
         phone: &Arc<Lane<Sender>>,
@@ -77,11 +77,11 @@ impl Peer {
         self.outbox.push(phone, frame)
     }
 
-    /// Queues a frame of a phone once its lane has room for it.
+    /// Queues a frame from a phone once the phone's lane has room for it.
     ///
     /// # Errors
     ///
-    /// The connection is about to end, and the frame is not delivered.
+    /// If the connection ends first. The frame is not delivered.
     pub(crate) async fn deliver_from(
         &self,
         phone: &Arc<Lane<Sender>>,
@@ -99,51 +99,53 @@ impl Peer {
         }
     }
 
-    /// Completes when a phone may leave its frames behind, or nobody is there to read them.
-    pub(crate) async fn has_room_for_those_who_left(&self) {
+    /// Completes when a phone may leave its frames behind, or when this connection ends.
+    pub(crate) async fn has_room_to_leave(&self) {
         tokio::select! {
-            () = self.outbox.has_room_for_those_who_left() => {}
+            () = self.outbox.has_room_to_leave() => {}
             _ = self.ending() => {}
         }
     }
 
-    /// A phone leaves. Its frames stay, and the notice of it comes behind them.
+    /// Keeps the queued frames of a phone that leaves, and queues the notice behind them.
     pub(crate) fn leave_behind(&self, phone: &Arc<Lane<Sender>>, notice: Option<Utf8Bytes>) {
         self.outbox.leave_behind(phone, notice);
     }
 
-    /// The next frame to be written. Only the task of the connection waits for it.
+    /// Takes the next frame to be written, waiting for one if necessary. Only the task of the connection calls this.
     pub(crate) async fn pop(&self) -> Queued<Sender> {
         self.outbox.pop().await
     }
 
-    /// The next frame to be written, if there is one.
+    /// Takes the next frame to be written, if there is one.
     pub(crate) fn try_pop(&self) -> Option<Queued<Sender>> {
         self.outbox.try_pop()
     }
 
-    /// Ends the connection once what is queued has been delivered. The first ending stands; returns whether this is it.
+    /// Ends the connection once the queued frames are delivered. Returns `false` if an ending was set before; that one
+    /// stands.
     pub(crate) fn end(&self, close: Close) -> bool {
         self.set(close, Manner::AfterBacklog)
     }
 
-    /// The same, at the wish of the binary.
+    /// The same, requested by the binary.
     pub(crate) fn end_for_binary(&self, code: u16) {
         self.set(Close::with_code(code), Manner::AskedByBinary);
     }
 
-    /// Ends the connection, and drops what is queued. Returns whether this is the first ending.
+    /// Ends the connection, and drops the queued frames. Returns `false` if an ending was set before; that one stands.
     pub(crate) fn abort(&self, close: Close) -> bool {
         self.set(close, Manner::AtOnce)
     }
 
     fn set(&self, close: Close, manner: Manner) -> bool {
-        // In this order: once the ending is known, the task of the connection may take the last frame.
+        // In this order: once the ending is set, the task of the connection may take the last frame, so none may
+        // follow.
         self.outbox.close();
         self.ending.set(Ending { close, manner }).is_ok()
     }
 
-    /// How the connection is to end, as soon as somebody has said so.
+    /// Waits until an ending is set.
     pub(crate) async fn ending(&self) -> &Ending {
         self.ending.wait().await
     }
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_room_is_let_go_when_the_connection_ends() {
+    async fn a_sender_that_waits_for_room_is_released_when_the_connection_ends() {
         let binary = peer(800);
         let phone = peer(800).uplink(800);
         binary.offer_from(&phone, frame(100)).expect("it is empty");
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_room_gets_it_when_a_frame_is_written() {
+    async fn a_sender_that_waits_for_room_gets_it_when_a_frame_is_written() {
         let binary = peer(800);
         let phone = peer(800).uplink(800);
         binary.offer_from(&phone, frame(100)).expect("it is empty");

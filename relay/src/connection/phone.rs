@@ -1,4 +1,4 @@
-//! The connection of a phone: registers, forwards to the binary, and leaves with a notice.
+//! The connection of a phone: registers, forwards to its binary, leaves a notice.
 
 use std::mem;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::protocol::envelope::Wrapper;
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, peer: Arc<Peer>) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer).await;
     let registered = relay.registry.register_phone(server_id, Arc::clone(&peer));
-    // A shutdown may have emptied the registry just before.
+    // A shutdown may have drained the registry before this registration.
     if relay.stopping.is_cancelled() {
         peer.end(Close::SHUTTING_DOWN);
     }
@@ -44,7 +44,7 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, pe
         gone = phone.forward(&mut reader) => gone,
         gone = writer.run() => gone,
     };
-    debug!(conn_id = ?peer.conn_id(), code = gone.code, "phone gone");
+    debug!(conn_id = ?peer.conn_id(), code = gone.code, "phone disconnected");
     peer.abort(Close::NORMAL);
     let Phone {
         wrapper, uplink, ..
@@ -59,25 +59,25 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
     let (count, close) = match error {
         RegisterError::NoServer(_) => (&refusals.no_server, Close::NO_SERVER),
         RegisterError::AtCapacity(_) => (&refusals.too_many_phones, Close::TOO_MANY_PHONES),
-        // A conn-id drawn twice: the next attempt draws another one.
+        // The random conn-id is taken. The next attempt draws another one.
         _ => (&refusals.conn_id_taken, Close::TRY_AGAIN),
     };
     count.inc();
     close
 }
 
-/// A phone that is registered.
+/// A registered phone.
 struct Phone<'a> {
     relay: &'a Relay,
     membership: &'a Membership<Peer>,
     wrapper: Wrapper,
-    /// Its part of the binary's outbox.
+    /// Its lane in the outbox of its binary.
     uplink: Arc<Lane<Sender>>,
 }
 
 impl Phone<'_> {
-    /// Forwards what the phone sends. Where its part of the binary's outbox is full it waits, and reads nothing meanwhile:
-    /// so a slow binary slows its phones down.
+    /// Forwards frames from the phone to its binary. While its lane in the binary's outbox is full, it waits and reads
+    /// nothing, so a slow binary slows its phones down.
     async fn forward(&self, reader: &mut Reader<'_>) -> Gone {
         let peer = self.membership.conn();
         loop {
@@ -95,14 +95,14 @@ impl Phone<'_> {
                 }
             };
             drop(frame);
-            // No `Route`: while the phone is silent, for hours perhaps, it would keep the binary and all phones of the last
-            // frame alive.
+            // Not by a `Route`: while the phone is silent, perhaps for hours, it would keep alive the binary and all
+            // phones as of the last frame.
             let undelivered = Undelivered(self.relay);
             let Some(binary) = self.membership.binary() else {
                 if self.membership.is_registered() {
                     return self.unread();
                 }
-                // Displaced: somebody is about to say with which code the phone is closed.
+                // Displaced: the task that displaced the phone is about to close it with the right code.
                 continue;
             };
             let delivered = match binary.offer_from(&self.uplink, envelope) {
@@ -120,18 +120,18 @@ impl Phone<'_> {
         }
     }
 
-    /// Closes the phone, whose frame nobody reads.
+    /// Closes the phone because its frame cannot be delivered.
     fn unread(&self) -> Gone {
         let peer = self.membership.conn();
         if peer.end(Close::UNDELIVERED) {
-            info!(conn_id = ?peer.conn_id(), "phone closed: nobody reads its frame");
+            info!(conn_id = ?peer.conn_id(), "phone closed: no binary for its frame");
         }
         Gone::WITHOUT_CODE
     }
 }
 
-/// A frame on its way to the binary. Counts as not delivered when this is dropped, be it because the phone is closed while
-/// the frame waits for room.
+/// A frame on its way to the binary. Counts it as undelivered when dropped, also if the phone is closed while the frame
+/// waits for room.
 struct Undelivered<'a>(&'a Relay);
 
 impl Drop for Undelivered<'_> {
@@ -140,16 +140,17 @@ impl Drop for Undelivered<'_> {
     }
 }
 
-/// Unregisters the phone, and tells its binary, unless that asked for it or another one came in between.
+/// Unregisters the phone and sends a notice to its binary. There is no notice if the binary requested the close, or if
+/// the phone was displaced.
 ///
-/// The notice waits in the binary's queue without the phone. The phone only waits if those that have left before it have
-/// left too much behind.
+/// The notice stays in the binary's outbox after the phone is gone. The phone waits only while phones that left earlier
+/// have too much queued there.
 async fn leave(membership: Membership<Peer>, uplink: &Arc<Lane<Sender>>, notice: String) {
     let asked = membership.conn().asked_by_binary();
-    // Asked before the phone is out: afterwards it has no binary.
+    // Looked up before the phone is unregistered: afterwards it has no binary.
     let binary = membership.binary().map(ConnRef::into_arc);
     if let Some(binary) = &binary {
-        binary.has_room_for_those_who_left().await;
+        binary.has_room_to_leave().await;
     }
     let registered = membership.unregister();
     if let Some(binary) = binary {

@@ -1,4 +1,4 @@
-//! Whether the peer of a connection is alive.
+//! Detecting whether the peer of a connection is alive.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,15 +14,16 @@ use crate::transport::seen::Seen;
 /// How many unanswered pings are remembered. A pong may answer any of them.
 const REMEMBERED: usize = 32;
 
-/// How many times a peer may exceed a limit as long as it makes any progress at all.
+/// How many limits in a row a peer may exceed while it makes any progress at all.
 const PATIENCE: u32 = 10;
 
-/// The progress that excuses it after that: so many bytes within each limit.
+/// After that, the peer must move this many bytes within each limit.
 const TRICKLE: u64 = 16 * 1024;
 
-/// The pings of a connection, and what its peer does.
+/// The pings of a connection, and the signs of life of its peer.
 ///
-/// The task of the connection sends, hears and watches. Other tasks only [probe](Self::answers).
+/// The task of the connection sends pings, receives pongs and watches for a timeout. Other tasks only
+/// [probe](Self::answers).
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     pub(crate) seen: Arc<Seen>,
@@ -32,7 +33,7 @@ pub(crate) struct Pulse {
     due: Notify,
     /// A ping was sent or answered.
     changed: Notify,
-    /// How often the connection began or ended to wait for something else than its peer. While it is odd, pongs may lie
+    /// Counts each start and each end of a time in which the connection is not read. While it is odd, pongs may lie
     /// unread.
     deaf: AtomicU64,
 }
@@ -40,9 +41,9 @@ pub(crate) struct Pulse {
 #[derive(Debug, Default)]
 struct Pings {
     sent: u64,
-    /// The last ping that was answered.
+    /// The number of the last ping that was answered.
     answered: u64,
-    /// The payloads of those sent last, the newest at the end.
+    /// The payloads of the latest pings, the newest last.
     payloads: VecDeque<Bytes>,
 }
 
@@ -54,7 +55,7 @@ impl Pulse {
         }
     }
 
-    /// Until a ping must be sent.
+    /// Waits until a ping must be sent.
     pub(crate) async fn due(&self) {
         self.due.notified().await;
     }
@@ -64,13 +65,13 @@ impl Pulse {
         self.is_due.load(Ordering::Relaxed)
     }
 
-    /// The payload of the ping that must be sent now, if one must: random, so that only a peer that reads can answer.
+    /// Returns the payload of a ping if one must be sent now. It is random, so that only a peer that reads can answer.
     pub(crate) fn ping(&self) -> Option<Bytes> {
         if !self.is_due() {
             return None;
         }
         self.is_due.store(false, Ordering::Relaxed);
-        // Without random numbers the ping is sent later: no connection ends for want of them.
+        // If there is no random number, this ping is skipped: no connection may end for that reason.
         let payload = getrandom::u64().ok()?.to_be_bytes();
         let payload = Bytes::copy_from_slice(&payload);
         let mut pings = self.pings();
@@ -84,7 +85,7 @@ impl Pulse {
         Some(payload)
     }
 
-    /// The peer sent a pong. One that answers no ping of this connection is ignored.
+    /// Handles a pong from the peer. Ignores a pong that answers no remembered ping.
     pub(crate) fn pong(&self, payload: &[u8]) {
         let mut pings = self.pings();
         let Some(at) = pings.payloads.iter().position(|sent| sent == payload) else {
@@ -96,8 +97,8 @@ impl Pulse {
         self.changed.notify_waiters();
     }
 
-    /// Whether the peer shows within `limit` that it is alive: it answers a ping that is sent after this call, sends
-    /// something, or takes what it kept waiting. A pong that is on its way already is no answer.
+    /// Whether the peer shows a sign of life within `limit`: it answers a ping sent after this call, sends something,
+    /// or takes bytes that had to wait for it. A pong to an earlier ping does not count.
     pub(crate) async fn answers(&self, limit: Duration) -> bool {
         let before = self.pings().sent;
         let progress = self.seen.progress();
@@ -106,8 +107,8 @@ impl Pulse {
         answered.is_ok() || self.seen.progress() > progress
     }
 
-    /// Demands a ping at every interval. Completes when the peer is dead: a ping was not answered within `limit`, and the
-    /// peer made no progress either, or trickled for too long.
+    /// Demands a ping at every interval. Completes when the peer is dead: it did not answer a ping within `limit`, and
+    /// made no progress either, or trickled for too long.
     pub(crate) async fn lost(&self, interval: Duration, limit: Duration) {
         tokio::select! {
             () = self.beat(interval) => {}
@@ -136,7 +137,8 @@ impl Pulse {
         }
     }
 
-    /// Completes when the peer has made no progress, or too little, while it was read from.
+    /// Completes when the peer has made no progress, or too little, during a limit in which it was read from
+    /// throughout.
     async fn silent(&self, limit: Duration) {
         let mut patience = Patience::new(self.seen.progress());
         loop {
@@ -151,7 +153,7 @@ impl Pulse {
         }
     }
 
-    /// Waits for something else than what the peer sends: pongs may lie unread meanwhile.
+    /// Runs a future while the connection is not read. Pongs may lie unread meanwhile.
     pub(crate) async fn without_reading<T>(&self, other: impl Future<Output = T>) -> T {
         self.deaf.fetch_add(1, Ordering::Relaxed);
         let done = other.await;
@@ -159,7 +161,7 @@ impl Pulse {
         done
     }
 
-    /// Waits for a write, `None` if the peer takes nothing for longer than `limit`, or trickles for too long.
+    /// Waits for a write. Returns `None` if the peer takes nothing for longer than `limit`, or trickles for too long.
     pub(crate) async fn write<T>(
         &self,
         limit: Duration,
@@ -197,7 +199,7 @@ impl Pulse {
     }
 }
 
-/// For how long a peer may be slow.
+/// How long a peer may be slow.
 struct Patience {
     progress: u64,
     limits: u32,
@@ -211,7 +213,7 @@ impl Patience {
         }
     }
 
-    /// Whether what the peer did within another limit is enough.
+    /// Whether the progress during one more limit is enough.
     fn lasts(&mut self, progress: u64) -> bool {
         let bytes = progress - self.progress;
         self.progress = progress;
@@ -234,7 +236,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// A peer, and the bytes of it that a pulse sees.
+    /// A peer, and the streams through which a pulse sees its bytes.
     struct Connection {
         peer: DuplexStream,
         wire: Wire<Tcp<DuplexStream>>,
@@ -248,7 +250,7 @@ mod tests {
             Self { peer, wire }
         }
 
-        /// The peer sends a frame with that first byte and so many bytes.
+        /// Receives a frame from the peer with that first byte and that many bytes of payload.
         async fn receive(&mut self, first: u8, bytes: u16) {
             let [high, low] = bytes.to_be_bytes();
             let mut frame = vec![first, 0xfe, high, low, 0, 0, 0, 0];
@@ -257,13 +259,13 @@ mod tests {
             self.wire.read_exact(&mut frame).await.expect("it is there");
         }
 
-        /// Writes until the next write has to wait.
+        /// Writes until the next write blocks.
         async fn fill(&mut self) {
             let bytes = vec![0; 1 << 16];
             self.wire.write_all(&bytes).await.expect("room");
         }
 
-        /// The peer takes so many bytes, and lets in as many.
+        /// Writes that many bytes while the peer takes as many.
         async fn take(&mut self, bytes: usize) {
             let mut taken = vec![0; bytes];
             let written = vec![0; bytes];
@@ -304,7 +306,7 @@ mod tests {
         let mut lost = pin!(pulse.watch(LIMIT));
         assert!(!is_done(&mut lost));
         advance(LIMIT * 2).await;
-        assert!(!is_done(&mut lost), "it was asked nothing");
+        assert!(!is_done(&mut lost), "it was sent no ping");
         ping(&pulse);
         assert!(!is_done(&mut lost));
         advance(LIMIT * 9 / 10).await;
@@ -372,11 +374,11 @@ mod tests {
         }
         assert!(!is_done(&mut lost));
         advance(LIMIT).await;
-        assert!(is_done(&mut lost), "it does nothing any more");
+        assert!(is_done(&mut lost), "it has stopped");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pongs_that_nobody_asked_for_are_no_progress() {
+    async fn unsolicited_pongs_are_not_progress() {
         let pulse = Pulse::default();
         let mut connection = Connection::of(&pulse);
         let mut lost = pin!(pulse.watch(LIMIT));
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_only_trickles_is_lost_in_the_end() {
+    async fn a_peer_that_only_trickles_is_lost_eventually() {
         let pulse = Pulse::default();
         let mut connection = Connection::of(&pulse);
         let mut lost = pin!(pulse.watch(LIMIT));
@@ -432,10 +434,13 @@ mod tests {
         pulse.pong(&pulse.ping().expect("it is due"));
         assert_eq!(answers.now_or_never(), Some(true));
 
-        assert!(!pulse.answers(LIMIT).await, "nobody is there any more");
+        assert!(
+            !pulse.answers(LIMIT).await,
+            "the peer does nothing any more"
+        );
         connection.receive(0x8a, 1).await;
         let (answers, ()) = tokio::join!(pulse.answers(LIMIT), connection.receive(0x8a, 1));
-        assert!(!answers, "a pong that nobody asked for");
+        assert!(!answers, "an unsolicited pong");
         let (answers, ()) = tokio::join!(pulse.answers(LIMIT), connection.receive(0x82, 1));
         assert!(answers);
         connection.fill().await;
@@ -469,7 +474,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_only_trickles_fails_in_the_end() {
+    async fn a_write_that_only_trickles_fails_eventually() {
         let pulse = Pulse::default();
         let mut connection = Connection::of(&pulse);
         connection.fill().await;

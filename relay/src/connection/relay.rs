@@ -1,4 +1,4 @@
-//! What all connections share.
+//! The state that all connections share.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ pub(crate) struct Relay {
     pub(crate) config: Config,
     pub(crate) registry: Registry<Peer>,
     pub(crate) metrics: Arc<Metrics>,
-    /// A place for each connection.
+    /// One permit for each connection.
     pub(crate) places: Arc<Semaphore>,
-    /// Tells the sweeper that a deadline may be earlier than the one it sleeps for.
+    /// Wakes the sweeper, whose next deadline may now be earlier.
     pub(crate) grace_began: Notify,
-    /// The connections and the sweeper.
+    /// The tasks of connections, and background tasks.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
 }

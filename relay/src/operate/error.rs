@@ -8,36 +8,36 @@ use clap::error::ErrorKind;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A flag or its environment variable is wrong; or the user asked for the help or the version.
+    /// A flag or its environment variable is invalid, or the user asked for the help or the version.
     #[error("{}", first_line(.0))]
     Config(#[from] clap::Error),
-    /// Certificate and key cannot be used.
+    /// The certificate or the key cannot be used.
     #[error("cannot use the files of --tls-cert and --tls-key: {source}")]
     Tls {
-        /// What is wrong with them.
+        /// What is wrong with the files.
         source: io::Error,
     },
-    /// The address cannot be listened on.
+    /// The relay cannot listen on the address.
     #[error("cannot listen on {address}: {}", listen_advice(.source, .flag))]
     Listen {
         /// The flag that names the address.
         flag: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The listener failed while the relay ran.
+    /// A listener failed while the relay was running.
     #[error("the listener failed: {0}")]
     Serve(#[source] io::Error),
-    /// The system does not hand signals over.
+    /// The program cannot register for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
 }
 
 impl Error {
-    /// How the process is to exit: 2 for a configuration error, 1 for anything else that fails, 0 where the user asked for
-    /// the help or the version.
+    /// The exit status: 2 for a configuration error, 1 for any other failure, 0 if the user asked for the help or the
+    /// version.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -47,9 +47,9 @@ impl Error {
         }
     }
 
-    /// Tells the user: on stderr in one sentence, or on stdout what was asked for.
+    /// Prints the error to stderr in one line, or the requested help or version to stdout.
     pub fn print(&self) {
-        // A reader that has gone away has seen what it wanted.
+        // If the reader has closed the pipe, there is nobody to tell.
         let _ = match self {
             Self::Config(help) if is_answer(help) => help.print(),
             _ => writeln!(io::stderr(), "error: {self}"),
@@ -64,7 +64,7 @@ fn is_answer(error: &clap::Error) -> bool {
     )
 }
 
-/// clap says what is wrong in the first line, and adds paragraphs of usage and tips.
+/// The first line of clap's message, which says what is wrong. Usage and tips follow in further paragraphs.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();

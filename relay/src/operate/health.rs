@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::metrics::Metrics;
 
-/// The fields in the order in which they are sent.
+/// The body of the response. Fields are sent in this order.
 #[derive(Serialize)]
 struct Health {
     status: &'static str,

@@ -1,10 +1,10 @@
 //! Logs on stderr, written by a thread of their own.
 //!
-//! Whoever reads stderr may be slow, or may not read at all. So lines wait in a bounded queue, and those that find it full
-//! are dropped and counted.
+//! The reader of stderr may be slow, or may not read at all. So lines wait in a bounded queue; a line that finds it
+//! full is dropped and counted.
 //!
-//! What a peer sent is logged in escaped form only, its frames and its token never. The crates below log
-//! frames by way of `log`, which is not connected here.
+//! Text from a peer is logged only in escaped form. Frames and tokens are never logged. Dependencies log frames through
+//! the `log` crate, so that crate is not connected here.
 
 use std::sync::OnceLock;
 use std::sync::mpsc;
@@ -19,10 +19,10 @@ use super::config::Config;
 /// How many lines may wait for stderr.
 const LINES: usize = 16 * 1024;
 
-/// How long the end of the program waits for stderr.
+/// How long the program waits for stderr when it ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// The log is the process's, and so is this.
+/// The counter of dropped lines. It is global, as the log is.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// The thread that writes the log.
@@ -31,11 +31,11 @@ pub struct Logs {
     thread: WorkerGuard,
 }
 
-/// Logs to stderr what the filter lets through.
+/// Starts logging to stderr, filtered by `--log`.
 ///
 /// # Panics
 ///
-/// Where the program has started to log before.
+/// If logging was already started.
 pub fn start(config: &Config) -> Logs {
     let (stderr, thread) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES)
@@ -45,23 +45,24 @@ pub fn start(config: &Config) -> Logs {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(stderr)
-        // Colours are for terminals, and any crate in the same build may turn them on.
+        // Any crate in the same build may enable colours, and stderr may be no terminal.
         .with_ansi(false)
-        // A log that cannot be written would be complained of on the same stderr, and that panics.
+        // It would report a failed write to stderr on the same stderr, and panic.
         .log_internal_errors(false)
         .finish();
-    // Its `init` would also take what libraries give to the crate `log`, if any crate in the same build wants that, and
-    // those show the frames.
+    // The subscriber's `init` would also capture records of the `log` crate, if any crate in the same build enables
+    // that. Those records contain frames.
     tracing::subscriber::set_global_default(subscriber).expect("only the program sets it, once");
     Logs { thread }
 }
 
 impl Logs {
-    /// Writes what is left of the log, and then the last words, for as long as stderr takes them within two seconds.
+    /// Writes the rest of the log, then the last words. Gives up after two seconds if stderr blocks.
     pub fn end(self, last_words: impl FnOnce() + Send + 'static) {
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
-            // It complains on stdout where the log is stuck, and stdout may be the same pipe.
+            // If the log is stuck, this prints a complaint to stdout, which may be the same blocked pipe. So it runs on
+            // a thread of its own.
             drop(self.thread);
             last_words();
             let _ = done.send(());
@@ -70,7 +71,7 @@ impl Logs {
     }
 }
 
-/// How many lines were dropped.
+/// The number of lines dropped so far.
 pub(crate) fn dropped_lines() -> u64 {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
     u64::try_from(dropped).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! What an operator sets and sees: flags, logs, signals, metrics, the page. Knows no connection.
+//! The operator's side: flags, logs, signals, metrics, the live page. Nothing here knows a connection.
 
 pub(crate) mod config;
 pub(crate) mod error;

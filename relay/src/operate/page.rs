@@ -1,4 +1,4 @@
-//! The listener for operators: metrics, and a page that shows them live.
+//! The routes of the metrics listener: the metrics, and a page that shows them live.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,19 +22,19 @@ use tokio_util::task::TaskTracker;
 use super::health;
 use super::metrics::{Metrics, Sample};
 
-/// The page, all of it: nothing is loaded from elsewhere.
+/// The whole page. It loads nothing else.
 const PAGE: &str = include_str!("page.html");
 
-/// How often a sample is taken.
+/// The interval between samples.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// After which time a page that lost the relay asks again.
+/// How long a page waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many samples a page gets when it is opened: those of five minutes.
+/// How many samples are kept for new pages: five minutes' worth.
 const KEPT: usize = 300;
 
-/// The last samples, and whoever waits for the next.
+/// The latest samples, and the pages that are subscribed to new ones.
 struct Monitor {
     metrics: Arc<Metrics>,
     stopping: CancellationToken,
@@ -45,13 +45,13 @@ struct Monitor {
 /// A sample and its time.
 #[derive(Clone, Debug, Serialize)]
 struct At {
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     time: u64,
     #[serde(flatten)]
     sample: Sample,
 }
 
-/// Routes of the listener. Samples are taken until the relay stops.
+/// Returns the routes, and spawns a task that takes samples until the relay stops.
 pub(crate) fn router(
     metrics: &Arc<Metrics>,
     tasks: &TaskTracker,
@@ -95,11 +95,11 @@ impl Monitor {
             kept.pop_front();
         }
         kept.push_back(at.clone());
-        // Under the lock, so that nobody gets a sample twice. An error: nobody looks.
+        // Sent under the lock, so that no subscriber gets a sample twice. An error means that no page is open.
         let _ = self.news.send(at);
     }
 
-    /// What is kept now, and what comes after it.
+    /// Returns the samples kept so far, and a receiver of those that follow.
     fn subscribe(&self) -> (VecDeque<At>, broadcast::Receiver<At>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.clone(), self.news.subscribe())
@@ -118,12 +118,12 @@ async fn page() -> Response {
     (headers, Html(PAGE)).into_response()
 }
 
-/// First all samples that are kept, in one event `kept`; then each new one in an event `sample`.
+/// Sends all kept samples in one event `kept`, then each new one in an event `sample`.
 async fn events(
     State(monitor): State<Arc<Monitor>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (kept, news) = monitor.subscribe();
-    // A page that was too slow to hear of a sample does without it.
+    // A page that is too slow for a sample misses it.
     let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
     let stopping = monitor.stopping.clone();
     let events = stream::iter([event("kept", &kept).retry(RETRY)])

@@ -1,14 +1,14 @@
-//! The signals that stop the relay, or make it read its certificate again.
+//! The signals that stop the relay or make it reload its certificate.
 
 use std::future::Future;
 
 use super::error::Error;
 
-/// Completes at the first SIGTERM or SIGINT. From the call on, neither ends the process by itself.
+/// Completes at the first SIGTERM or SIGINT. Once this is called, neither terminates the process by itself.
 ///
 /// # Errors
 ///
-/// Where the system refuses to hand the signals over.
+/// If the program cannot register for the signals.
 #[cfg(unix)]
 pub fn stop() -> Result<impl Future<Output = ()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -37,18 +37,18 @@ pub fn stop() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
-/// The signals that ask for the certificate to be read again.
+/// A stream of SIGHUPs, each a request to reload the certificate.
 #[derive(Debug)]
 pub struct Hangups {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
 
-/// SIGHUPs from now on. None of them ends the process any more.
+/// Registers for SIGHUP. Once this is called, SIGHUP no longer terminates the process.
 ///
 /// # Errors
 ///
-/// Where the system refuses to hand the signal over.
+/// If the program cannot register for the signal.
 pub fn hangups() -> Result<Hangups, Error> {
     Ok(Hangups {
         #[cfg(unix)]
@@ -58,7 +58,7 @@ pub fn hangups() -> Result<Hangups, Error> {
 }
 
 impl Hangups {
-    /// Completes at the next SIGHUP; never where there is no such signal.
+    /// Completes at the next SIGHUP. On platforms without SIGHUP, it never completes.
     pub async fn next(&mut self) {
         #[cfg(unix)]
         if self.signal.recv().await.is_some() {

@@ -1,4 +1,4 @@
-//! Why a connection is closed, in the words that its peer gets: every code and reason of the relay.
+//! Every close code and reason that the relay sends.
 
 use std::borrow::Cow;
 
@@ -39,12 +39,12 @@ impl Close {
         }
     }
 
-    /// The close that a binary asked for: its code, and an empty reason.
+    /// A close that a binary requested: its code, and an empty reason.
     pub(crate) const fn with_code(code: u16) -> Self {
         Self::of(code, "")
     }
 
-    /// The close frame. A code that must not stand in one is left out.
+    /// The close frame. A code that must not be sent is left out.
     pub(crate) fn message(&self) -> Message {
         Message::Close(may_be_sent(self.code).then(|| CloseFrame {
             code: self.code.into(),
@@ -62,7 +62,7 @@ impl From<CloseFrame> for Close {
     }
 }
 
-/// RFC 6455, section 7.4: 1004 to 1006 and 1015 never appear in a frame, nor does what nobody has defined.
+/// Whether a code may appear in a close frame. RFC 6455, section 7.4, excludes 1004 to 1006, 1015 and undefined codes.
 pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

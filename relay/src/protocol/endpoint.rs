@@ -1,6 +1,6 @@
 //! The two endpoints: one for binaries, one for phones.
 
-/// At which endpoint a connection came in.
+/// The endpoint at which a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// `/v1/server`, for binaries.
@@ -10,7 +10,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Its name in metrics, and the first part of the conn-ids that it gives.
+    /// Its name in metrics, and the prefix of its conn-ids.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -18,7 +18,8 @@ impl Endpoint {
         }
     }
 
-    /// The headers it asks for beside the server-id. The token is for the binary to judge: here it only has to be there.
+    /// The headers required besides the server-id. The relay only checks that the token is present; the binary judges
+    /// it.
     pub(crate) const fn required_headers(self) -> [&'static str; 2] {
         match self {
             Self::Server => ["X-Pyrycode-Version", "User-Agent"],

@@ -1,8 +1,8 @@
-//! The envelopes that a binary gets and sends: pure functions over text.
+//! The envelopes that a binary receives and sends: pure functions over text.
 //!
-//! Towards the binary: `{"conn_id":"…","frame":…}` with what the phone sent spliced in verbatim, and
-//! `{"conn_id":"…","close_code":N}` once the phone has gone. From the binary: the same fields, each as it
-//! needs them. Fields that are not known are passed over.
+//! To the binary: `{"conn_id":"…","frame":…}` with the phone's frame spliced in verbatim, and
+//! `{"conn_id":"…","close_code":N}` when the phone has disconnected. From the binary: `conn_id`, and at least one
+//! of `frame` and `close_code`. Unknown fields are ignored.
 
 use std::borrow::Cow;
 use std::num::NonZeroU16;
@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// What a binary asks for: a frame for a phone, the end of the phone's connection, or both in this order.
+/// A request from a binary: send a frame to a phone, close the phone, or both in this order.
 #[derive(Debug)]
 pub struct Directive<'a> {
-    /// The phone.
+    /// The conn-id of the phone.
     pub conn_id: Cow<'a, str>,
-    /// The code with which the phone is to be closed.
+    /// The code with which to close the phone.
     pub close_code: Option<NonZeroU16>,
     frame: Option<&'a RawValue>,
 }
@@ -25,23 +25,23 @@ pub struct Directive<'a> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnvelopeError {
-    /// Not a JSON object, or a field of the wrong type.
+    /// It is not a JSON object, or a field has the wrong type.
     #[error("the envelope is malformed")]
     Malformed,
-    /// A wish that a push service wake a phone: the relay knows none.
+    /// It asks for a push notification that wakes a phone. The relay has no push service.
     #[error("the envelope is a push_wake, and no push service is configured")]
     PushWake,
-    /// Addressed to no phone.
+    /// It names no phone.
     #[error("the envelope names no conn_id")]
     NoConnId,
-    /// Neither a frame nor a close code.
+    /// It has neither a frame nor a close code.
     #[error("the envelope has neither frame nor close_code")]
     Empty,
 }
 
 #[derive(Deserialize)]
 struct Fields<'a> {
-    // Not an `Option`: inside one, a `Cow` is never borrowed.
+    // Not an `Option`: serde never borrows a `Cow` inside one.
     #[serde(borrow, default)]
     conn_id: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -52,13 +52,13 @@ struct Fields<'a> {
     push_wake: Option<IgnoredAny>,
 }
 
-/// Reads what a binary sent. An absent `frame` and `null` both mean none, and so does a `close_code` of 0.
+/// Parses an envelope from a binary. An absent or `null` `frame` means none, as does a `close_code` of 0.
 ///
 /// # Errors
 ///
-/// [`EnvelopeError`], which says nothing of the content.
+/// [`EnvelopeError`], which reveals nothing of the content.
 pub fn parse(message: &str) -> Result<Directive<'_>, EnvelopeError> {
-    // serde would take an array for the fields in order.
+    // serde would accept an array as the fields in order.
     if !message.trim_ascii_start().starts_with('{') {
         return Err(EnvelopeError::Malformed);
     }
@@ -81,35 +81,35 @@ pub fn parse(message: &str) -> Result<Directive<'_>, EnvelopeError> {
 }
 
 impl Directive<'_> {
-    /// The frame, verbatim.
+    /// Returns a copy of the frame, verbatim.
     ///
-    /// A copy: a slice would keep the whole buffer alive into which the message was read, and perhaps the ones before it,
-    /// which is more than a queue counts.
+    /// A slice would keep alive the whole buffer that the message was read into, and perhaps earlier messages in it.
+    /// The outbox would count fewer bytes than it holds.
     #[must_use]
     pub fn frame(&self) -> Option<String> {
         Some(self.frame?.get().to_owned())
     }
 }
 
-/// Why a phone's frame cannot stand in an envelope.
+/// Why a phone's frame cannot be put into an envelope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Not exactly one JSON value.
+    /// It is not exactly one JSON value.
     #[error("the frame is not valid JSON")]
     NotJson,
-    /// Nested so deep that many parsers refuse it.
+    /// It is nested so deep that many parsers reject it.
     #[error("the frame is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
 }
 
-/// How many arrays and objects may stand in one another. Many JSON parsers have a limit, and those that have none may
-/// overflow their stack.
+/// How deep arrays and objects may be nested. Many JSON parsers have a limit; those without one may overflow their
+/// stack.
 const MAX_DEPTH: usize = 128;
 
-/// Whether valid JSON is nested deeper than that.
+/// Whether valid JSON is nested deeper than [`MAX_DEPTH`].
 fn is_too_deep(json: &str) -> bool {
-    // Nearly all frames have no more brackets than that in all, and finding those is cheap.
+    // Nearly all frames have fewer opening brackets in total, and counting those is cheap.
     let opening = memchr::memchr2_iter(b'[', b'{', json.as_bytes());
     if opening.take(MAX_DEPTH + 1).count() <= MAX_DEPTH {
         return false;
@@ -130,7 +130,7 @@ fn is_too_deep(json: &str) -> bool {
     false
 }
 
-/// Skips what is left of a string after its opening quote.
+/// Skips the rest of a string after its opening quote.
 fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
     while let Some(byte) = bytes.next() {
         match byte {
@@ -141,7 +141,7 @@ fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
     }
 }
 
-/// Makes the envelopes in which a binary hears of one phone.
+/// Builds the envelopes of one phone for its binary.
 #[derive(Debug)]
 pub struct Wrapper {
     /// `{"conn_id":"…",`
@@ -149,21 +149,21 @@ pub struct Wrapper {
 }
 
 impl Wrapper {
-    /// For the phone with this conn-id.
+    /// A wrapper for the phone with this conn-id.
     #[must_use]
     pub fn new(conn_id: &str) -> Self {
-        // It contains a server-id, which may contain quotes.
+        // A conn-id contains the server-id, which may contain quotes.
         let quoted = serde_json::Value::from(conn_id);
         Self {
             prefix: format!("{{\"conn_id\":{quoted},"),
         }
     }
 
-    /// The envelope of a frame, in which the frame stands as the phone sent it. One copy.
+    /// Returns the envelope of a frame, with the frame verbatim. Copies the frame once.
     ///
     /// # Errors
     ///
-    /// [`FrameError`]. A frame that is not JSON could say anything in the phone's name once it is spliced in.
+    /// [`FrameError`]. A frame that is not JSON could forge any field of the envelope once it is spliced in.
     pub fn frame(&self, frame: &str) -> Result<String, FrameError> {
         serde_json::from_str::<&RawValue>(frame).map_err(|_| FrameError::NotJson)?;
         if is_too_deep(frame) {
@@ -172,7 +172,7 @@ impl Wrapper {
         Ok([&self.prefix, "\"frame\":", frame, "}"].concat())
     }
 
-    /// The notice that the phone has gone.
+    /// Returns the notice that the phone has disconnected.
     #[must_use]
     pub fn closed(&self, code: u16) -> String {
         format!("{}\"close_code\":{code}}}", self.prefix)
@@ -199,10 +199,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_str(&envelope).expect("valid JSON");
         assert_eq!(read["conn_id"], conn_id);
         assert_eq!(read["frame"], 1);
-        assert_eq!(
-            parse(&envelope).expect("an envelope like any").conn_id,
-            conn_id
-        );
+        assert_eq!(parse(&envelope).expect("a valid envelope").conn_id, conn_id);
     }
 
     #[test]
@@ -263,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_not_known_are_passed_over() {
+    fn unknown_fields_are_ignored() {
         let directive = parse(r#"{"x":{"y":[]},"conn_id":"p","frame":{"a": 1},"z":null}"#)
             .expect("an envelope");
         assert_eq!(directive.conn_id, "p");
@@ -272,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_wake_beside_a_conn_id_is_a_field_like_any() {
+    fn a_push_wake_with_a_conn_id_is_ignored_like_any_unknown_field() {
         let directive = parse(r#"{"push_wake":1,"conn_id":"p","frame":2}"#).expect("an envelope");
         assert_eq!(directive.frame().expect("there is one"), "2");
     }
@@ -296,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_nothing_is_refused() {
+    fn an_envelope_without_a_request_is_refused() {
         use EnvelopeError::{Empty, Malformed, NoConnId, PushWake};
         for (text, error) in [
             ("", Malformed),

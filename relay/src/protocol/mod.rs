@@ -1,4 +1,4 @@
-//! What is said on the wire: endpoints, envelopes, close codes. Values and text only.
+//! The protocol on the wire: endpoints, envelopes, close codes. Values and text, no I/O.
 
 pub(crate) mod close;
 pub(crate) mod endpoint;

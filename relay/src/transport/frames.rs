@@ -1,4 +1,4 @@
-//! The boundaries of frames and messages in a byte stream.
+//! The boundaries of frames and messages in a WebSocket byte stream.
 
 use std::io::Cursor;
 
@@ -17,25 +17,25 @@ const PONG: u8 = 0x8a;
 /// The longest header of a frame.
 const MAX_HEADER: usize = 14;
 
-/// Finds the boundaries of frames and messages in the bytes of a peer.
+/// Tracks the boundaries of frames and messages in the bytes from a peer.
 #[derive(Default)]
 pub(super) struct Frames {
-    /// The bytes of a header that is not complete.
+    /// The bytes of an incomplete header.
     header: Vec<u8>,
-    /// The bytes of the payload that are still to come.
+    /// The bytes of the current payload that are still to come.
     left: u64,
-    /// Whether the frame, or as much of a header as has come, is a pong's.
+    /// The current frame, or incomplete header, is a pong's.
     is_pong: bool,
-    /// A fragment has come, and not the last one.
+    /// A fragmented message has begun, and its last fragment has not.
     is_fragmented: bool,
-    /// How many messages, and control frames between them, were complete.
+    /// The number of complete messages, counting control frames between them.
     pub(super) number: u64,
-    /// The library refuses what came, and reads no further.
+    /// The bytes are invalid. The WebSocket library rejects them and reads no further.
     is_broken: bool,
 }
 
 impl Frames {
-    /// Returns how many bytes come before a close frame: all of them if there is none.
+    /// Processes bytes up to a close frame. Returns how many come before it: all, if there is none.
     pub(super) fn follow(&mut self, bytes: &[u8], seen: &Seen) -> usize {
         let mut at = 0;
         let mut received = 0;
@@ -62,7 +62,7 @@ impl Frames {
             }
         }
         if self.is_broken {
-            // The library reads no further than to the invalid header.
+            // The library reads no further than the invalid header, so it may have all bytes.
             at = bytes.len();
         }
         if received > 0 {
@@ -114,14 +114,15 @@ impl Frames {
         }
     }
 
-    /// The number of the message that has begun and is not complete.
+    /// The number of the incomplete message.
     pub(super) fn unfinished(&self) -> Option<u64> {
         let has_begun = !self.header.is_empty() || self.left > 0 || self.is_fragmented;
         has_begun.then_some(self.number + 1)
     }
 }
 
-/// A header if it is complete, the length of the payload, and the size of the header.
+/// Parses a header. Returns it with the length of the payload and the size of the header, or `None` if it is
+/// incomplete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>> {
     let mut cursor = Cursor::new(bytes);
     let parsed = FrameHeader::parse(&mut cursor)?;

@@ -1,7 +1,7 @@
-//! Connections that speak HTTP/1.1 only.
+//! Rejecting HTTP/2.
 //!
-//! WebSocket over HTTP/2 is another protocol. The server library would speak HTTP/2 with whoever begins it, and has no
-//! time-out for connections that then do nothing.
+//! WebSocket over HTTP/2 is another protocol. The server library would speak HTTP/2 with a client that starts it, and
+//! has no timeout for such a connection when it is idle.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How HTTP/2 begins: with a method that is reserved for that (RFC 9113, section 3.4).
+/// The first bytes of HTTP/2, a method reserved for this purpose (RFC 9113, section 3.4).
 const HTTP2: &[u8] = b"PRI";
 
-/// Accepts connections with another acceptor, and closes those that begin with HTTP/2.
+/// Wraps an acceptor, and closes connections that begin with HTTP/2.
 #[derive(Clone, Debug)]
 pub(crate) struct Http1Acceptor<A>(pub(crate) A);
 
@@ -40,7 +40,7 @@ where
 /// A stream that fails if its peer begins with HTTP/2.
 pub(crate) struct Http1<Io> {
     io: Io,
-    /// What would be HTTP/2 if it came next; empty once something else has come.
+    /// The bytes that would make it HTTP/2 if they came next. Empty once it is known not to be HTTP/2.
     begins: &'static [u8],
 }
 
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a peer that sends these parts.
+    /// Reads from a peer that sends these parts.
     async fn read(parts: &[&'static str]) -> io::Result<String> {
         let (mut peer, io) = duplex(64);
         let mut io = Http1 { io, begins: HTTP2 };
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_http2_is_refused_in_however_many_parts_it_comes() {
+    async fn only_http2_is_refused_however_its_bytes_are_split() {
         for parts in [
             &["PRI * HTTP/2.0\r\n"] as &[&str],
             &["P", "R", "I"],

@@ -1,4 +1,4 @@
-//! The byte streams below WebSocket: TCP, TLS, HTTP/1.1, and what their bytes say of a peer.
+//! The byte streams below WebSocket: TCP, TLS, HTTP/1.1, and the signs of life in their bytes.
 
 mod frames;
 pub(crate) mod http1;

@@ -1,20 +1,21 @@
-//! What the bytes of a connection say of its peer.
+//! What the bytes of a connection reveal about its peer.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-/// Written by the streams of a connection as bytes pass, and read by its task and by those who probe it.
+/// Signs of life of a peer. The streams of the connection write it as bytes pass; the connection's task, and tasks that
+/// probe the peer, read it.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Bytes received, except those of pongs: a peer that is stuck may send pongs that nobody asked for.
+    /// Bytes received, except those of pongs: a stuck peer may send unsolicited pongs.
     received: AtomicU64,
-    /// Bytes written after a write had to wait. The system had no room for them until the peer's system took others.
+    /// Bytes written after a write had blocked. The system had no room for them until the peer's system took others.
     taken: AtomicU64,
-    /// The number of the message that has begun and is not complete; 0 if there is none.
+    /// The number of the incomplete message; 0 if there is none.
     unfinished: AtomicU64,
-    /// The peer's close frame, if the library would have altered it.
+    /// The peer's close frame, if the WebSocket library would have altered it.
     close: OnceLock<CloseFrame>,
 }
 
@@ -33,27 +34,27 @@ impl Seen {
     }
 
     pub(crate) fn set_close(&self, close: CloseFrame) {
-        // Nothing is read after the first one.
+        // Nothing is read after the first close frame.
         let _ = self.close.set(close);
     }
 
-    /// A number that grows whenever the peer shows that it is alive without answering a ping.
+    /// A number that grows whenever the peer shows a sign of life other than a pong.
     pub(crate) fn progress(&self) -> u64 {
         self.received.load(Ordering::Relaxed) + self.taken()
     }
 
-    /// A number that grows whenever the peer takes what it kept waiting.
+    /// A number that grows whenever the peer takes bytes that had to wait for it.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// The number of the message that has begun and is not complete.
+    /// The number of the incomplete message.
     pub(crate) fn unfinished(&self) -> Option<u64> {
         let number = self.unfinished.load(Ordering::Relaxed);
         (number > 0).then_some(number)
     }
 
-    /// A close frame that was kept from the library, which would have answered 1002 to it.
+    /// The close frame that was withheld from the library, which would have replied with 1002.
     pub(crate) fn close(&self) -> Option<&CloseFrame> {
         self.close.get()
     }

@@ -1,4 +1,4 @@
-//! TCP connections: how they are set up, and how much of what is written their peers take.
+//! TCP connections: their socket options, and how much written data their peers take.
 
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
@@ -15,12 +15,13 @@ use tower_layer::Layer;
 
 use super::seen::Seen;
 
-/// The most that the system keeps of a connection before it is sent. With more, a ping would wait behind megabytes for a
-/// slow peer, and its pong would come too late.
+/// The most unsent bytes that the system queues for a connection. With more, a ping to a slow peer would wait behind
+/// megabytes, and the pong would come too late.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 16 * 1024;
 
-/// Accepts connections that send without delay and queue little. Requests carry what is [seen](Seen) of their connection.
+/// Accepts connections that send without delay and queue little. Attaches a [`Seen`] to the requests of each
+/// connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpAcceptor;
 
@@ -39,20 +40,20 @@ impl<S> Accept<TcpStream, S> for TcpAcceptor {
 }
 
 fn set_up(stream: &TcpStream) -> io::Result<()> {
-    // Frames are batched here already. With Nagle's algorithm they only come a little later.
+    // The relay batches frames itself. Nagle's algorithm would only delay them.
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
     Ok(())
 }
 
-/// A stream that counts what its peer takes after it has kept a write waiting.
+/// A stream that counts the bytes that its peer takes after a write has blocked.
 ///
-/// It is below TLS, which collects what is written, and so hides how slowly that is taken.
+/// It sits below TLS: the TLS layer buffers writes, and so hides how slowly the peer takes them.
 pub(crate) struct Tcp<Io> {
     io: Io,
     seen: Arc<Seen>,
-    /// A write had to wait.
+    /// The last write blocked.
     is_blocked: bool,
 }
 
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_write_that_had_to_wait_is_progress() {
+    async fn only_a_write_that_blocked_counts_as_progress() {
         let (mut peer, io) = duplex(1 << 16);
         let seen = Arc::<Seen>::default();
         let mut tcp = Tcp::new(io, Arc::clone(&seen));

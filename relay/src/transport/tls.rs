@@ -1,4 +1,4 @@
-//! Certificate and key: read at the start, and again on SIGHUP.
+//! The certificate and key: loaded at the start, reloaded on SIGHUP.
 
 use std::io;
 use std::path::Path;
@@ -11,19 +11,19 @@ use tracing::{error, info};
 use crate::operate::config::Config;
 use crate::operate::error::Error;
 
-/// What a listener speaks TLS with.
+/// The TLS configuration of a listener.
 #[derive(Clone)]
 pub(crate) struct Tls {
     config: RustlsConfig,
 }
 
-/// The files of the settings, if there are any.
+/// The configured files, if TLS is enabled.
 fn files(config: &Config) -> Option<(&Path, &Path)> {
     Some((config.tls_cert.as_deref()?, config.tls_key.as_deref()?))
 }
 
 impl Tls {
-    /// Reads the files of the settings; `None` where there are none.
+    /// Loads the configured files. Returns `None` if TLS is disabled.
     pub(crate) async fn load(config: &Config) -> Result<Option<Self>, Error> {
         let Some((cert, key)) = files(config) else {
             return Ok(None);
@@ -40,7 +40,7 @@ impl Tls {
         self.config.clone()
     }
 
-    /// Reads the files again, for connections to come. Files that are no good change nothing.
+    /// Reloads the files, for new connections. If they are invalid, the old certificate stays in use.
     pub(crate) async fn reload(&self, config: &Config) {
         let Some((cert, key)) = files(config) else {
             return;
@@ -48,14 +48,16 @@ impl Tls {
         match read(cert, key).await {
             Ok(config) => {
                 self.config.reload_from_config(config);
-                info!("certificate and key read again");
+                info!("certificate and key reloaded");
             }
-            Err(error) => error!(%error, "certificate and key stay as they were"),
+            Err(error) => {
+                error!(%error, "cannot reload certificate and key: the old ones stay in use")
+            }
         }
     }
 }
 
-/// Certificate and key, for HTTP/1.1 only: WebSocket over HTTP/2 is another protocol.
+/// Reads the files. ALPN offers HTTP/1.1 only: WebSocket over HTTP/2 is another protocol.
 async fn read(cert: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
     let config = RustlsConfig::from_pem_file(cert, key).await?.get_inner();
     let mut config = Arc::unwrap_or_clone(config);

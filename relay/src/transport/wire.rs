@@ -1,7 +1,7 @@
-//! The bytes of a connection as they pass below the WebSocket library.
+//! The byte stream below the WebSocket library.
 //!
-//! The library returns whole messages. It does not tell whether a message has begun, nor whether a slow peer sends
-//! anything, and it does not accept every close code that may be sent. [`Wire`] finds that out from the bytes.
+//! The library returns whole messages. It does not report that a message has begun, nor that a slow peer is sending,
+//! and it rejects some close codes that may be sent. [`Wire`] reads all that from the bytes.
 
 use std::io;
 use std::mem;
@@ -20,7 +20,7 @@ use crate::protocol::close;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
-/// A byte stream from and to a peer that speaks WebSocket.
+/// A byte stream to and from a WebSocket peer, which records what it [sees](Seen).
 pub(crate) struct Wire<Io> {
     io: Io,
     seen: Arc<Seen>,
@@ -28,14 +28,14 @@ pub(crate) struct Wire<Io> {
     closing: Closing,
 }
 
-/// How far the peer's close frame has come. It is held back until it is complete.
+/// The state of the peer's close frame. It is withheld from the library until it is complete.
 enum Closing {
     Not,
-    /// These bytes of it have come.
+    /// These bytes of it were received.
     Begun(Vec<u8>),
     /// The library gets these bytes, and all that follow.
     Released(Vec<u8>),
-    /// The library never gets it, and nothing after it.
+    /// The library gets neither the close frame nor anything after it.
     Kept,
 }
 
@@ -49,7 +49,7 @@ impl<Io> Wire<Io> {
         }
     }
 
-    /// Follows the bytes that were read, and returns how many of them the library may see now.
+    /// Inspects bytes that were read. Returns how many of them the library may see now.
     fn inspect(&mut self, bytes: &[u8]) -> usize {
         let visible = if let Closing::Begun(held) = &mut self.closing {
             held.extend_from_slice(bytes);
@@ -67,7 +67,7 @@ impl<Io> Wire<Io> {
                 Read::Incomplete => unfinished = Some(self.frames.number + 1),
                 Read::Alike => self.closing = Closing::Released(mem::take(held)),
                 Read::Invalid => {
-                    // The library may still wait for all of it.
+                    // The library may still wait for the rest of it.
                     unfinished = Some(self.frames.number + 1);
                     self.closing = Closing::Released(mem::take(held));
                 }
@@ -81,7 +81,7 @@ impl<Io> Wire<Io> {
         visible
     }
 
-    /// The stream itself.
+    /// The underlying stream.
     pub(crate) fn io(&mut self) -> &mut Io {
         &mut self.io
     }
@@ -89,11 +89,11 @@ impl<Io> Wire<Io> {
 
 enum Read {
     Incomplete,
-    /// The library passes it on as it is, or refuses it as it must.
+    /// The library passes it on unchanged, or rightly rejects it.
     Alike,
-    /// No close frame may be like that. The library refuses it when it is complete.
+    /// Not a valid close frame. The library rejects it once it is complete.
     Invalid,
-    /// The library would pass it on as another one.
+    /// The library would alter it.
     Altered(CloseFrame),
 }
 
@@ -191,7 +191,7 @@ mod tests {
 
     const MASK: [u8; 4] = [1, 2, 3, 4];
 
-    /// A frame as a client sends it: the first byte of its header, and its payload.
+    /// A frame as a client sends it, from the first byte of its header and its payload.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).expect("a short frame");
         let masked = payload.iter().zip(MASK.iter().cycle());
@@ -221,7 +221,7 @@ mod tests {
             }
         }
 
-        /// What the library gets of these bytes.
+        /// Returns what the library reads when the peer sends these bytes.
         async fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
             self.peer.write_all(bytes).await.expect("room");
             let mut read = Vec::new();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_close_code_that_the_library_would_alter_is_kept_from_it() {
+    async fn a_close_frame_that_the_library_would_alter_is_withheld() {
         for split in 0..20 {
             let mut pair = Pair::new();
             let close = close_frame(1014, b"bad gateway");
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_other_close_frame_passes_as_it_is() {
+    async fn any_other_close_frame_passes_unchanged() {
         let mut unmasked = close_frame(1014, b"");
         unmasked[1] &= 0x7f;
         let long = close_frame(1014, &[b'x'; 124]);
@@ -334,7 +334,7 @@ mod tests {
             }
             passed.extend(pair.pass(&[*last, 1, 2, 3]).await);
             assert_eq!(passed, [&close[..], &[1, 2, 3]].concat());
-            // The library may wait for the rest of one that is invalid.
+            // The library may wait for the rest of an invalid one.
             let waits = pair.seen.unfinished().is_some();
             assert_eq!(waits, invalid.contains(&close), "{close:x?}");
             assert!(pair.seen.close().is_none());

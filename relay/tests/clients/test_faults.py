@@ -65,7 +65,7 @@ async def test_a_phone_killed_in_mid_frame_leaves_with_a_notice_and_without_half
     assert (await binary.envelope())["conn_id"] == sibling.conn_id
 
 
-async def test_who_never_finishes_his_headers_is_sent_away(start):
+async def test_a_client_that_never_finishes_its_headers_is_disconnected(start):
     relay = await start(header_timeout="500ms")
     binary, phone = await relay.pair()
     silent, halting, dripping, again = [await Raw.dial(relay) for _ in range(4)]
@@ -111,7 +111,7 @@ async def test_headers_without_end_are_refused(start):
     await relay.pair()
 
 
-async def test_every_way_to_break_off_leaves_nothing_behind(start):
+async def test_no_kind_of_disconnect_leaves_anything_behind(start):
     relay = await start()
     binary, sibling = await relay.pair()
     half = frame_of(TEXT, b'"' + b"x" * 1000 + b'"')

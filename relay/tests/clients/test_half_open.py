@@ -53,7 +53,7 @@ def cable():
         ip("netns", "del", host)
 
 
-async def test_who_is_cut_off_from_the_network_is_noticed_by_the_heartbeat(cable, start):
+async def test_the_heartbeat_detects_peers_that_the_network_cut_off(cable, start):
     host, far = cable
     relay = await start(listen=f"{NEAR}:0", heartbeat_interval="200ms", heartbeat_timeout="1s", grace="1h")
     uri = f"ws://{NEAR}:{relay.address[1]}"

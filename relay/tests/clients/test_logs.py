@@ -12,7 +12,7 @@ LINES = 20_000
 
 @pytest.mark.parametrize("log", ["debug", "trace"])
 @pytest.mark.parametrize("piped", [["stderr"], ["stdout", "stderr"]])
-async def test_a_log_that_nobody_reads_holds_nothing_up(start, piped, log):
+async def test_a_log_without_a_reader_blocks_nothing(start, piped, log):
     relay = await start(piped=piped, log=log)
     binary, phone = await relay.pair()
     noisy = await relay.raw_binary("noisy")

@@ -24,7 +24,7 @@ SERIES += [("refusals_total", {"kind": kind}) for kind in ("server_id_claimed", 
 SERIES += [("envelopes_dropped_total", {"reason": it}) for it in ("malformed", "unknown_phone", "push_wake")]
 
 
-async def test_health_is_told_in_a_fixed_order(start):
+async def test_health_has_a_fixed_order(start):
     relay = await start()
     await relay.pair("a")
     gone, _ = await relay.pair("b")
@@ -116,7 +116,7 @@ async def test_the_metrics_are_on_a_listener_of_their_own(start):
     assert b"# TYPE switchboard_connected_binaries gauge" in body
 
 
-async def test_metrics_can_be_off(start):
+async def test_metrics_can_be_disabled(start):
     relay = await start(metrics_listen="off")
     await relay.pair()
     assert "serving metrics" not in relay.log()

@@ -100,7 +100,7 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
     await asyncio.wait_for(asyncio.gather(*sending), LIMIT)
 
 
-async def test_a_binary_that_never_reads_is_given_up_and_only_phones_whose_frames_are_lost_are_closed(start):
+async def test_a_binary_that_never_reads_is_closed_and_of_its_phones_only_those_whose_frames_are_lost(start):
     relay = await start(write_timeout="300ms", outbox=1 << 20)
     stuck = await relay.binary(max_queue=1)
     talking = [await relay.phone(stuck) for _ in range(2)]
@@ -123,7 +123,7 @@ async def test_a_binary_that_never_reads_is_given_up_and_only_phones_whose_frame
     await relay.phone(binary)
 
 
-async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(start):
+async def test_a_slow_binary_gets_the_notice_of_a_phone_after_all_its_frames(start):
     relay = await start(outbox=1 << 20, write_timeout="1h")
     slow = await relay.raw_binary()
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)
@@ -138,7 +138,7 @@ async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(st
     assert payload.endswith(b',"close_code":1001}')
 
 
-async def test_who_has_left_holds_no_place_though_a_slow_binary_has_not_heard_of_it(start):
+async def test_a_phone_that_has_left_holds_no_place_even_if_a_slow_binary_has_no_notice_yet(start):
     relay = await start(max_connections=6, write_timeout="1h")
     slow = await relay.raw_binary(room=8192)
     greedy = await Raw.upgrade(relay, "/v1/client", PHONE)
@@ -164,7 +164,7 @@ async def test_who_has_left_holds_no_place_though_a_slow_binary_has_not_heard_of
     greedy.vanish()
 
 
-async def test_a_phone_that_sends_a_little_does_not_wait_for_those_who_send_much(start):
+async def test_a_phone_that_sends_little_does_not_wait_for_phones_that_send_much(start):
     relay = await start(write_timeout="1h", heartbeat_interval="1h")
     slow = await relay.raw_binary(room=64 * 1024)
     greedy = [await Raw.upgrade(relay, "/v1/client", PHONE, room=64 * 1024) for _ in range(8)]

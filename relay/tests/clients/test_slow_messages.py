@@ -102,7 +102,7 @@ async def test_a_message_that_is_slow_and_in_time_passes_and_the_next_one_has_it
         assert await receiver.frame() == expected
 
 
-async def test_a_phone_that_waits_for_its_slow_binary_is_not_blamed(start):
+async def test_a_phone_that_waits_for_its_slow_binary_is_not_timed_out(start):
     relay = await start(message_timeout="300ms", write_timeout="1h")
     binary = await relay.raw_binary(room=8192)
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)

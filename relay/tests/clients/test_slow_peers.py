@@ -67,7 +67,7 @@ async def test_a_phone_that_reads_slowly_gets_all_that_waits_for_it(start, files
 
 
 @pytest.mark.parametrize("endpoint", ["phone", "binary"])
-async def test_who_uploads_a_large_message_slowly_cannot_answer_pings_and_stays(start, endpoint):
+async def test_a_slow_upload_that_delays_pongs_does_not_close_its_sender(start, endpoint):
     relay = await start(**HASTY)
     if endpoint == "phone":
         receiver = await relay.binary()
@@ -231,7 +231,7 @@ def repeated(pings):
 
 @pytest.mark.parametrize("guess", [counted, counted_in_little_endian, empty, repeated])
 @pytest.mark.parametrize("endpoint", ["phone", "binary"])
-async def test_pongs_that_answer_no_ping_keep_nobody_alive(start, guess, endpoint):
+async def test_unsolicited_pongs_keep_nobody_alive(start, guess, endpoint):
     relay = await start(heartbeat_interval="200ms", heartbeat_timeout="500ms", grace="1h")
     binary = await relay.binary("b")
     if endpoint == "phone":
@@ -253,7 +253,7 @@ async def test_pongs_that_answer_no_ping_keep_nobody_alive(start, guess, endpoin
     await relay.metric_becomes(1, "heartbeat_timeouts_total")
 
 
-async def test_pings_are_not_to_be_guessed(start):
+async def test_ping_payloads_cannot_be_guessed(start):
     relay = await start(heartbeat_interval="20ms", heartbeat_timeout="1h")
     raws = [await relay.raw_binary(str(number)) for number in range(4)]
     payloads = [await raw.read_until(PING) for raw in raws for _ in range(8)]
@@ -261,7 +261,7 @@ async def test_pings_are_not_to_be_guessed(start):
     assert all(len(it) >= 8 for it in payloads)
 
 
-async def test_who_only_trickles_is_let_go_at_last(start):
+async def test_a_peer_that_only_trickles_is_dropped_eventually(start):
     relay = await start(heartbeat_interval="100ms", heartbeat_timeout="200ms")
     binary = await relay.binary()
     phone = await relay.raw_phone(binary)

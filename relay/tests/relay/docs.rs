@@ -8,7 +8,7 @@ use crate::common::{Relay, http, within};
 const README: &str = include_str!("../../README.md");
 
 #[test]
-fn every_flag_stands_in_the_readme_with_its_default() {
+fn every_flag_is_in_the_readme_with_its_default() {
     let rows: Vec<&str> = README
         .lines()
         .filter(|line| line.starts_with("| `--"))
@@ -37,7 +37,7 @@ fn every_flag_stands_in_the_readme_with_its_default() {
 }
 
 #[tokio::test]
-async fn every_series_stands_in_the_readme_with_its_labels() {
+async fn every_series_is_in_the_readme_with_its_labels() {
     within(async {
         let relay = Relay::start().await;
         let answer = http(relay.metrics, "GET /metrics HTTP/1.1", b"").await;

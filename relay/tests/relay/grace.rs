@@ -83,7 +83,7 @@ async fn an_expired_grace_closes_the_phones_with_1000() {
 }
 
 #[tokio::test]
-async fn after_an_expired_grace_a_binary_claims_anew() {
+async fn after_an_expired_grace_a_binary_can_claim_again() {
     within(async {
         let relay = Relay::with(&["--grace", "0s"]).await;
         for _ in 0..3 {

@@ -47,7 +47,7 @@ async fn a_binary_that_answers_no_ping_is_closed_and_leaves_a_grace() {
 }
 
 #[tokio::test]
-async fn whoever_answers_stays() {
+async fn a_peer_that_answers_pings_stays() {
     within(async {
         let relay = Relay::with(&QUICK).await;
         let mut binary = relay.binary("a").await;
@@ -117,7 +117,7 @@ async fn an_incumbent_that_is_silent_is_taken_over() {
 }
 
 #[tokio::test]
-async fn of_two_who_ask_for_the_place_of_a_silent_one_the_slower_is_refused() {
+async fn of_two_challengers_of_a_silent_binary_the_slower_is_refused() {
     within(async {
         let relay = Relay::with(&["--probe-timeout", "100ms"]).await;
         let _silent = relay.binary("a").await;
@@ -135,7 +135,7 @@ async fn of_two_who_ask_for_the_place_of_a_silent_one_the_slower_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_while_the_incumbent_is_asked_changes_nothing() {
+async fn a_challenger_that_leaves_during_the_probe_changes_nothing() {
     within(async {
         let relay = Relay::start().await;
         let mut silent = relay.binary("a").await;
@@ -150,7 +150,7 @@ async fn whoever_leaves_while_the_incumbent_is_asked_changes_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_sends_a_frame_and_leaves_while_the_incumbent_is_asked_takes_nothing_over() {
+async fn a_challenger_that_sends_a_frame_and_leaves_during_the_probe_takes_nothing_over() {
     within(async {
         let relay = Relay::with(&["--probe-timeout", "1s"]).await;
         let mut silent = relay.binary("a").await;
@@ -194,7 +194,7 @@ async fn a_phone_that_reads_slowly_is_not_taken_for_dead() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_an_incumbents_answer_is_told_of_a_shutdown() {
+async fn a_challenger_that_waits_for_the_probe_is_told_of_a_shutdown() {
     within(async {
         let relay = Relay::start().await;
         let _silent = relay.binary("a").await;
@@ -208,7 +208,7 @@ async fn whoever_waits_for_an_incumbents_answer_is_told_of_a_shutdown() {
 }
 
 #[tokio::test]
-async fn an_incumbent_that_goes_while_it_is_asked_leaves_its_place_at_once() {
+async fn an_incumbent_that_leaves_during_the_probe_frees_its_server_id_at_once() {
     within(async {
         let relay = Relay::with(&["--probe-timeout", "1h"]).await;
         let leaving = relay.binary("a").await;

@@ -178,7 +178,7 @@ async fn all_series_are_there_from_the_start() {
 }
 
 #[tokio::test]
-async fn the_counters_say_what_the_clients_did() {
+async fn the_counters_match_what_the_clients_did() {
     within(async {
         let relay = Relay::with(&["--max-phones", "2", "--grace", "1h"]).await;
         let mut binary = relay.binary("a").await;

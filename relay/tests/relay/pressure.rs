@@ -88,7 +88,7 @@ async fn a_slow_binary_slows_its_phones_down_and_nobody_else_and_loses_nothing()
 }
 
 #[tokio::test]
-async fn a_binary_that_never_reads_is_given_up_and_whose_frames_it_missed_is_told() {
+async fn a_binary_that_never_reads_is_closed_and_so_are_phones_whose_frames_are_lost() {
     within(async {
         let flags = ["--write-timeout", "100ms", "--outbox", "1048576"];
         let relay = Relay::with(&flags).await;

@@ -1,4 +1,4 @@
-//! How a connection is closed: what is still delivered, the close frame, and the peer's answer to it.
+//! Closing a connection: the last frames, the close frame, and the peer's reply.
 
 use std::future::poll_fn;
 use std::mem;
@@ -15,11 +15,11 @@ use super::writer::{WriteFailed, Writer};
 use crate::connection::peer::{Manner, Sender};
 use crate::protocol::close::Close;
 
-/// How long the peer has to answer a close frame.
+/// How long the peer may take to reply to a close frame.
 const CLOSING_TIME: Duration = Duration::from_secs(3);
 
-/// Tells the peer how the connection ends, which somebody must have said, and waits a bounded time for its
-/// answer. A peer that closed it gets the answer that it waits for instead.
+/// Closes the connection as its ending says, which must be set, and waits a bounded time for the peer's reply. If the
+/// peer sent a close frame first, replies to it instead.
 pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
     let peer_closed = reader.state == State::Closed;
     let manner = writer.peer.ending().await.manner;
@@ -27,7 +27,7 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
         writer.give_up_queue();
         writer.close_senders();
     }
-    // One limit for all of it, so that nobody holds a place for long who only trickles.
+    // One limit for all writes, so that a peer that trickles cannot hold its place for long.
     let peer = Arc::clone(&writer.peer);
     let limit = writer.relay.config.write_timeout;
     let said = peer
@@ -37,13 +37,13 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
     writer.give_up_queue();
     writer.give_up_batch();
     if let Some(Ok(())) = said {
-        // A peer that does not answer has had its time.
+        // On a timeout, the connection is dropped.
         let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
     }
 }
 
-/// Reads until the peer has answered the close frame and everything before that is read. Closed with unread bytes in
-/// it, the connection would be reset, and the peer might never see the close frame.
+/// Reads until the peer has replied to the close frame. If the socket were closed with unread bytes in it, the system
+/// would reset the connection, and the peer might never see the close frame.
 async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
     if reader.state == State::ClosedUnseen {
         return;
@@ -56,21 +56,21 @@ async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
         return;
     };
     let io = socket.get_mut().io();
-    // The peer learns that nothing comes behind the close frame, and ends its side.
+    // Tells the peer that nothing follows the close frame, so that it closes its side.
     let _ = io.shutdown().await;
     let mut unread = [0; 4096];
     while let Ok(1..) = io.read(&mut unread).await {}
 }
 
 impl Writer<'_> {
-    /// Writes what is still to be delivered, and the close frame; to a peer that closed first, the answer, which the library
-    /// has ready.
+    /// Writes the frames that are still to be delivered, and the close frame. If the peer closed first, flushes the
+    /// reply that the library has prepared.
     async fn say_goodbye(&mut self, peer_closed: bool) -> Result<(), WriteFailed> {
         if !peer_closed {
             let peer = Arc::clone(&self.peer);
             let ending = peer.ending().await;
             if ending.manner != Manner::AtOnce {
-                // First of all for what is under way already, which must not be lost.
+                // First make room: a message in the sink must not be replaced.
                 self.ready().await?;
                 while let Some(next) = self.peer.try_pop() {
                     self.batch(next).await?;
@@ -82,7 +82,7 @@ impl Writer<'_> {
         self.flush().await
     }
 
-    /// Counts the frames that are queued and not delivered. The phones among their senders are closed.
+    /// Counts the queued frames as undelivered, and closes the phones that sent them.
     fn give_up_queue(&mut self) {
         let mut frames = 0;
         while let Some(queued) = self.peer.try_pop() {
@@ -94,7 +94,7 @@ impl Writer<'_> {
         self.undelivered(frames);
     }
 
-    /// The same for those that were written and not flushed.
+    /// The same for frames that were written and not flushed.
     fn give_up_batch(&mut self) {
         self.close_senders();
         self.batch.charges.clear();
@@ -102,7 +102,7 @@ impl Writer<'_> {
         self.undelivered(frames);
     }
 
-    /// Closes the phones among the senders of what was written and not flushed.
+    /// Closes the phones that sent frames that were written and not flushed.
     fn close_senders(&self) {
         for charge in &self.batch.charges {
             close_sender(charge.sender());
@@ -113,7 +113,7 @@ impl Writer<'_> {
         if frames > 0 {
             let metrics = self.relay.metrics.at(self.endpoint);
             metrics.undelivered.inc_by(frames);
-            debug!(conn_id = ?self.peer.conn_id(), frames, "frames not delivered");
+            debug!(conn_id = ?self.peer.conn_id(), frames, "frames undelivered");
         }
     }
 }
@@ -122,6 +122,6 @@ fn close_sender(sender: &Sender) {
     if let Some(phone) = sender
         && phone.end(Close::UNDELIVERED)
     {
-        info!(conn_id = ?phone.conn_id(), "phone closed: its binary has gone, and a frame was not delivered");
+        info!(conn_id = ?phone.conn_id(), "phone closed: binary disconnected before its frame was delivered");
     }
 }

@@ -1,4 +1,4 @@
-//! A WebSocket in two halves, and how it is closed.
+//! A WebSocket, split into two halves, and its closing handshake.
 
 mod closing;
 mod reader;
@@ -22,22 +22,22 @@ pub(crate) use self::closing::close;
 pub(crate) use self::reader::Reader;
 pub(crate) use self::writer::Writer;
 
-/// The buffer that every connection reads into. The default of the library is 128 KiB, nearly all of what an idle
-/// connection costs.
+/// The size of each connection's read buffer. The library's default is 128 KiB, which would be nearly all the memory of
+/// an idle connection.
 const READ_BUFFER: usize = 8 * 1024;
 
-/// What a batch may grow to before it is written. A connection keeps a buffer as large as the largest batch that it had.
+/// The size at which a batch is written. A connection keeps a buffer as large as its largest batch so far.
 const WRITE_BUFFER: usize = 32 * 1024;
 
-/// More than an envelope adds to a frame.
+/// An upper bound on the bytes that an envelope adds to a frame.
 const ENVELOPE: usize = 4 * 1024;
 
 type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
 
-/// The connection is over: its peer closed or left it, or the relay gave it up.
+/// The connection is over: the peer closed or dropped it, or the relay gave it up.
 #[derive(Debug)]
 pub(crate) struct Gone {
-    /// The close code of the peer, or 1001.
+    /// The peer's close code, or 1001.
     pub(crate) code: u16,
 }
 
@@ -45,7 +45,7 @@ impl Gone {
     pub(crate) const WITHOUT_CODE: Self = Self { code: 1001 };
 }
 
-/// Both halves of the socket of an upgraded connection.
+/// Opens the WebSocket of an upgraded connection. Returns both halves.
 pub(crate) async fn open<'a>(
     relay: &'a Relay,
     upgraded: Upgraded,

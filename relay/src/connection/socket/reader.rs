@@ -20,19 +20,20 @@ use crate::connection::relay::Relay;
 use crate::operate::metrics::Rejected;
 use crate::protocol::close::Close;
 
-/// What was heard of the peer last.
+/// How far the peer can still be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Open,
-    /// A close frame, which the library answers.
+    /// The peer sent a close frame, which the library answers.
     Closed,
-    /// A close frame that was kept from the library, and that the relay answers. Nothing is read after it.
+    /// The peer sent a close frame that was withheld from the library, and that the relay answers. Nothing is read
+    /// after it.
     ClosedUnseen,
-    /// What cannot be read as WebSocket, and so nothing after it.
+    /// The peer sent bytes that are not valid WebSocket. Nothing after them can be read as frames.
     Garbled,
 }
 
-/// What comes from the peer.
+/// The half that reads from the peer.
 pub(crate) struct Reader<'a> {
     pub(super) stream: SplitStream<Socket>,
     peer: Arc<Peer>,
@@ -41,7 +42,7 @@ pub(crate) struct Reader<'a> {
     unfinished: Unfinished,
 }
 
-/// What happened next at the peer's end.
+/// The next event on the read side.
 pub(super) enum Event {
     Message(Message),
     Failed(Error),
@@ -61,7 +62,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next frame of the peer. Pings are answered below.
+    /// Returns the next frame from the peer. The library answers pings.
     pub(crate) async fn frame(&mut self) -> Result<Utf8Bytes, Gone> {
         let relay = self.relay;
         let rejected = &relay.metrics.rejected;
@@ -69,7 +70,7 @@ impl<'a> Reader<'a> {
             match poll_fn(|context| self.poll(context)).await {
                 Event::Message(Message::Text(frame)) => return Ok(frame),
                 Event::Message(Message::Binary(frame)) => {
-                    // All that is forwarded goes out as text.
+                    // All frames are forwarded as text.
                     let frame = Utf8Bytes::try_from(frame);
                     return frame.map_err(|_| self.reject(&rejected.not_utf8, Close::NOT_UTF8));
                 }
@@ -127,7 +128,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ends the connection of a peer for what it sent.
+    /// Closes the peer because of a message that it sent.
     fn reject(&self, count: &Counter, close: Close) -> Gone {
         let conn_id = self.peer.conn_id();
         debug!(?conn_id, code = close.code, reason = %close.reason, "message rejected");
@@ -137,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How what a peer sent is counted, and what the peer is told about it; `None` where it is gone.
+/// Returns the counter and the close for an error that the peer caused, or `None` if the peer is gone.
 fn judge<'a>(rejected: &'a Rejected, error: &Error) -> Option<(&'a Counter, Close)> {
     Some(match error {
         Error::Capacity(_) => (&rejected.too_large, Close::TOO_LARGE),

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The message that has begun and is not complete.
+/// The time that the incomplete message has taken.
 #[derive(Default)]
 pub(super) struct Unfinished {
     number: u64,
     since: Option<Instant>,
-    /// Fires when it has taken too long, or earlier.
+    /// Fires at the deadline of the message, or earlier.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Unfinished {
-    /// Ready when the message of that number has not been complete for longer than `limit`.
+    /// Ready when the message with that number has been incomplete for longer than `limit`.
     ///
-    /// Messages come in parts all the time. So the timer is not set anew for each of them: it fires at most once in a
-    /// limit, and then looks whether the message is still the same.
+    /// Most messages arrive in parts, so the timer is not reset for each message. It fires at most once per limit, and
+    /// then checks whether the message is still the same.
     pub(super) fn poll(
         &mut self,
         number: u64,

@@ -21,14 +21,13 @@ use crate::connection::relay::Relay;
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
 
-/// How many frames are written before what was written is flushed. A flush is a system call, and costs many
-/// times what a frame does.
+/// The most frames written between two flushes. A flush is a system call, and costs many times as much as a frame.
 const BATCH: usize = 64;
 
-/// What goes to the peer.
+/// The half that writes to the peer.
 pub(crate) struct Writer<'a> {
     pub(super) sink: SplitSink<Socket, Message>,
-    /// The sink has room for a message. It holds one, and another one would take its place.
+    /// The sink has room for a message. It holds one message; a second one would replace it.
     has_room: bool,
     pub(super) peer: Arc<Peer>,
     pub(super) batch: Batch,
@@ -36,16 +35,16 @@ pub(crate) struct Writer<'a> {
     pub(super) endpoint: Endpoint,
 }
 
-/// What was written since the last flush.
+/// The frames written since the last flush.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) frames: u64,
     bytes: u64,
-    /// The room of the frames in their lanes, until they are flushed.
+    /// The room of these frames in their lanes, occupied until they are flushed.
     pub(super) charges: Vec<Charge<Sender>>,
 }
 
-/// The peer did not take what was written, or is gone.
+/// The peer did not take the data in time, or is gone.
 #[derive(Debug)]
 pub(super) struct WriteFailed;
 
@@ -66,8 +65,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes what is queued, and pings, until the connection is to end. Ends it where the peer does not take the one, or
-    /// does not answer the other.
+    /// Writes queued frames and pings until the connection is to end. Ends it if the peer does not take the frames or
+    /// does not answer the pings.
     pub(crate) async fn run(&mut self) -> Gone {
         let peer = Arc::clone(&self.peer);
         let relay = self.relay;
@@ -95,7 +94,8 @@ impl<'a> Writer<'a> {
         Gone::WITHOUT_CODE
     }
 
-    /// A frame leaves the queue only when it can be written at once, so none is lost if this is dropped.
+    /// Writes queued frames and pings. A frame is popped only when it can be written at once, so none is lost if this
+    /// future is dropped.
     async fn pump(&mut self) -> Result<Infallible, WriteFailed> {
         let peer = Arc::clone(&self.peer);
         loop {
@@ -114,8 +114,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes a frame, for which there must be room, and those that wait behind it, and flushes them all at once. A ping
-    /// that is due goes between two of them.
+    /// Writes a frame, for which there must be room, and the frames queued behind it, then flushes once. A ping that is
+    /// due is written between two frames.
     pub(super) async fn batch(&mut self, first: Queued<Sender>) -> Result<(), WriteFailed> {
         self.put(first)?;
         for _ in 1..BATCH {
@@ -160,7 +160,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Only when the sink is [ready](Self::ready) or flushed.
+    /// Writes a message. The sink must be [ready](Self::ready) or flushed.
     pub(super) fn write(&mut self, message: Message) -> Result<(), WriteFailed> {
         let had_room = mem::take(&mut self.has_room);
         debug_assert!(had_room, "a message would be lost");

@@ -1,4 +1,4 @@
-//! The settings: flags, and their variables in the environment.
+//! The relay's settings, from flags and environment variables.
 
 mod values;
 
@@ -17,7 +17,7 @@ use crate::operate::error::Error;
 
 pub use self::values::{MetricsListen, Proxies};
 
-/// More than any machine wants to queue for one peer.
+/// The largest `--outbox`, far more than is sensible for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
 
 /// The settings of a relay.
@@ -26,10 +26,10 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     name = "switchboard-relay",
     version,
     about = "A WebSocket relay between binaries and phones",
-    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reads certificate and key again; SIGTERM and SIGINT close everybody and end the relay.",
-    // So that a wrong value is named with its flag.
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay.",
+    // An error about a value like -1 then names its flag.
     allow_negative_numbers = true,
-    // The last one counts.
+    // If a flag is repeated, the last one wins.
     args_override_self = true
 )]
 pub struct Config {
@@ -43,7 +43,7 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
-    /// Address of the listener for metrics and the page about them; `off` for none
+    /// Address that serves metrics and the live page; `off` for none
     #[arg(
         long,
         help_heading = "Listeners",
@@ -53,7 +53,8 @@ pub struct Config {
     )]
     pub metrics_listen: MetricsListen,
 
-    /// Certificate chain for TLS, in PEM; read again on SIGHUP
+    /// Certificate chain for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-key`. Without it, the relay serves plain
+    /// HTTP
     #[arg(
         long,
         help_heading = "Listeners",
@@ -62,7 +63,7 @@ pub struct Config {
     )]
     pub tls_cert: Option<PathBuf>,
 
-    /// Private key for TLS, in PEM; read again on SIGHUP
+    /// Private key for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-cert`
     #[arg(
         long,
         help_heading = "Listeners",
@@ -71,67 +72,67 @@ pub struct Config {
     )]
     pub tls_key: Option<PathBuf>,
 
-    /// How long a server-id is kept for a binary that went away
+    /// How long a server-id is kept for a binary that disconnected; 0s for no grace
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = duration)]
     pub grace: Duration,
 
-    /// How often each peer is sent a ping
+    /// Interval between pings to each peer
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_interval: Duration,
 
-    /// How long a peer may neither answer a ping nor make progress
+    /// How long a peer may neither answer a ping nor make progress before it is closed
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_timeout: Duration,
 
-    /// How long a binary may take to answer a ping when another one asks for its server-id
+    /// How long an incumbent may take to answer a ping when another binary claims its server-id
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub probe_timeout: Duration,
 
-    /// How long a client may take to send the headers of a request
+    /// How long a client may take for the TLS handshake, and then to send the headers of its request
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub header_timeout: Duration,
 
-    /// How long a peer may take nothing of what is written to it
+    /// How long a write to a peer may make no progress before the peer is closed
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub write_timeout: Duration,
 
-    /// How long a message that has begun may take to be complete
+    /// How long a message may take from its first byte to its last
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_MESSAGE_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub message_timeout: Duration,
 
-    /// How long a shutdown waits for the connections to end
+    /// How long a shutdown waits for connections to close
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = duration)]
     pub shutdown_timeout: Duration,
 
-    /// Largest number of connections; more are refused with 503
+    /// Maximum number of WebSocket connections; more are refused with 503
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// Largest number of phones for each server-id
+    /// Maximum number of phones for each server-id
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_MAX_PHONES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_phones: u32,
 
-    /// Largest message in bytes
+    /// Maximum size of a message, in bytes
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_MAX_FRAME", value_name = "BYTES", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_frame: u32,
 
-    /// How many bytes may wait for one peer; each phone may fill an eighth of its binary's
+    /// How many bytes may be queued for one peer; each phone may fill an eighth of its binary's queue
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_OUTBOX", value_name = "BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..=MAX_OUTBOX))]
     pub outbox: u32,
 
-    /// How many upgrades an address may ask for at once; 0 switches the limit off
+    /// How many upgrades an address may request in a burst; 0 disables the rate limit
     #[arg(
         long,
         help_heading = "Limits",
@@ -142,12 +143,13 @@ pub struct Config {
     )]
     pub rate_burst: u32,
 
-    /// After which time an address may ask for one more upgrade
+    /// Time after which an address may request one more upgrade; has no effect if `--rate-burst` is 0
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = rate_interval)]
     pub rate_interval: Duration,
 
-    /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks, separated by commas
+    /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, separated by commas. Without it, the rate
+    /// limit applies to the address of the connection
     #[arg(
         long,
         help_heading = "Limits",
@@ -158,18 +160,18 @@ pub struct Config {
     )]
     pub trusted_proxies: Proxies,
 
-    /// What to log, in the filter syntax of tracing
+    /// What to log, in tracing's filter syntax
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
 }
 
 impl Config {
-    /// Reads the flags, the first argument being the program's name, and the environment for flags that are
-    /// not there.
+    /// Reads the settings from the arguments, and from the environment for flags that are absent. The first argument is
+    /// the program's name.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], which names the flag; or carries the help or the version where that was asked for.
+    /// [`Error::Config`], which names the flag, or carries the help or the version if that was requested.
     pub fn from_args<I>(args: I) -> Result<Self, Error>
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
@@ -184,7 +186,7 @@ impl Config {
     }
 }
 
-/// The flags, without the variables that are empty: those count as unset.
+/// The command line. An empty environment variable counts as unset.
 fn command() -> Command {
     Config::command().mut_args(|flag| {
         let is_empty = flag
@@ -205,7 +207,7 @@ mod tests {
 
     fn refusal(flag: &str, value: &str) -> String {
         Config::from_args(["switchboard-relay", flag, value])
-            .expect_err("the value is wrong")
+            .expect_err("the value is invalid")
             .to_string()
     }
 
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_refused_in_one_line_that_names_the_flag() {
+    fn an_invalid_value_is_refused_in_one_line_that_names_the_flag() {
         for (flag, value) in [
             ("--listen", "nowhere"),
             ("--grace", "soon"),
@@ -282,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn metrics_can_be_switched_off() {
+    fn metrics_can_be_disabled() {
         let args = ["switchboard-relay", "--metrics-listen", "off"];
-        let config = Config::from_args(args).expect("a good value");
+        let config = Config::from_args(args).expect("a valid value");
         assert_eq!(config.metrics_listen, MetricsListen::Off);
     }
 }

@@ -1,4 +1,4 @@
-//! The values of flags: how they are written, and which are allowed.
+//! Parsing and limits of flag values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -31,14 +31,14 @@ impl FromStr for MetricsListen {
     }
 }
 
-/// Proxies that are believed.
+/// Proxies whose `X-Forwarded-For` is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies(Vec<IpNet>);
 
 impl FromStr for Proxies {
     type Err = &'static str;
 
-    /// Addresses and networks, separated by commas.
+    /// Parses addresses and networks, separated by commas.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let items = text.split(',').map(str::trim);
         let networks = items.filter(|item| !item.is_empty()).map(|item| {
@@ -53,7 +53,7 @@ impl FromStr for Proxies {
 }
 
 impl Proxies {
-    /// Whether an address is one of the proxies, be it or the network written as IPv4 or as IPv6 that maps it.
+    /// Whether an address is one of the proxies. IPv4 matches IPv4-mapped IPv6, in the address and in the network.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
         let mapped = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped().into(),
@@ -64,15 +64,15 @@ impl Proxies {
     }
 }
 
-/// Finds out whether this is a filter, and keeps it as text: a filter itself cannot be cloned.
+/// Checks that the text is a valid filter. Returns it as text, since an `EnvFilter` cannot be cloned.
 pub(super) fn filter(text: &str) -> Result<String, ParseError> {
     EnvFilter::builder().parse(text).map(|_| text.to_owned())
 }
 
-/// Longer than any relay runs, and short enough to be added to any time.
+/// The longest duration: longer than any relay runs, and short enough to be added to any `Instant`.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// So long, and [`MAX_BURST`] such, that their product fits into what the rate limit counts with.
+/// The longest `--rate-interval`. Its product with [`MAX_BURST`] must fit into the nanoseconds of the rate limiter.
 const MAX_RATE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) const MAX_BURST: i64 = 100_000;
@@ -86,7 +86,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("it must be longer than nothing".into()),
+        Duration::ZERO => Err("it must be longer than 0".into()),
         duration => Ok(duration),
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_at_all_means_no_proxy() {
+    fn an_empty_list_means_no_proxy() {
         assert_eq!("".parse(), Ok(Proxies::default()));
         assert!("10.0.0.0/33".parse::<Proxies>().is_err());
     }

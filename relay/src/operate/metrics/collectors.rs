@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use crate::operate::logging;
 
-/// Who is connected at one time.
+/// The number of connections of each kind at one time.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Population {
-    /// Without those in grace.
+    /// Excluding those in grace.
     pub(crate) binaries: usize,
     pub(crate) phones: usize,
     pub(crate) in_grace: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Population {
     pub(crate) max_connections: usize,
 }
 
-/// Counts who is connected.
+/// Counts the connections when it is asked.
 #[derive(Clone)]
 pub(super) struct Census(Arc<dyn Fn() -> Population + Send + Sync>);
 
@@ -50,12 +50,12 @@ impl Collector for Census {
         let gauges = [
             (
                 "connected_binaries",
-                "Binaries that hold a server-id, without those in grace",
+                "Binaries that hold a server-id, excluding those in grace",
                 population.binaries,
             ),
             (
                 "binaries_in_grace",
-                "Server-ids kept for a binary that went away",
+                "Server-ids kept for a binary that disconnected",
                 population.in_grace,
             ),
             (
@@ -77,13 +77,13 @@ impl Collector for Census {
     }
 }
 
-/// The log lines that were dropped.
+/// The number of dropped log lines.
 #[derive(Debug)]
 pub(super) struct LogLines;
 
 impl Collector for LogLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Lines of the log that were dropped because stderr did not take them";
+        let help = "Log lines dropped because stderr was too slow";
         let counter =
             encoder.encode_descriptor("log_lines_dropped", help, None, MetricType::Counter)?;
         ConstCounter::new(logging::dropped_lines()).encode(counter)

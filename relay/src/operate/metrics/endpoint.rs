@@ -1,4 +1,4 @@
-//! The counters that binaries and phones have separately.
+//! Counters kept separately for binaries and phones.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,7 +8,7 @@ use super::series::{Label, by, family};
 use super::striped::Striped;
 use crate::protocol::endpoint::Endpoint;
 
-/// What is counted for binaries and for phones apart.
+/// The counters of one endpoint: of binaries, or of phones.
 #[derive(Debug)]
 pub(crate) struct AtEndpoint {
     pub(crate) accepted: Counter,
@@ -16,9 +16,9 @@ pub(crate) struct AtEndpoint {
     pub(crate) over_capacity: Counter,
     pub(crate) bad_request: Counter,
     pub(crate) failed: Counter,
-    /// What went out to them: handed to the system in full.
+    /// Frames to these peers, written and flushed.
     pub(crate) forwarded: Forwarded,
-    /// Frames for them that were accepted from their sender and not written.
+    /// Frames to these peers that were accepted from the sender and not delivered.
     pub(crate) undelivered: Counter,
     pub(crate) heartbeat_timeouts: Counter,
     pub(crate) write_failures: Counter,
@@ -32,12 +32,12 @@ pub(crate) struct Forwarded {
 }
 
 impl AtEndpoint {
-    /// For binaries, and for phones.
+    /// Registers the counters of binaries, and those of phones.
     pub(super) fn both(series: &mut Registry) -> [Self; 2] {
         let upgrades: Family<[Label; 2], Counter> = family(
             series,
             "upgrades",
-            "Requests for an upgrade, by endpoint and outcome",
+            "Upgrade requests, by endpoint and outcome",
         );
         let directions = ["to_binary", "to_phone"];
         let frames: [Striped; 2] = by(
@@ -50,14 +50,14 @@ impl AtEndpoint {
         let bytes: [Striped; 2] = by(
             series,
             "bytes_forwarded",
-            "Bytes of the frames forwarded, by direction; towards binaries with their envelopes",
+            "Bytes of forwarded frames, by direction; frames to binaries count with their envelopes",
             "direction",
             directions,
         );
         let undelivered: [Counter; 2] = by(
             series,
             "frames_undelivered",
-            "Frames that could not be delivered to their receiver, by direction",
+            "Frames that could not be delivered, by direction",
             "direction",
             directions,
         );

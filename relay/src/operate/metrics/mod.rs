@@ -1,7 +1,7 @@
 //! What the relay counts, for Prometheus and for the page.
 //!
-//! All series exist from the start. What is counted for each frame goes to stripes, so that threads do not take a cache line
-//! from one another.
+//! All series exist from the start. Counters that move with every frame are striped, so that threads do not contend for
+//! a cache line.
 
 mod collectors;
 mod endpoint;
@@ -52,7 +52,7 @@ impl Metrics {
         series.register_collector(Box::new(LogLines));
         series.register(
             "build",
-            "The version that runs",
+            "The version of the relay",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         let [server, client] = AtEndpoint::both(&mut series);
@@ -68,17 +68,17 @@ impl Metrics {
             grace_expiries: one(
                 &mut series,
                 "grace_expiries",
-                "Graces that ended without the binary",
+                "Graces that expired before the binary came back",
             ),
             reclaims: one(
                 &mut series,
                 "reclaims",
-                "Server-ids claimed again within their grace",
+                "Server-ids claimed again during their grace",
             ),
             takeovers: one(
                 &mut series,
                 "takeovers",
-                "Server-ids taken over from a binary that did not answer, or was leaving",
+                "Server-ids taken over from a binary that did not answer or was disconnecting",
             ),
             outbox_overflows: one(
                 &mut series,
@@ -88,7 +88,7 @@ impl Metrics {
             accept_errors: one(
                 &mut series,
                 "accept_errors",
-                "Times that no connection could be accepted, for want of open files mostly",
+                "Connections that could not be accepted, mostly because too many files were open",
             ),
             series,
         }
@@ -110,10 +110,10 @@ impl Metrics {
         self.started.elapsed()
     }
 
-    /// All series, in the text format of Prometheus.
+    /// All series, in the Prometheus text format.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        text::encode(&mut text, &self.series).expect("a string takes all that is written");
+        text::encode(&mut text, &self.series).expect("writing to a string never fails");
         text
     }
 }

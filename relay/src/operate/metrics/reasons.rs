@@ -5,7 +5,7 @@ use prometheus_client::registry::Registry;
 
 use super::series::by;
 
-/// Who was turned away after the upgrade.
+/// Connections refused after the upgrade.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     pub(crate) server_id_claimed: Counter,
@@ -14,7 +14,7 @@ pub(crate) struct Refusals {
     pub(crate) conn_id_taken: Counter,
 }
 
-/// Envelopes of binaries that led nowhere.
+/// Envelopes from binaries that were dropped.
 #[derive(Debug)]
 pub(crate) struct Dropped {
     pub(crate) malformed: Counter,
@@ -25,7 +25,7 @@ pub(crate) struct Dropped {
     pub(crate) phone_leaving: Counter,
 }
 
-/// Messages for which the relay closed their sender.
+/// Messages whose sender was closed.
 #[derive(Debug)]
 pub(crate) struct Rejected {
     pub(crate) too_large: Counter,
@@ -35,7 +35,7 @@ pub(crate) struct Rejected {
     pub(crate) protocol_error: Counter,
 }
 
-/// How incumbents answered when another binary asked for their server-id.
+/// Pings to incumbents whose server-id another binary claimed.
 #[derive(Debug)]
 pub(crate) struct Probes {
     pub(crate) answered: Counter,
@@ -47,7 +47,7 @@ impl Refusals {
         let [server_id_claimed, no_server, too_many_phones, conn_id_taken] = by(
             series,
             "refusals",
-            "Connections closed because they could neither claim nor register, by kind",
+            "Connections closed because they could not claim or register, by kind",
             "kind",
             [
                 "server_id_claimed",
@@ -77,7 +77,7 @@ impl Dropped {
         ] = by(
             series,
             "envelopes_dropped",
-            "Envelopes of binaries that were dropped, by reason",
+            "Envelopes from binaries that were dropped, by reason",
             "reason",
             [
                 "malformed",
@@ -124,7 +124,7 @@ impl Rejected {
         let [too_large, too_slow, not_json, not_utf8, protocol_error] = by(
             series,
             "messages_rejected",
-            "Messages for which their sender was closed, by reason",
+            "Messages whose sender was closed, by reason",
             "reason",
             [
                 "too_large",
@@ -161,7 +161,7 @@ impl Probes {
         let [answered, silent] = by(
             series,
             "probes",
-            "Pings to binaries whose server-id another one asked for, by outcome",
+            "Pings to incumbents whose server-id another binary claimed, by outcome",
             "outcome",
             ["answered", "silent"],
         );

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{AtEndpoint, Metrics, Population};
 use crate::operate::logging;
 
-/// How things stand: who is connected, and what was counted since the start.
+/// Who is connected, and the counters since the start.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Sample {
     #[serde(flatten)]
@@ -35,7 +35,7 @@ pub(crate) struct Sample {
 }
 
 impl Metrics {
-    /// How things stand now.
+    /// Takes a sample.
     pub(crate) fn sample(&self) -> Sample {
         let Self {
             server,
