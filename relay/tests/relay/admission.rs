@@ -1,6 +1,6 @@
 use crate::common::{Client, Relay, http, within};
 
-/// Headers that are required here or there.
+/// Headers that one endpoint or the other requires.
 const UPGRADE: &str =
     "X-Pyrycode-Server: a\r\nX-Pyrycode-Version: 1\r\nX-Pyrycode-Token: t\r\nUser-Agent: test\r\n";
 

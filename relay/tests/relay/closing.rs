@@ -113,7 +113,7 @@ async fn a_phone_that_is_closed_while_it_sends_can_finish_and_learns_why() {
     .await;
 }
 
-/// The relay goes on writing to the binary for up to an hour.
+/// The relay would go on writing to the binary for up to an hour.
 #[tokio::test]
 async fn a_phone_whose_frame_is_half_written_to_a_binary_that_leaves_is_closed_at_once() {
     within(async {

@@ -1,4 +1,4 @@
-//! What `README.md` tells operators agrees with the program.
+//! `README.md` agrees with the program.
 
 use clap::CommandFactory;
 use switchboard_relay::Config;
@@ -60,7 +60,7 @@ async fn every_series_is_in_the_readme_with_its_labels() {
                 .filter_map(|label| label.split_once('='))
             {
                 assert!(row.contains(&format!("`{key}`")), "{sample}: {row}");
-                // Said once, where a label stands first.
+                // The README lists values only where a label first occurs.
                 let value = value.trim_matches('"');
                 let known = README.contains(&format!("`{value}`")) || key == "version";
                 assert!(known, "{sample}");

@@ -34,7 +34,7 @@ async fn two_server_ids_with_several_phones_get_only_their_own_frames() {
                 }
             }
         }
-        // A binary cannot reach the phones of another one.
+        // A binary cannot reach the phones of another binary.
         let (_, stranger) = &teams[1].2[0];
         let envelope = to(stranger, "\"from a\"");
         teams[0].1.send(&envelope).await;

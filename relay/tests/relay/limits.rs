@@ -91,7 +91,7 @@ async fn a_connection_above_the_cap_gets_503_until_another_one_ends() {
         let (phone, _) = relay.phone("a", &mut binary).await;
         let request = "GET /v1/client HTTP/1.1";
         let full = http(relay.address, request, UPGRADE.as_bytes()).await;
-        assert_eq!(full.status(), "503", "before the headers are looked at");
+        assert_eq!(full.status(), "503", "before the headers are checked");
         phone.close(1000).await;
         assert_eq!(binary.envelope().await["close_code"], 1000);
         relay.metric_until("switchboard_connections", 1).await;
@@ -111,7 +111,7 @@ async fn a_client_that_is_slow_with_headers_is_disconnected() {
         for sent in ["", "GET /v1/client HTTP/1.1\r\nX-Slow: ", answered, http2] {
             let mut socket = TcpStream::connect(relay.address).await.expect("it listens");
             socket.write_all(sent.as_bytes()).await.expect("it reads");
-            // Until the relay closes it.
+            // Until the relay closes the connection.
             let mut answer = Vec::new();
             let _ = socket.read_to_end(&mut answer).await;
         }
@@ -168,7 +168,7 @@ async fn a_phone_that_has_left_holds_no_place_while_its_binary_does_not_read() {
         let mut binary = relay.binary("a").await;
         for number in 0..30 {
             let mut phone = Client::phone(relay.address, "a").await;
-            // Fills what the system buffers of the binary, and its outbox.
+            // Fills the system's buffers towards the binary, and the outbox.
             phone
                 .send(&format!("[{number},{}]", json_of(250_000)))
                 .await;
@@ -195,7 +195,7 @@ async fn a_phone_that_has_left_holds_no_place_while_its_binary_does_not_read() {
 #[tokio::test]
 async fn a_phone_that_leaves_waits_while_others_have_left_too_much_behind() {
     within(async {
-        // Phones that have left may leave 16 KiB behind, or one frame.
+        // Departed phones may leave 16 KiB behind, or one frame.
         let flags = ["--outbox", "65536", "--max-phones", "2"];
         let relay = Relay::with(&flags).await;
         let mut binary = relay.binary("a").await;

@@ -77,7 +77,7 @@ async fn series(relay: &Relay) -> Series {
         .collect()
 }
 
-/// What is other than zero, once it is as wanted.
+/// Waits until the series that are not zero are as wanted.
 async fn until(relay: &Relay, wanted: &[(&str, u64)]) {
     let wanted: Series = wanted.iter().map(|&(name, n)| (name.into(), n)).collect();
     let limit = Instant::now() + Duration::from_secs(20);
@@ -92,7 +92,7 @@ async fn until(relay: &Relay, wanted: &[(&str, u64)]) {
     }
 }
 
-/// What comes from `/events`.
+/// The stream from `/events`.
 struct Events(Lines<BufReader<TcpStream>>);
 
 impl Events {
@@ -112,13 +112,13 @@ impl Events {
         events
     }
 
-    /// Lines up to an empty one.
+    /// The lines up to an empty one.
     async fn block(&mut self) -> Option<String> {
         let mut block = String::new();
         loop {
             match self.0.next_line().await.expect("UTF-8") {
                 None => {
-                    assert_eq!(block, "", "cut off");
+                    assert_eq!(block, "", "the stream ends in mid-event");
                     return None;
                 }
                 Some(line) if line.is_empty() => return Some(block),
@@ -127,7 +127,7 @@ impl Events {
         }
     }
 
-    /// The name of the next event, and what it says.
+    /// The name of the next event, and its data.
     async fn next(&mut self) -> Option<(String, Value)> {
         let block = self.block().await?;
         let field = |name: &str| {
@@ -309,7 +309,7 @@ async fn events_begin_with_what_was_kept_and_end_with_the_relay() {
             );
         }
 
-        // Whoever comes later gets the same samples, each of them once.
+        // A later subscriber gets the same samples, each of them once.
         let mut late = Events::of(&relay).await;
         let mut kept = late.kept().await;
         assert_eq!(kept[..seen.len()], seen);
@@ -324,7 +324,7 @@ async fn events_begin_with_what_was_kept_and_end_with_the_relay() {
         let task = relay.stop();
         while early.next().await.is_some() {}
         while late.next().await.is_some() {}
-        task.await.expect("no panic").expect("a good end");
+        task.await.expect("no panic").expect("a clean end");
         assert!(stopped.elapsed() < Duration::from_secs(5));
     })
     .await;

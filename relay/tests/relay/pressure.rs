@@ -95,7 +95,7 @@ async fn a_binary_that_never_reads_is_closed_and_so_are_phones_whose_frames_are_
         let mut stuck = relay.binary("a").await;
         let (mut talks, _) = relay.phone("a", &mut stuck).await;
         let (mut waits, _) = relay.phone("a", &mut stuck).await;
-        // Blocks in the middle, until the relay has given the binary up, and reads and drops what comes.
+        // Blocks midway, until the relay has given up the binary and drops what it reads.
         for _ in 0..FRAMES {
             talks.send(&json_of(FRAME)).await;
         }

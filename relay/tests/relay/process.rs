@@ -25,7 +25,7 @@ fn assert_one_line(output: &Output, code: i32, sentence: &str) {
     assert_eq!(stderr, format!("error: {sentence}\n"));
 }
 
-/// The program, running, and what it logs after the line `listening`.
+/// Starts the program. Returns it, its log after the line `listening`, and its address.
 async fn start(args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>, SocketAddr) {
     let mut relay = program()
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "off"])
@@ -36,7 +36,7 @@ async fn start(args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>, SocketAd
     let mut lines = BufReader::new(stderr).lines();
     loop {
         let line = lines.next_line().await.expect("UTF-8");
-        let line = line.expect("it says that it listens");
+        let line = line.expect("it logs that it listens");
         if let Some((_, rest)) = line.split_once("listening address=") {
             let address = rest.split(' ').next().unwrap_or_default();
             return (relay, lines, address.parse().expect("an address"));
@@ -170,7 +170,7 @@ async fn a_full_log_without_a_reader_blocks_nothing() {
         }
         let mut binary = Client::binary(address, "a").await;
         let mut phone = Client::phone(address, "a").await;
-        // Each is a line: more than the pipe and the queue of the log hold.
+        // Each is logged: more lines than the pipe and the queue of the log hold.
         for _ in 0..20_000 {
             binary.send("no envelope").await;
         }
@@ -194,7 +194,7 @@ async fn an_empty_variable_counts_as_unset() {
                 program.env(variable, "");
             }
         }
-        // The address is one of another machine.
+        // The address belongs to another machine.
         let output = program.args(["--listen", "192.0.2.1:1"]).output().await;
         let sentence =
             "cannot listen on 192.0.2.1:1: this machine does not have that address; choose another --listen";
