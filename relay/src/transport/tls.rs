@@ -51,7 +51,7 @@ impl Tls {
                 info!("certificate and key reloaded");
             }
             Err(error) => {
-                error!(%error, "cannot reload certificate and key: the old ones stay in use")
+                error!(%error, "cannot reload certificate and key: the old ones stay in use");
             }
         }
     }

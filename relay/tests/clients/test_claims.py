@@ -1,4 +1,4 @@
-"""Who gets a server-id, and who a place under it."""
+"""Claims, and places for phones."""
 
 import asyncio
 import re
@@ -126,7 +126,7 @@ async def test_a_challenger_that_sent_frames_and_left_takes_nothing_over(start, 
         await challenger.send(TEXT, envelope(f"client-a-{number:08}", text_of(1000)).encode())
     LEAVES[manner](challenger)
     await relay.metric_becomes(2, "connections")
-    # Another one is probed for as long, and later.
+    # Another challenger starts a probe of the same length later.
     watch = await relay.raw_binary("watch")
     successor = await relay.any_binary("watch")
     assert await watch.closed() == HEARTBEAT_TIMEOUT

@@ -1,4 +1,4 @@
-"""Flags, their defaults, and what is said of wrong ones."""
+"""Flags, their defaults, and errors about invalid ones."""
 
 import re
 import subprocess
@@ -29,12 +29,12 @@ DEFAULTS = {
     "--log": "info",
 }
 FLAGS = [*DEFAULTS, "--trusted-proxies"]
-WRONG = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
-WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
+INVALID = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
+INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
           for value in ("soon", "30", "-1s")]
-WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
+INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
           for value in ("many", "-1", "1.5", "99999999999999999999")]
-WRONG += [("--log", "a=b=c"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
+INVALID += [("--log", "a=b=c"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
 
 
 def run(*arguments, **env):
@@ -59,7 +59,7 @@ def variable(flag):
 def test_the_help_lists_each_flag_with_its_variable_and_its_default(flag):
     result = run("--help")
     assert result.returncode == 0
-    # However the lines are broken.
+    # Independent of line breaks.
     words = " ".join(result.stdout.split())
     [paragraph] = re.findall(rf" ({flag} .*?)(?= -|$)", words)
     assert f"[env: {variable(flag)}=" in paragraph
@@ -67,7 +67,7 @@ def test_the_help_lists_each_flag_with_its_variable_and_its_default(flag):
         assert f"[default: {DEFAULTS[flag]}]" in paragraph
 
 
-@pytest.mark.parametrize(("flag", "value"), WRONG)
+@pytest.mark.parametrize(("flag", "value"), INVALID)
 def test_an_invalid_value_prints_one_line_that_names_the_flag(flag, value):
     elsewhere = [] if "listen" in flag else ["--listen=127.0.0.1:0", "--metrics-listen=off"]
     refused(run(f"{flag}={value}", *elsewhere), 2, flag)

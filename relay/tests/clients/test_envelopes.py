@@ -1,4 +1,4 @@
-"""What a binary may send, and what becomes of the rest."""
+"""Envelopes from binaries, valid and invalid."""
 
 import asyncio
 
@@ -148,7 +148,7 @@ async def test_a_binary_is_told_the_close_code_of_a_phone_that_left(start, code)
     assert await binary.frame() == notice(phone.conn_id, code)
 
 
-# All that RFC 6455 allows, at their bounds.
+# The bounds of all ranges that RFC 6455 allows.
 ON_THE_WIRE = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
 NOT_ON_THE_WIRE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
 
@@ -175,7 +175,7 @@ async def test_a_close_frame_in_parts_or_after_a_frame_is_handled_the_same(start
         phone = await relay.raw_phone(binary)
         for byte in close:
             phone.write(bytes([byte]))
-            # So that they come one by one.
+            # So that the parts arrive separately.
             await asyncio.sleep(0.001)
         assert await phone.read() == (CLOSE, said)
         assert await binary.frame() == notice(phone.conn_id, code)

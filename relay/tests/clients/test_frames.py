@@ -1,4 +1,4 @@
-"""What is forwarded, and that not a byte of it changes."""
+"""Frames are forwarded byte for byte."""
 
 import json
 

@@ -80,7 +80,7 @@ async def test_a_phone_whose_frame_is_queued_when_the_binary_goes_is_closed_and_
     for _ in range(200):
         greedy.write(frame_of(TEXT, text_of(128 * 1024).encode()))
     await greedy.stalls()
-    # Behind those.
+    # Queued behind those.
     for _ in range(3):
         await honest.send(TEXT, b'"hello?"')
     await honest.send(PING, b"after them")
@@ -93,7 +93,7 @@ async def test_a_phone_whose_frame_is_queued_when_the_binary_goes_is_closed_and_
         assert await phone.closed() == UNDELIVERED
     await relay.counts(binaries=0, phones=1)
 
-    # Some of the greedy one, too.
+    # Some frames of the greedy phone, too.
     async def are_counted():
         return await relay.metric("frames_undelivered_total", direction="to_binary") > 3
 
@@ -111,7 +111,7 @@ async def test_a_binary_that_comes_back_gets_nothing_about_the_old_phones(start)
     await leaving.close(4000)
     new = await relay.binary()
     assert await phone.closed() == RECLAIMED
-    # Whose first frame is the next that it gets.
+    # The first frame of this phone is the next that the binary gets.
     await relay.phone(new)
 
 

@@ -1,4 +1,4 @@
-"""Who is silent is let go."""
+"""Silent peers are dropped."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ async def test_a_peer_that_sends_frames_and_answers_no_ping_is_alive(start):
 
     async def talk():
         while True:
-            # Less within ten timeouts would be a trickle.
+            # With less in ten timeouts, it would count as trickling.
             await phone.send(TEXT, text_of(4000).encode())
             await binary.frame()
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What an operator sees: health, metrics, logs."""
+"""The operator's view: health, metrics, logs."""
 
 import re
 
@@ -52,7 +52,7 @@ async def test_the_metrics_agree_with_health_and_with_what_the_clients_counted(s
     relay = await start()
     binaries = [await relay.binary(server_id) for server_id in "ab"]
     phones = [await relay.phone(binary, server_id) for binary, server_id in zip(binaries, "ab") for _ in range(3)]
-    # Each has said "hello".
+    # Each phone has sent "hello".
     up, down = 6, 0
     for number in range(120):
         phone = phones[number % 6]

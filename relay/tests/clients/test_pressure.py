@@ -1,4 +1,4 @@
-"""Who is slow harms himself, or his own, and nobody else."""
+"""A slow peer harms only itself, or its own phones."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from harness import (
     within,
 )
 
-# Together more than the buffers of two sockets and of a client hold.
+# Together, these are more than the buffers of two sockets and of a client hold.
 FRAMES, LENGTH = 400, 128 * 1024
 
 
@@ -87,7 +87,7 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
         for number in range(FRAMES):
             await phone.send(f"[{number},{text_of(LENGTH)}]")
 
-    # Not bounded as a single send is: they wait for the binary.
+    # Without the time limit of a single send: these wait for the binary.
     sending = [asyncio.create_task(send_all(phone)) for phone in phones]
     for number in range(500):
         await other.send(str(number))
@@ -116,7 +116,7 @@ async def test_a_binary_that_never_reads_is_closed_and_of_its_phones_only_those_
     for phone in talking:
         assert await phone.closed() == UNDELIVERED
     await within(asyncio.gather(*flood))
-    # Of each, one fills its eighth of the outbox, and another one waits for room.
+    # Each phone has one frame that fills its eighth of the outbox, and another one that waits for room.
     await relay.metric_becomes(4, "frames_undelivered_total", direction="to_binary")
     binary = await relay.binary()
     assert await silent.closed() == RECLAIMED
@@ -171,7 +171,7 @@ async def test_a_phone_that_sends_little_does_not_wait_for_phones_that_send_much
     each = 15
     for phone in greedy:
         for number in range(each):
-            # As large as a frame may be.
+            # The largest frame allowed.
             phone.write(frame_of(TEXT, f"[{number},{text_of(256 * 1024 - 3 - len(str(number)))}]".encode()))
     for phone in greedy:
         await phone.stalls()
@@ -194,10 +194,10 @@ async def test_a_phone_that_sends_little_does_not_wait_for_phones_that_send_much
         if sent is not None:
             passed[-1] += 1
         if len(delays) < 3:
-            # A megabyte in a second.
+            # One megabyte a second.
             await asyncio.sleep(len(payload) / (1 << 20))
     assert len(numbers) == 8
-    # Those that were on their way, and not one of each phone.
+    # Only the frames that were in transit, not one from each phone.
     assert max(passed) < 6 and max(delays) < 2, (passed, delays)
     for phone in greedy:
         phone.vanish()

@@ -1,4 +1,4 @@
-"""The end: in order, and in time."""
+"""Shutdown: orderly, and in bounded time."""
 
 import asyncio
 import signal
@@ -85,7 +85,7 @@ async def test_a_shutdown_does_not_wait_for_requests_that_never_come(start, list
     raws = [await Raw.dial(relay, address) for _ in range(3)]
     for raw in raws:
         raw.write(UNFINISHED[sent])
-    # By then the relay has read them.
+    # By then the relay has read the bytes.
     await relay.health()
     await relay.metrics()
     relay.signal(signal.SIGTERM)

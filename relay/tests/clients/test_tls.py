@@ -1,4 +1,4 @@
-"""TLS by the relay itself."""
+"""TLS that the relay terminates itself."""
 
 import signal
 import ssl

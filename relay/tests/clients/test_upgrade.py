@@ -1,4 +1,4 @@
-"""Who is let in, and in which order that is decided."""
+"""Admission: the checks of an upgrade, and their order."""
 
 import time
 
@@ -55,7 +55,7 @@ async def test_a_token_is_never_inspected_and_a_device_name_is_allowed(start):
 
 
 async def ask(relay, path, headers, **options):
-    """Sends exactly these headers, and gives the answer."""
+    """Sends exactly these headers, and returns the response."""
     raw = await Raw.dial(relay)
     await raw.request(path, headers, **options)
     raw.vanish()
@@ -63,7 +63,7 @@ async def ask(relay, path, headers, **options):
 
 
 def lines(headers, name, *values):
-    """An upgrade with these lines of that name."""
+    """The headers of an upgrade, with these lines for that name."""
     return [it for it in (UPGRADE | headers).items() if it[0] != name] + [(name, value) for value in values]
 
 
@@ -169,7 +169,7 @@ async def test_http_2_is_dropped_at_once(start):
     raw = await Raw.dial(relay)
     raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
     try:
-        # Frames of HTTP/2 would begin with a length.
+        # HTTP/2 frames would begin with a length.
         assert (await raw.rest())[:4] in (b"", b"HTTP")
     except ConnectionResetError:
         pass
