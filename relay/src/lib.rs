@@ -30,7 +30,7 @@
 //! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
 //! | detect a dead peer by pings, pongs and progress | `connection::pulse`, `transport::{wire, tcp, seen}` |
 //! | choose the close code and reason | `protocol::close` |
-//! | count | `operate::metrics` |
+//! | update the counters | `operate::metrics` |
 //!
 //! Forwarding a frame needs no lookup by server-id: a binary uses its [`Claim`](switchboard::Claim), a phone its
 //! [`Membership`](switchboard::Membership).

@@ -23,7 +23,7 @@ pub(crate) async fn sweep(relay: Arc<Relay>, gate: Arc<Gate>) {
             relay.metrics.grace_expiries.inc();
             info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
         }
-        // A grace that begins from here on is not missed: `grace_began` stores a notification until somebody waits.
+        // A grace that begins from here on is not missed: `grace_began` stores a notification until this task waits for it.
         let deadline = relay.registry.next_deadline();
         tokio::select! {
             () = until(deadline) => {}

@@ -23,7 +23,7 @@ pub(crate) enum BadHeader {
 /// Returns the server-id if all required headers are valid.
 pub(crate) fn server_id(headers: &HeaderMap, endpoint: Endpoint) -> Result<String, BadHeader> {
     let server_id = value(headers, SERVER_ID)?;
-    // A proxy in front of the relay may read another one of them than the relay.
+    // A proxy in front of the relay might use a different one than the relay.
     if headers.get_all(SERVER_ID).iter().count() > 1 {
         return Err(BadHeader::Repeated(SERVER_ID));
     }

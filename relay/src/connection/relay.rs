@@ -15,7 +15,7 @@ pub(crate) struct Relay {
     pub(crate) config: Config,
     pub(crate) registry: Registry<Peer>,
     pub(crate) metrics: Arc<Metrics>,
-    /// One permit for each connection.
+    /// A permit for each allowed connection.
     pub(crate) places: Arc<Semaphore>,
     /// Wakes the sweeper, whose next deadline may now be earlier.
     pub(crate) grace_began: Notify,

@@ -49,7 +49,7 @@ impl Error {
 
     /// Prints the error to stderr in one line, or the requested help or version to stdout.
     pub fn print(&self) {
-        // If the reader has closed the pipe, there is nobody to tell.
+        // If the reader has closed the pipe, it does not want the message.
         let _ = match self {
             Self::Config(help) if is_answer(help) => help.print(),
             _ => writeln!(io::stderr(), "error: {self}"),

@@ -4,7 +4,7 @@ use tracing::{debug, warn};
 
 use super::config::Config;
 
-/// Descriptors needed besides those of WebSocket connections: for requests that are no upgrade, or not yet upgraded,
+/// Descriptors needed besides those of WebSocket connections: for requests that are not, or not yet, upgraded,
 /// and for the program itself.
 const OTHERS: u64 = 256;
 

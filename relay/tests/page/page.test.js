@@ -190,7 +190,7 @@ async function agrees(page, relay) {
   return told;
 }
 
-onPage("the numbers are those of the metrics after all kinds of trouble", async ({ page, relay: start }) => {
+onPage("after all kinds of trouble, the numbers match the metrics", async ({ page, relay: start }) => {
   const relay = await start(
     "--max-phones", "2", "--max-connections", "6", "--grace", "2s", "--probe-timeout", "300ms", "--heartbeat-interval", "1s",
     "--heartbeat-timeout", "1s", "--outbox", "65536", "--rate-burst", "60", "--rate-interval", "1h", "--write-timeout", "30s",
@@ -323,7 +323,7 @@ onPage("rates and plots follow the traffic", async ({ page, relay: start }) => {
   }
 });
 
-onPage("a relay that stops is said to be away, and one that starts anew to be live", async ({ page, relay: start }) => {
+onPage("a stopped relay is shown as lost, and a restarted one as live", async ({ page, relay: start }) => {
   const first = await start();
   const binary = await first.binary("a");
   for (let refused = 0; refused < 5; refused += 1) await first.refused();
@@ -451,7 +451,7 @@ for (const [name, options] of Object.entries({
   }, options);
 }
 
-onPage("each number has its place", async ({ page, relay: start, script: play }) => {
+onPage("each number is shown in its place", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   // Each counter has a different value, and a different increase.
   const [first, second] = distinct(Date.now());
@@ -471,7 +471,7 @@ onPage("each number has its place", async ({ page, relay: start, script: play })
   });
 });
 
-onPage("many samples make one drawing, and none is kept too long", async ({ page, relay: start, script: play }) => {
+onPage("many samples cause one redraw, and none is kept too long", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   await page.addInitScript(() => {
     window.waiting = [];
@@ -490,7 +490,7 @@ onPage("many samples make one drawing, and none is kept too long", async ({ page
   assert.deepEqual((await traces(page)).phones.map(piece => piece.length), [300]);
 });
 
-onPage("a clock that is set back does not turn time around", async ({ page, relay: start, script: play }) => {
+onPage("a clock that is set back does not reverse the time axis", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   const end = Date.now();
   script.kept = samples(20, end);
@@ -502,7 +502,7 @@ onPage("a clock that is set back does not turn time around", async ({ page, rela
   assert.deepEqual(xs, [...xs].sort((a, b) => a - b));
 });
 
-onPage("before the first sample nothing is claimed", async ({ page, relay: start, script: play }) => {
+onPage("before the first sample no number is shown", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   await page.goto(script.url);
   await isLive(page);
@@ -517,7 +517,7 @@ onPage("before the first sample nothing is claimed", async ({ page, relay: start
   assert.equal((await tiles(page))["To phones"][0], "– frames/s");
 });
 
-onPage("a connection that is dead, or an answer that is none, is not the end", async ({ page, relay: start, script: play }) => {
+onPage("the page reconnects after a dead connection or an invalid response", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   script.kept = samples(20, Date.now());
   await page.clock.install();

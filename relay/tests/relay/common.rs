@@ -217,7 +217,7 @@ impl Client {
     pub(crate) async fn frame(&mut self) -> Utf8Bytes {
         match self.next().await {
             Some(Ok(Message::Text(frame))) => frame,
-            other => panic!("a frame was expected, and {other:?} came"),
+            other => panic!("expected a frame, got {other:?}"),
         }
     }
 
@@ -239,7 +239,7 @@ impl Client {
                 while let Some(Ok(_)) = self.0.next().await {}
                 closed
             }
-            other => panic!("a close frame was expected, and {other:?} came"),
+            other => panic!("expected a close frame, got {other:?}"),
         }
     }
 
@@ -252,7 +252,7 @@ impl Client {
                     return (frames, (frame.code.into(), frame.reason.to_string()));
                 }
                 Some(Ok(_)) => frames += 1,
-                other => panic!("a close frame was expected, and {other:?} came"),
+                other => panic!("expected a close frame, got {other:?}"),
             }
         }
     }
@@ -275,7 +275,7 @@ impl Client {
         for _ in 0..count {
             match self.0.next().await {
                 Some(Ok(Message::Ping(_))) => {}
-                other => panic!("a ping was expected, and {other:?} came"),
+                other => panic!("expected a ping, got {other:?}"),
             }
         }
     }
@@ -303,7 +303,7 @@ impl Client {
                 Ok(Some(Ok(Message::Close(Some(frame))))) => {
                     return (frame.code.into(), frame.reason.to_string());
                 }
-                Ok(other) => panic!("a close frame was expected, and {other:?} came"),
+                Ok(other) => panic!("expected a close frame, got {other:?}"),
                 Err(_) => self.0.get_mut().write_all(b"1").await.expect("it reads"),
             }
         }

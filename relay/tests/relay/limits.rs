@@ -227,7 +227,7 @@ async fn a_phone_that_leaves_waits_while_others_have_left_too_much_behind() {
 }
 
 #[tokio::test]
-async fn whoever_sends_on_and_on_after_a_message_that_is_too_large_reads_1009() {
+async fn a_sender_that_never_stops_after_a_message_that_is_too_large_reads_1009() {
     within(async {
         let relay = Relay::with(&["--max-frame", "1024"]).await;
         let mut binary = relay.binary("a").await;

@@ -148,7 +148,7 @@ impl Events {
     async fn sample(&mut self) -> Value {
         match self.next().await {
             Some((name, sample)) if name == "sample" => sample,
-            other => panic!("a sample was expected, and {other:?} came"),
+            other => panic!("expected a sample, got {other:?}"),
         }
     }
 }
