@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 
 /// Included by path, because the relay crate would bring in a whole web server.
-#[path = "../../relay/src/envelope.rs"]
+#[path = "../../relay/src/protocol/envelope.rs"]
 #[allow(dead_code)]
 mod envelope;
 

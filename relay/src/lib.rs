@@ -1,66 +1,51 @@
 //! A stateless WebSocket relay between *binaries* and *phones*, built on the connection registry
 //! [`switchboard`].
 //!
-//! A binary connects to `/v1/server` and claims a server-id; phones connect to `/v1/client` and register
-//! under it. A phone's frames reach its binary in an [envelope] that names the phone, and the binary's
-//! envelopes reach the phone that they name. Frames are opaque.
+//! A binary connects to `/v1/server` and claims a server-id. Phones connect to `/v1/client` and register under it.
+//! The relay wraps each frame of a phone in an [envelope] that names the phone, and sends it to the binary. It unwraps
+//! each envelope of the binary, and sends the frame to the phone that the envelope names. Frames are opaque.
 //!
-//! How a connection runs through the modules:
+//! # Layers
+//!
+//! A layer is a folder. Imports go down only, and there are no circles.
+//!
+//! ```text
+//! server, sweeper   run the listeners, shut down; expire graces
+//! admission/        one request: rate limit, connection limit, headers, upgrade; spawns the connection's task
+//! connection/       one connection: claim or register, forward, leave; the state that all connections share
+//! transport/        byte streams below WebSocket: TCP, TLS, HTTP/1.1, and signs of life in the bytes
+//! operate/          the operator's side: flags, logs, signals, metrics, the live page
+//! protocol/         endpoints, envelopes, close codes: values and text, no I/O
+//! ```
+//!
+//! The path of a connection:
 //!
 //! | step | module |
 //! | --- | --- |
-//! | flags, logs, signals, open files | [`Config`], [`logging`], [`signals`], [`files`] |
-//! | listeners, TLS, routes, shutdown; what all connections share | `server`, `tls`, `relay` |
-//! | sockets that send without delay and queue little; no HTTP/2 | `tcp`, `http1` |
-//! | rate, place, required headers, upgrade, conn-id | `gate`, `rate`, `forwarded`, `headers`, `upgrade`, `conn_id` |
-//! | claim, if need be from a silent incumbent; forward to phones, leave in grace | `binary` |
-//! | register, forward to the binary, leave with a notice | `phone` |
-//! | what is said on leaving: codes and reasons | `close` |
-//! | what waits for a peer, and how its connection is to end | `peer` |
-//! | the bounded queue, which its senders share | `outbox` |
-//! | whether a peer is alive: pings, pongs, progress | `pulse` |
-//! | reading, writing in batches, closing handshake | `socket` |
-//! | bytes below WebSocket and TLS: progress, messages that have begun | `wire`, `tcp`, `seen` |
-//! | end of graces | `sweeper` |
-//! | counters; the listener and the page that show them | `metrics`, `monitor` |
+//! | accept it: no Nagle delay, a short send queue, no HTTP/2 | `transport::{tcp, tls, http1}` |
+//! | check rate limit, connection limit, headers and upgrade; draw a conn-id | `admission::gate` |
+//! | a binary: claim the server-id (taking over from a silent incumbent), forward to phones, leave a grace | `connection::binary` |
+//! | a phone: register, forward to the binary, leave a notice | `connection::phone` |
+//! | read, write in batches, run the closing handshake | `connection::socket` |
+//! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
+//! | detect a dead peer by pings, pongs and progress | `connection::pulse`, `transport::{wire, tcp, seen}` |
+//! | choose the close code and reason | `protocol::close` |
+//! | update the counters | `operate::metrics` |
 //!
-//! A frame costs no lookup by server-id: a binary goes through its [`Claim`](switchboard::Claim), a phone
-//! through its [`Membership`](switchboard::Membership).
+//! Forwarding a frame needs no lookup by server-id: a binary uses its [`Claim`](switchboard::Claim), a phone its
+//! [`Membership`](switchboard::Membership).
 #![forbid(unsafe_code)]
 
-mod binary;
-mod close;
-mod config;
-mod conn_id;
-mod endpoint;
-pub mod envelope;
-mod error;
-pub mod files;
-mod forwarded;
-mod gate;
-mod headers;
-mod health;
-mod http1;
-pub mod logging;
-mod metrics;
-mod monitor;
-mod outbox;
-mod peer;
-mod phone;
-mod pulse;
-mod rate;
-mod relay;
-mod seen;
+mod admission;
+mod connection;
+mod operate;
+mod protocol;
 mod server;
-pub mod signals;
-mod socket;
 mod sweeper;
-mod tcp;
-mod tls;
-mod upgrade;
-mod wire;
+mod transport;
 
-pub use config::{Config, MetricsListen};
-pub use error::Error;
-pub use forwarded::Proxies;
+pub use operate::config::{Config, MetricsListen, Proxies};
+pub use operate::error::Error;
+pub use operate::{files, logging, signals};
+pub use protocol::envelope;
 pub use server::Server;

@@ -1,4 +1,4 @@
-//! The `switchboard-relay` program: reads the flags and runs the relay until it is told to stop.
+//! The `switchboard-relay` program: reads the flags and runs the relay until a signal stops it.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> Result<(), switchboard_relay::Error> {
-    // Before anybody can know that the relay listens, so that no signal is missed.
+    // Before the relay listens, so that no signal is missed once a client can see it.
     let stop = signals::stop()?;
     Server::bind(config).await?.run(stop).await
 }

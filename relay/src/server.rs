@@ -16,19 +16,22 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, MetricsListen};
-use crate::error::Error;
-use crate::http1::Http1Acceptor;
-use crate::relay::Relay;
-use crate::signals::{self, Hangups};
-use crate::tcp::TcpAcceptor;
-use crate::tls::Tls;
-use crate::{close, gate, health, monitor, sweeper};
+use crate::admission::gate::{self, Gate};
+use crate::connection::displaced;
+use crate::connection::relay::Relay;
+use crate::operate::config::{Config, MetricsListen};
+use crate::operate::error::Error;
+use crate::operate::signals::{self, Hangups};
+use crate::operate::{health, page};
+use crate::sweeper;
+use crate::transport::http1::Http1Acceptor;
+use crate::transport::tcp::TcpAcceptor;
+use crate::transport::tls::Tls;
 
-/// How long a shutdown waits for requests that are being answered. All answers are short.
+/// How long a shutdown waits for HTTP requests in progress. All responses are short.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
-/// A relay that listens.
+/// A relay that is listening.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -40,11 +43,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the certificate and listens on the addresses of the settings.
+    /// Reads the certificate and starts listening.
     ///
     /// # Errors
     ///
-    /// [`Error::Tls`] and [`Error::Listen`], which say what to do; [`Error::Signals`].
+    /// [`Error::Tls`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
         let tls = Tls::load(&config).await?;
@@ -69,35 +72,41 @@ impl Server {
         })
     }
 
-    /// The address, with the port that was picked.
+    /// The address that it listens on, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of the metrics, if they are served.
+    /// The address of the metrics listener, if there is one.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// Serves connections until `stop` completes, then closes them all and waits for them a bounded time.
+    /// Serves connections until `stop` completes. Then closes them all, and waits for at most `--shutdown-timeout`.
     ///
     /// # Errors
     ///
-    /// [`Error::Serve`] where the listener fails.
+    /// [`Error::Serve`] if a listener fails.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { relay, tls, .. } = self;
-        // However this ends, the tasks end too.
+        // Stops the tasks on every return path.
         let _stopping = relay.stopping.clone().drop_guard();
-        relay.tasks.spawn(sweeper::sweep(Arc::clone(&relay)));
+        let gate = Gate::new(&relay);
+        relay
+            .tasks
+            .spawn(sweeper::sweep(Arc::clone(&relay), Arc::clone(&gate)));
         relay
             .tasks
             .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
-        let http = serve(&relay, self.listener, router(&relay), tls)?;
+        let http = serve(&relay, self.listener, router(&relay, gate), tls)?;
         let metrics = async {
             match self.metrics_listener {
-                Some(listener) => serve(&relay, listener, monitor::router(&relay), None)?.await,
+                Some(listener) => {
+                    let router = page::router(&relay.metrics, &relay.tasks, &relay.stopping);
+                    serve(&relay, listener, router, None)?.await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -110,7 +119,7 @@ impl Server {
 
         info!("shutting down");
         relay.stopping.cancel();
-        relay.registry.drain().iter().for_each(close::displaced);
+        relay.registry.drain().iter().for_each(displaced::close);
         relay.tasks.close();
         let ended = async {
             http.await?;
@@ -119,7 +128,7 @@ impl Server {
         };
         let ended = timeout(relay.config.shutdown_timeout, ended).await;
         ended.unwrap_or_else(|_| {
-            warn!("connections cut off that did not end in time");
+            warn!("shutdown timed out: remaining connections dropped");
             Ok(())
         })
     }
@@ -139,15 +148,16 @@ async fn listen(
     Ok((listener, address))
 }
 
-fn router(relay: &Arc<Relay>) -> Router {
+fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/server", any(gate::server))
         .route("/v1/client", any(gate::client))
+        .with_state(gate)
         .route("/healthz", get(health::healthz))
-        .with_state(Arc::clone(relay))
+        .with_state(Arc::clone(&relay.metrics))
 }
 
-/// Serves HTTP until the relay stops, and then until the requests under way are answered.
+/// Serves HTTP until the relay stops, and then until the requests in progress are answered.
 fn serve(
     relay: &Arc<Relay>,
     listener: TcpListener,
@@ -166,7 +176,7 @@ fn serve(
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
         stopping.cancelled().await;
-        // Those that have not sent a whole request yet are cut off.
+        // A connection that has not sent a whole request by then is dropped.
         handle.graceful_shutdown(Some(LAST_ANSWERS));
     });
     let router = router.layer(middleware::map_response(only_request));
@@ -189,7 +199,7 @@ fn serve(
     })
 }
 
-/// A connection is for one request, so that nobody keeps one who does not read the answers.
+/// Closes the connection after one request, so that a client that does not read the response cannot keep it.
 async fn only_request(mut response: Response) -> Response {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
@@ -198,25 +208,25 @@ async fn only_request(mut response: Response) -> Response {
     response
 }
 
-/// What becomes of a connection that cannot be accepted: it is counted, and now and then said.
+/// Counts the connections that cannot be accepted, and logs a warning at most every 10 seconds.
 fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error) + use<> {
     let relay = Arc::clone(relay);
-    let seldom = Quota::with_period(Duration::from_secs(10)).expect("longer than nothing");
+    let seldom = Quota::with_period(Duration::from_secs(10)).expect("not zero");
     let seldom = RateLimiter::direct(seldom);
     move |caller, error| {
         if let Some(caller) = caller {
-            // A handshake that failed, mostly.
+            // Usually a failed TLS handshake.
             debug!(%caller, %error, "connection refused");
             return;
         }
         relay.metrics.accept_errors.inc();
         if seldom.check().is_ok() {
-            warn!(%error, "no connection can be accepted; if too many files are open, raise that limit or lower --max-connections");
+            warn!(%error, "cannot accept connections: if too many files are open, raise that limit or lower --max-connections");
         }
     }
 }
 
-/// Reads the certificate again whenever somebody asks for it.
+/// Reloads the certificate at each SIGHUP.
 async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
     loop {
         tokio::select! {
@@ -226,7 +236,7 @@ async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
         if let Some(tls) = &tls {
             tls.reload(&relay.config).await;
         } else {
-            info!("nothing to read again: there is no --tls-cert");
+            info!("nothing to reload: there is no --tls-cert");
         }
     }
 }

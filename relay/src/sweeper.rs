@@ -1,4 +1,4 @@
-//! The one task that ends graces, and forgets who was slowed down.
+//! The task that expires graces, and forgets addresses that are no longer rate-limited.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -7,26 +7,27 @@ use std::time::{Duration, Instant};
 use tokio::time::{interval, sleep_until};
 use tracing::info;
 
-use crate::close;
-use crate::relay::Relay;
+use crate::admission::gate::Gate;
+use crate::connection::displaced;
+use crate::connection::relay::Relay;
 
-/// How often addresses are forgotten that have their whole burst of upgrades again.
+/// How often the rate limit forgets the addresses whose full burst is available again.
 const TIDYING: Duration = Duration::from_secs(60);
 
-/// Closes whom an expired grace leaves behind, until the relay stops.
-pub(crate) async fn sweep(relay: Arc<Relay>) {
+/// Expires graces and closes the displaced connections, until the relay stops.
+pub(crate) async fn sweep(relay: Arc<Relay>, gate: Arc<Gate>) {
     let mut tidying = interval(TIDYING);
     loop {
         for displaced in relay.registry.expire(Instant::now()) {
-            close::displaced(&displaced);
+            displaced::close(&displaced);
             relay.metrics.grace_expiries.inc();
             info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
         }
-        // Of what begins meanwhile, `grace_began` knows: it keeps a notification that nobody waits for.
+        // A grace that begins from here on is not missed: `grace_began` stores a notification until this task waits for it.
         let deadline = relay.registry.next_deadline();
         tokio::select! {
             () = until(deadline) => {}
-            _ = tidying.tick() => relay.rate.forget(),
+            _ = tidying.tick() => gate.forget_idle(),
             () = relay.grace_began.notified() => {}
             () = relay.stopping.cancelled() => return,
         }

@@ -12,7 +12,7 @@ def files(tmp_path):
 
 @pytest.fixture
 async def start(tmp_path):
-    """Starts relays. At the end each must have let go of all that it held, and exit with 0 and without a panic."""
+    """Starts relays. At the end each must have released everything, and must exit with status 0 and without a panic."""
     relays = []
 
     async def start(**settings):

@@ -1,4 +1,4 @@
-"""What the tests share: the relay as a program, and clients for it."""
+"""Shared by the tests: the relay as a program, and clients for it."""
 
 import asyncio
 import inspect
@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 PROGRAM = os.environ.get("SWITCHBOARD_RELAY", "target/debug/switchboard-relay")
 
-# Seconds: more than anything here needs, and less than anybody wants to wait.
+# In seconds: more than any test needs.
 LIMIT = 20
 
 BINARY = {"X-Pyrycode-Server": "a", "X-Pyrycode-Version": "1.0", "User-Agent": "daemon"}
@@ -42,7 +42,7 @@ async def within(awaitable, limit=LIMIT):
 
 
 async def until(condition, limit=LIMIT):
-    """Asks until the answer is true, and gives it."""
+    """Asks until the answer is true, and returns it."""
     async with asyncio.timeout(limit):
         while True:
             answer = condition()
@@ -54,7 +54,7 @@ async def until(condition, limit=LIMIT):
 
 
 def envelope(conn_id, frame="null", **fields):
-    """As a binary sends it: `frame` is JSON already."""
+    """An envelope as a binary sends it. `frame` is JSON already."""
     rest = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in fields.items())
     return f'{{"conn_id":{json.dumps(conn_id)},"frame":{frame}{rest}}}'
 
@@ -64,18 +64,18 @@ def notice(conn_id, code):
 
 
 def text_of(length):
-    """A JSON string of so many bytes."""
+    """A JSON string of that many bytes."""
     return '"' + "x" * (length - 2) + '"'
 
 
 class Relay:
-    """A relay of its own: `grace="1s"` becomes `--grace 1s`."""
+    """A relay process. `grace="1s"` becomes `--grace 1s`."""
 
     numbers = itertools.count()
 
     def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, piped=(), **settings):
-        """Of what is `piped`, nobody reads more than the first lines."""
-        # Tests come from one address, and a default port may be taken.
+        """Only the first lines of `piped` streams are read."""
+        # Tests share one address, and a default port may be in use.
         settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "rate_burst": 0} | settings
         flags = [
             word
@@ -141,7 +141,7 @@ class Relay:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
 
     async def settles(self):
-        """When all clients are gone, so is all that was held for them."""
+        """Drops all clients, and waits until everything held for them is released."""
 
         async def settled():
             health = await self.health()
@@ -166,7 +166,7 @@ class Relay:
     # HTTP.
 
     async def get(self, path, address=None):
-        """The status, the headers and the body."""
+        """Returns status, headers and body."""
         raw = await Raw.dial(self, address)
         await raw.request(path, {"Host": "relay", "Connection": "close"})
         body = await raw.rest()
@@ -192,7 +192,7 @@ class Relay:
         return families
 
     async def metric(self, name, **labels):
-        """The sum of all series with these labels, of which there must be one."""
+        """The sum of all series with these labels. There must be at least one."""
         family = (await self.metrics())[f"switchboard_{name}"]
         values = [value for of, value in family.items() if of >= labels.items()]
         assert values, f"{name} {labels}: {family}"
@@ -212,7 +212,7 @@ class Relay:
             raise AssertionError(f"{name} {labels} is {value} and not {wanted}") from None
 
     async def knock(self, path, headers, **options):
-        """Asks for an upgrade, and gives the status; an upgraded connection is dropped."""
+        """Requests an upgrade, and returns the status. Drops the connection if it was upgraded."""
         raw = await Raw.upgrade(self, path, headers, **options)
         raw.vanish()
         return raw.status
@@ -220,7 +220,7 @@ class Relay:
     # Clients.
 
     async def connect(self, path, headers, **options):
-        # The library writes headers in Latin-1, the relay reads UTF-8.
+        # The library writes headers in Latin-1; the relay reads UTF-8.
         headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
         scheme = "wss" if self.ssl else "ws"
         uri = f"{scheme}://{self.address[0]}:{self.address[1]}{path}"
@@ -287,7 +287,7 @@ def environment(extra=None):
 
 
 class Client:
-    """A binary or a phone by `websockets`: it answers pings while it is read from, or has room for more."""
+    """A binary or a phone that uses `websockets`. It answers pings while it is read from, or has room for more."""
 
     def __init__(self, ws):
         self.ws = ws
@@ -296,7 +296,7 @@ class Client:
         await within(self.ws.send(message))
 
     async def frame(self):
-        """The next message in bytes: text, as all that the relay sends."""
+        """The next message as bytes. It must be text: the relay sends nothing else."""
         message = await within(self.ws.recv())
         assert isinstance(message, str), f"the relay sent a binary message: {message[:200]}"
         return message.encode()
@@ -305,7 +305,7 @@ class Client:
         return json.loads(await self.frame())
 
     async def closed(self):
-        """With which code and reason, if no frame comes before."""
+        """Code and reason of the close, before which no frame may come."""
         try:
             message = await self.frame()
         except ConnectionClosed as gone:
@@ -313,7 +313,7 @@ class Client:
         raise AssertionError(f"a message and no close: {message[:200]}")
 
     async def closed_at_last(self):
-        """How many frames came before."""
+        """The same, after the number of frames before it."""
         count = 0
         while True:
             try:
@@ -342,14 +342,14 @@ UPGRADE = {
 
 
 class Raw:
-    """A client that does only what it is told: it answers no ping and no close, and reads when it is asked to."""
+    """A client that does nothing by itself: it answers no ping and no close, and reads only on request."""
 
-    # What it sends at once behind its request, before there is an answer.
+    # Bytes sent directly after the request, before the response.
     early = b""
 
     @classmethod
     async def dial(cls, relay, address=None, source="127.0.0.1", room=None):
-        """`room` is how many bytes wait at its end, about, in either direction."""
+        """`room` is about how many bytes the buffers at its end hold, in each direction."""
         self = cls()
         sock = socket.socket()
         sock.setblocking(False)
@@ -367,7 +367,7 @@ class Raw:
         return self
 
     async def request(self, path, headers, method="GET", version="HTTP/1.1"):
-        """`headers` may be a list of pairs, in which a name may stand twice."""
+        """`headers` may be a list of pairs, in which a name may be repeated."""
         lines = [f"{method} {path} {version}".encode()]
         lines += [b": ".join([name.encode(), value if isinstance(value, bytes) else value.encode()])
                   for name, value in (headers.items() if isinstance(headers, dict) else headers)]
@@ -398,7 +398,7 @@ class Raw:
         await within(self.writer.drain())
 
     async def read(self):
-        """The next frame: opcode and payload, which are no binary message."""
+        """Opcode and payload of the next frame, which must not be a binary message."""
         first, length = await within(self.reader.readexactly(2))
         if length == 126:
             length = int.from_bytes(await within(self.reader.readexactly(2)))
@@ -419,7 +419,7 @@ class Raw:
         return (int.from_bytes(payload[:2]), payload[2:].decode()) if payload else NO_CODE
 
     async def stalls(self):
-        """When nobody takes what it has written."""
+        """Waits until its writes no longer make progress."""
         unsent = []
 
         def is_stuck():
@@ -429,7 +429,7 @@ class Raw:
         await until(is_stuck)
 
     async def gone(self):
-        """The end of the connection, in whatever manner."""
+        """Reads until the connection ends, in whatever way."""
         try:
             while await within(self.reader.read(1 << 16)):
                 pass

@@ -1,5 +1,5 @@
-"""Many clients in one process: `storm.py PORT COUNT NAME`. It opens them all, says so, and at a line on its input ends them
-in every manner that there is."""
+"""Many clients in one process: `storm.py PORT COUNT NAME`. Opens them all, prints a line, waits for a line on its input, then
+ends them in every possible way."""
 
 import asyncio
 import sys

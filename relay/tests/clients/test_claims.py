@@ -1,4 +1,4 @@
-"""Who gets a server-id, and who a place under it."""
+"""Claims, and places for phones."""
 
 import asyncio
 import re
@@ -37,7 +37,7 @@ async def test_a_second_binary_is_refused_while_the_first_answers(start):
     assert await relay.metric("takeovers_total") == 0
 
 
-async def test_a_silent_binary_is_taken_over_and_its_phones_are_told(start):
+async def test_a_silent_binary_is_taken_over_and_its_phones_are_closed(start):
     relay = await start(probe_timeout="300ms")
     silent = await relay.raw_binary()
     phones = [await relay.any_phone() for _ in range(3)]
@@ -126,7 +126,7 @@ async def test_a_challenger_that_sent_frames_and_left_takes_nothing_over(start, 
         await challenger.send(TEXT, envelope(f"client-a-{number:08}", text_of(1000)).encode())
     LEAVES[manner](challenger)
     await relay.metric_becomes(2, "connections")
-    # Another one is probed for as long, and later.
+    # Another challenger starts a probe of the same length later.
     watch = await relay.raw_binary("watch")
     successor = await relay.any_binary("watch")
     assert await watch.closed() == HEARTBEAT_TIMEOUT
@@ -147,7 +147,7 @@ async def test_a_challenger_that_sent_frames_and_stays_takes_over(start):
     assert await relay.metric("envelopes_dropped_total", reason="unknown_phone") == 300
 
 
-async def test_a_binary_that_has_its_answer_holds_its_server_id(start):
+async def test_a_binary_that_has_its_response_holds_its_server_id(start):
     relay = await start()
 
     async def pair(number):
@@ -211,7 +211,7 @@ async def test_conn_ids_end_in_8_hex_digits_and_differ(start):
     assert re.search(r"\bserver-a-[0-9a-f]{8}\b", relay.log())
 
 
-async def test_two_server_ids_know_nothing_of_each_other(start):
+async def test_two_server_ids_do_not_affect_each_other(start):
     relay = await start()
     a, phone_of_a = await relay.pair("a")
     b, phone_of_b = await relay.pair("b")

@@ -1,4 +1,4 @@
-"""Flags, their defaults, and what is said of wrong ones."""
+"""Flags, their defaults, and errors about invalid ones."""
 
 import re
 import subprocess
@@ -29,12 +29,12 @@ DEFAULTS = {
     "--log": "info",
 }
 FLAGS = [*DEFAULTS, "--trusted-proxies"]
-WRONG = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
-WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
+INVALID = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
+INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
           for value in ("soon", "30", "-1s")]
-WRONG += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
+INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
           for value in ("many", "-1", "1.5", "99999999999999999999")]
-WRONG += [("--log", "a=b=c"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
+INVALID += [("--log", "a=b=c"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
 
 
 def run(*arguments, **env):
@@ -56,10 +56,10 @@ def variable(flag):
 
 
 @pytest.mark.parametrize("flag", DEFAULTS)
-def test_the_help_tells_each_flag_with_its_variable_and_its_default(flag):
+def test_the_help_lists_each_flag_with_its_variable_and_its_default(flag):
     result = run("--help")
     assert result.returncode == 0
-    # However the lines are broken.
+    # Independent of line breaks.
     words = " ".join(result.stdout.split())
     [paragraph] = re.findall(rf" ({flag} .*?)(?= -|$)", words)
     assert f"[env: {variable(flag)}=" in paragraph
@@ -67,8 +67,8 @@ def test_the_help_tells_each_flag_with_its_variable_and_its_default(flag):
         assert f"[default: {DEFAULTS[flag]}]" in paragraph
 
 
-@pytest.mark.parametrize(("flag", "value"), WRONG)
-def test_a_wrong_value_is_one_sentence_that_names_the_flag(flag, value):
+@pytest.mark.parametrize(("flag", "value"), INVALID)
+def test_an_invalid_value_prints_one_line_that_names_the_flag(flag, value):
     elsewhere = [] if "listen" in flag else ["--listen=127.0.0.1:0", "--metrics-listen=off"]
     refused(run(f"{flag}={value}", *elsewhere), 2, flag)
     sentence = refused(run(*elsewhere, **{variable(flag): value}), 2, flag)
@@ -79,7 +79,7 @@ def test_an_unknown_flag_is_a_configuration_error():
     refused(run("--lisen", "127.0.0.1:0"), 2, "--lisen")
 
 
-def test_a_certificate_and_its_key_come_together(tmp_path):
+def test_a_certificate_needs_its_key_and_a_key_its_certificate(tmp_path):
     (tmp_path / "file.pem").write_text("not a certificate")
     for flag in ("--tls-cert", "--tls-key"):
         sentence = refused(run(flag, str(tmp_path / "file.pem")), 2, flag)
@@ -98,7 +98,7 @@ async def test_a_metrics_address_in_use_is_exit_code_1_and_the_flag_is_named(sta
     refused(run("--listen=127.0.0.1:0", f"--metrics-listen={taken}"), 1, "--metrics-listen")
 
 
-async def test_the_environment_is_read_and_flags_go_before_it(start):
+async def test_the_environment_is_read_and_flags_override_it(start):
     env = {"SWITCHBOARD_MAX_PHONES": "1", "SWITCHBOARD_MAX_FRAME": "7"}
     relay = await start(env=env, max_frame=1000)
     binary, phone = await relay.pair()
@@ -114,13 +114,13 @@ async def test_an_empty_variable_counts_as_unset(start):
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_a_wrong_variable_is_an_error_beside_empty_ones(flag):
+def test_an_invalid_variable_is_an_error_among_empty_ones(flag):
     env = {variable(it): "" for it in FLAGS} | {variable(flag): "[wrong"}
     sentence = refused(run(**env), 2, flag.removesuffix("-key").removesuffix("-cert"))
     assert "panicked" not in sentence
 
 
-def test_the_version_is_told():
+def test_the_version_is_printed():
     result = run("--version")
     assert result.returncode == 0
     assert re.fullmatch(r"switchboard-relay \d+\.\d+\.\d+\n", result.stdout)

@@ -1,4 +1,4 @@
-"""A day in the life of a daemon and its phones."""
+"""A typical day of a daemon and its phones."""
 
 from harness import (
     ALREADY_CLAIMED,
@@ -29,7 +29,7 @@ async def test_a_day_in_the_life(start):
         await talk(daemon, phone, word)
         await talk(daemon, tablet, word)
 
-    # The phone is put away; the tablet is sent away.
+    # The phone leaves; the daemon closes the tablet.
     await phone.close(1000)
     assert await daemon.frame() == notice(phone.conn_id, 1000)
     await daemon.send(envelope(tablet.conn_id, '"good bye"', close_code=4001))

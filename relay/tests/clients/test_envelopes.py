@@ -1,4 +1,4 @@
-"""What a binary may send, and what becomes of the rest."""
+"""Envelopes from binaries, valid and invalid."""
 
 import asyncio
 
@@ -74,7 +74,7 @@ async def test_a_push_wake_is_counted_and_dropped(start):
     assert await relay.metric("envelopes_dropped_total") == 1
 
 
-async def test_unknown_fields_are_passed_over(start):
+async def test_unknown_fields_are_ignored(start):
     relay = await start()
     binary, phone = await relay.pair()
     await binary.send('{"x":{"frame":0},"conn_id":"%s","frame":1,"close":4000,"y":[null]}' % phone.conn_id)
@@ -99,7 +99,7 @@ async def test_a_close_code_without_a_frame_only_closes(start, frame):
     assert (await binary.envelope())["conn_id"] == sibling.conn_id, "it asked for this, and is not told"
 
 
-async def test_what_comes_before_and_with_a_close_code_is_delivered_and_what_comes_after_is_not(start):
+async def test_frames_before_and_with_a_close_code_are_delivered_and_later_ones_are_not(start):
     relay = await start()
     binary, phone = await relay.pair()
     for number in range(300):
@@ -141,20 +141,20 @@ async def test_a_code_that_must_not_be_sent_closes_without_one(start, code):
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 3000, 4321])
-async def test_a_binary_hears_with_which_code_a_phone_left(start, code):
+async def test_a_binary_is_told_the_close_code_of_a_phone_that_left(start, code):
     relay = await start()
     binary, phone = await relay.pair()
     await phone.close(code, "not for the binary")
     assert await binary.frame() == notice(phone.conn_id, code)
 
 
-# All that RFC 6455 allows, at their bounds.
+# The bounds of all ranges that RFC 6455 allows.
 ON_THE_WIRE = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
 NOT_ON_THE_WIRE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
 
 
 @pytest.mark.parametrize("reason", ["", "nothing for the binary ☎"])
-async def test_every_code_that_may_be_sent_reaches_the_binary_and_is_answered_as_it_is(start, reason):
+async def test_every_code_that_may_be_sent_reaches_the_binary_and_is_echoed(start, reason):
     relay = await start()
     binary = await relay.binary()
     for code in ON_THE_WIRE:
@@ -166,7 +166,7 @@ async def test_every_code_that_may_be_sent_reaches_the_binary_and_is_answered_as
         assert await binary.frame() == notice(phone.conn_id, code)
 
 
-async def test_a_close_frame_in_parts_or_behind_a_frame_is_the_same(start):
+async def test_a_close_frame_in_parts_or_after_a_frame_is_handled_the_same(start):
     relay = await start()
     binary = await relay.binary()
     for code in (1000, 1012, 1014, 4000):
@@ -175,7 +175,7 @@ async def test_a_close_frame_in_parts_or_behind_a_frame_is_the_same(start):
         phone = await relay.raw_phone(binary)
         for byte in close:
             phone.write(bytes([byte]))
-            # So that they come one by one.
+            # So that the parts arrive separately.
             await asyncio.sleep(0.001)
         assert await phone.read() == (CLOSE, said)
         assert await binary.frame() == notice(phone.conn_id, code)
@@ -197,7 +197,7 @@ async def test_a_code_that_must_not_be_sent_is_answered_with_1002(start):
         assert gone["conn_id"] == phone.conn_id and "frame" not in gone, code
 
 
-async def test_a_binary_is_answered_with_its_code_too(start):
+async def test_the_close_code_of_a_binary_is_echoed_too(start):
     relay = await start()
     for code in ON_THE_WIRE:
         binary = await relay.raw_binary(f"of {code}")
@@ -207,7 +207,7 @@ async def test_a_binary_is_answered_with_its_code_too(start):
         await binary.gone()
 
 
-async def test_a_phone_that_vanishes_or_says_no_code_left_with_1001(start):
+async def test_a_phone_that_vanishes_or_sends_no_code_counts_as_1001(start):
     relay = await start()
     binary, phone = await relay.pair()
     phone.vanish()
@@ -217,7 +217,7 @@ async def test_a_phone_that_vanishes_or_says_no_code_left_with_1001(start):
     assert await binary.frame() == notice(raw.conn_id, 1001)
 
 
-async def test_what_a_phone_said_before_it_left_comes_before_the_notice(start):
+async def test_frames_of_a_phone_come_before_the_notice_that_it_left(start):
     relay = await start()
     binary, phone = await relay.pair()
     for number in range(300):

@@ -1,4 +1,4 @@
-"""What goes wrong with others must not go wrong with the relay."""
+"""Faults of clients and of the system must not harm the relay."""
 
 import asyncio
 import signal
@@ -65,7 +65,7 @@ async def test_a_phone_killed_in_mid_frame_leaves_with_a_notice_and_without_half
     assert (await binary.envelope())["conn_id"] == sibling.conn_id
 
 
-async def test_who_never_finishes_his_headers_is_sent_away(start):
+async def test_a_client_that_never_finishes_its_headers_is_disconnected(start):
     relay = await start(header_timeout="500ms")
     binary, phone = await relay.pair()
     silent, halting, dripping, again = [await Raw.dial(relay) for _ in range(4)]
@@ -111,7 +111,7 @@ async def test_headers_without_end_are_refused(start):
     await relay.pair()
 
 
-async def test_every_way_to_break_off_leaves_nothing_behind(start):
+async def test_no_kind_of_disconnect_leaves_anything_behind(start):
     relay = await start()
     binary, sibling = await relay.pair()
     half = frame_of(TEXT, b'"' + b"x" * 1000 + b'"')
@@ -160,7 +160,7 @@ async def test_without_descriptors_the_relay_goes_on_and_recovers(start):
     for raw in crowd:
         raw.vanish()
     await relay.phone(binary)
-    # As often as connections could not be accepted, or less, but not in every turn of a loop.
+    # At most one line for each connection that could not be accepted, and none for each turn of a loop.
     assert len(relay.log().splitlines()) < 1000
 
 
@@ -169,12 +169,12 @@ async def test_pings_of_a_phone_that_does_not_read_do_not_fill_the_memory(start)
     binary = await relay.binary()
     phone = await relay.raw_phone(binary)
     before = relay.memory()
-    # 60 MiB, and as much would be the answers.
+    # 60 MiB of pings; the pongs would be as much again.
     flood = frame_of(PING, bytes(125)) * 1000
     for _ in range(480):
         phone.write(flood)
         await within(phone.writer.drain())
-    # The last that the relay reads.
+    # The last frame that the relay reads.
     await phone.send(TEXT, b"1")
     assert (await binary.envelope())["frame"] == 1
     assert relay.memory() - before < 20

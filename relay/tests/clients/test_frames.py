@@ -1,4 +1,4 @@
-"""What is forwarded, and that not a byte of it changes."""
+"""Frames are forwarded byte for byte."""
 
 import json
 
@@ -75,7 +75,7 @@ async def test_all_that_the_relay_sends_is_text(start, opcode, length):
 
 @pytest.mark.parametrize("opcode", [TEXT, BYTES])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf"])
-async def test_who_sends_what_is_not_utf8_is_closed(start, opcode, bad):
+async def test_a_sender_of_invalid_utf8_is_closed(start, opcode, bad):
     relay = await start()
     binary = await relay.raw_binary()
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)
@@ -92,7 +92,7 @@ async def test_who_sends_what_is_not_utf8_is_closed(start, opcode, bad):
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BYTES])
-async def test_characters_may_be_cut_by_fragments_and_must_be_whole_at_the_end(start, opcode):
+async def test_fragments_may_split_characters_but_the_message_must_be_valid(start, opcode):
     relay = await start()
     binary = await relay.binary()
     phone = await relay.raw_phone(binary)
@@ -131,7 +131,7 @@ async def test_a_frame_may_be_nested_128_deep_and_no_deeper(start, opcode, nesti
 
 
 @pytest.mark.parametrize("inside", ["[" * 1000, "]" * 200 + "[" * 200, '\\"' + "{" * 1000, "\\\\\\\"" + "[" * 1000, "\\u005b" * 200])
-async def test_brackets_inside_strings_are_no_nesting(start, inside):
+async def test_brackets_inside_strings_do_not_count_as_nesting(start, inside):
     relay = await start()
     binary, phone = await relay.pair()
     inner = f'{{"{inside}":"{inside}"}}'
@@ -159,7 +159,7 @@ async def test_each_phone_gets_its_own_frames_in_their_order(start):
 
 
 @pytest.mark.parametrize("frame", [b"", b" ", b"{", b"1 2", b"nul", b"01", b"[1,]", b"'a'", b'"\n"', b"\xef\xbb\xbf1"])
-async def test_a_phone_that_sends_no_json_is_closed_and_its_binary_is_told(start, frame):
+async def test_a_phone_that_sends_invalid_json_is_closed_and_its_binary_is_told(start, frame):
     relay = await start()
     binary, phone = await relay.pair()
     sibling = await relay.phone(binary)
@@ -262,7 +262,7 @@ async def test_a_message_in_fragments_is_one_frame(start):
         pytest.param(1002, b"\x88\x81\0\0\0\0\x03", id="half a close code"),
     ],
 )
-async def test_who_breaks_the_protocol_is_told_and_nobody_else_notices(start, code, bytes_sent):
+async def test_a_protocol_violation_closes_its_sender_and_nobody_else(start, code, bytes_sent):
     relay = await start()
     binary, sibling = await relay.pair()
     phone = await relay.raw_phone(binary)

@@ -22,7 +22,7 @@ from harness import (
 
 
 @pytest.mark.parametrize("manner", ["vanishes", "closes"])
-async def test_phones_stay_and_may_come_while_their_binary_is_away(start, manner):
+async def test_phones_stay_and_may_register_while_their_binary_is_away(start, manner):
     relay = await start(max_phones=2)
     binary, phone = await relay.pair()
     if manner == "closes":
@@ -80,7 +80,7 @@ async def test_a_phone_whose_frame_is_queued_when_the_binary_goes_is_closed_and_
     for _ in range(200):
         greedy.write(frame_of(TEXT, text_of(128 * 1024).encode()))
     await greedy.stalls()
-    # Behind those.
+    # Queued behind those.
     for _ in range(3):
         await honest.send(TEXT, b'"hello?"')
     await honest.send(PING, b"after them")
@@ -93,7 +93,7 @@ async def test_a_phone_whose_frame_is_queued_when_the_binary_goes_is_closed_and_
         assert await phone.closed() == UNDELIVERED
     await relay.counts(binaries=0, phones=1)
 
-    # Some of the greedy one, too.
+    # Some frames of the greedy phone, too.
     async def are_counted():
         return await relay.metric("frames_undelivered_total", direction="to_binary") > 3
 
@@ -102,7 +102,7 @@ async def test_a_phone_whose_frame_is_queued_when_the_binary_goes_is_closed_and_
     assert await silent.closed() == RECLAIMED
 
 
-async def test_the_binary_that_comes_back_hears_nothing_of_the_old_phones(start):
+async def test_a_binary_that_comes_back_gets_nothing_about_the_old_phones(start):
     relay = await start()
     old, phone = await relay.pair()
     leaving = await relay.phone(old)
@@ -111,7 +111,7 @@ async def test_the_binary_that_comes_back_hears_nothing_of_the_old_phones(start)
     await leaving.close(4000)
     new = await relay.binary()
     assert await phone.closed() == RECLAIMED
-    # Whose first frame is the next that it gets.
+    # The first frame of this phone is the next that the binary gets.
     await relay.phone(new)
 
 
@@ -127,7 +127,7 @@ async def test_after_the_grace_the_phones_are_closed_and_the_server_id_is_free(s
     assert await relay.metric("reclaims_total") == 0
 
 
-async def test_who_came_back_in_time_does_not_expire(start):
+async def test_a_binary_that_came_back_in_time_does_not_expire(start):
     relay = await start(grace="1s")
     first = await relay.binary("a")
     clock, watch = await relay.pair("clock")
@@ -141,7 +141,7 @@ async def test_who_came_back_in_time_does_not_expire(start):
     await relay.metric_becomes(1, "grace_expiries_total")
 
 
-async def test_without_a_grace_the_phones_go_with_their_binary(start):
+async def test_without_a_grace_the_phones_are_closed_with_their_binary(start):
     relay = await start(grace="0s")
     binary, phone = await relay.pair()
     binary.vanish()

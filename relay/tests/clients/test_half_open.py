@@ -1,4 +1,4 @@
-"""Peers that the network swallows: no FIN, no reset, and no answer."""
+"""Peers that the network cuts off: no FIN, no reset, no reply."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from harness import BINARY, PHONE
 
 NEAR, FAR = "10.213.77.1", "10.213.77.2"
 
-# On the far host: a binary and its phone, which talk once and then answer pings.
+# On the far host: a binary and its phone. They exchange one frame, and then answer pings.
 PEERS = """
 import asyncio, json, sys
 from websockets.asyncio.client import connect
@@ -34,7 +34,7 @@ def ip(*arguments):
 
 @pytest.fixture
 def cable():
-    """A host of its own in a network namespace, and the cable to it: cut by `ip link set CABLE down` over there."""
+    """A host in a network namespace, and the cable to it. `ip link set CABLE down` over there cuts it."""
     host, near, far = (f"sb{os.getpid()}{end}" for end in ("", "n", "f"))
     if os.geteuid() != 0 or not shutil.which("ip"):
         assert os.environ.get("CI") != "true", "needs root, and Debian's iproute2"
@@ -48,12 +48,12 @@ def cable():
         ip("-n", host, "link", "set", far, "up")
         yield host, far
     finally:
-        # At once, unlike a namespace: the next test has the same addresses.
+        # Takes effect at once, unlike the removal of a namespace. The next test uses the same addresses.
         ip("link", "del", near)
         ip("netns", "del", host)
 
 
-async def test_who_is_cut_off_from_the_network_is_noticed_by_the_heartbeat(cable, start):
+async def test_the_heartbeat_detects_peers_that_the_network_cut_off(cable, start):
     host, far = cable
     relay = await start(listen=f"{NEAR}:0", heartbeat_interval="200ms", heartbeat_timeout="1s", grace="1h")
     uri = f"ws://{NEAR}:{relay.address[1]}"

@@ -1,4 +1,4 @@
-"""Who is silent is let go."""
+"""Silent peers are dropped."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ async def test_a_binary_that_never_answers_is_closed_and_its_server_id_is_in_gra
     assert phone.ws.state.name == "OPEN"
 
 
-async def test_who_answers_stays_and_is_asked_again_and_again(start):
+async def test_a_peer_that_answers_stays_and_is_pinged_again_and_again(start):
     relay = await start(**SHORT)
     binary = await relay.raw_binary()
     phone = await relay.any_phone()
@@ -58,14 +58,14 @@ async def test_clients_of_a_library_stay(start):
     assert await phone.frame() == b"1"
 
 
-async def test_who_sends_frames_and_answers_no_ping_is_alive(start):
+async def test_a_peer_that_sends_frames_and_answers_no_ping_is_alive(start):
     relay = await start(**SHORT)
     binary = await relay.binary()
     phone = await relay.raw_phone(binary)
 
     async def talk():
         while True:
-            # Less within ten timeouts would be a trickle.
+            # With less in ten timeouts, it would count as trickling.
             await phone.send(TEXT, text_of(4000).encode())
             await binary.frame()
             await asyncio.sleep(0.02)
@@ -77,7 +77,7 @@ async def test_who_sends_frames_and_answers_no_ping_is_alive(start):
     assert await phone.closed() == HEARTBEAT_TIMEOUT
 
 
-async def test_the_relay_answers_pings_with_what_was_in_them(start):
+async def test_the_relay_answers_pings_with_their_payload(start):
     relay = await start()
     raw = await relay.raw_binary()
     for payload in (b"", b"payload", bytes(range(125))):
@@ -100,7 +100,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_client_whose_machine_hangs_is_let_go_without_a_fin(start):
+async def test_a_client_whose_machine_hangs_is_dropped_without_a_fin(start):
     relay = await start(heartbeat_interval="300ms", heartbeat_timeout="1s")
     binary = await relay.binary()
     uri = "ws://%s:%d/v1/client" % relay.address
@@ -126,7 +126,7 @@ async def flood(phone):
 
 
 @pytest.mark.parametrize("buffered", [False, True])
-async def test_a_client_that_stops_reading_is_let_go(start, buffered):
+async def test_a_client_that_stops_reading_is_dropped(start, buffered):
     relay = await start(**SHORT, grace="100ms")
     binary = await relay.raw_binary()
     phone = await relay.any_phone()

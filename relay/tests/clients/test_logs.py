@@ -1,4 +1,4 @@
-"""Whoever should read the log may be slow, or not read at all."""
+"""The reader of the log may be slow, or may not read at all."""
 
 import signal
 
@@ -6,18 +6,18 @@ import pytest
 
 from harness import TEXT, envelope, frame_of, until
 
-# More lines than wait for stderr, and than a pipe holds.
+# More lines than the queue for stderr and a pipe hold.
 LINES = 20_000
 
 
 @pytest.mark.parametrize("log", ["debug", "trace"])
 @pytest.mark.parametrize("piped", [["stderr"], ["stdout", "stderr"]])
-async def test_a_log_that_nobody_reads_holds_nothing_up(start, piped, log):
+async def test_a_log_without_a_reader_blocks_nothing(start, piped, log):
     relay = await start(piped=piped, log=log)
     binary, phone = await relay.pair()
     noisy = await relay.raw_binary("noisy")
     for _ in range(LINES // 100):
-        # Each is worth a line.
+        # Each of these is logged.
         noisy.write(frame_of(TEXT, envelope("nobody", "1").encode()) * 100)
         await noisy.writer.drain()
 
@@ -33,6 +33,6 @@ async def test_a_log_that_nobody_reads_holds_nothing_up(start, piped, log):
     await relay.phone(binary)
     await relay.health()
     relay.signal(signal.SIGTERM)
-    # Two seconds of them are for the last lines of the log.
+    # Up to two seconds of this are for the last lines of the log.
     assert await relay.exit_code(limit=6) == 0
     relay.read_pipe_until()

@@ -1,4 +1,4 @@
-"""What an operator sees: health, metrics, logs."""
+"""The operator's view: health, metrics, logs."""
 
 import re
 
@@ -24,7 +24,7 @@ SERIES += [("refusals_total", {"kind": kind}) for kind in ("server_id_claimed", 
 SERIES += [("envelopes_dropped_total", {"reason": it}) for it in ("malformed", "unknown_phone", "push_wake")]
 
 
-async def test_health_is_told_in_a_fixed_order(start):
+async def test_health_has_a_fixed_order(start):
     relay = await start()
     await relay.pair("a")
     gone, _ = await relay.pair("b")
@@ -52,7 +52,7 @@ async def test_the_metrics_agree_with_health_and_with_what_the_clients_counted(s
     relay = await start()
     binaries = [await relay.binary(server_id) for server_id in "ab"]
     phones = [await relay.phone(binary, server_id) for binary, server_id in zip(binaries, "ab") for _ in range(3)]
-    # Each has said "hello".
+    # Each phone has sent "hello".
     up, down = 6, 0
     for number in range(120):
         phone = phones[number % 6]
@@ -116,7 +116,7 @@ async def test_the_metrics_are_on_a_listener_of_their_own(start):
     assert b"# TYPE switchboard_connected_binaries gauge" in body
 
 
-async def test_metrics_can_be_off(start):
+async def test_metrics_can_be_disabled(start):
     relay = await start(metrics_listen="off")
     await relay.pair()
     assert "serving metrics" not in relay.log()

@@ -1,4 +1,4 @@
-"""Who is slow harms himself, or his own, and nobody else."""
+"""A slow peer harms only itself, or its own phones."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from harness import (
     within,
 )
 
-# Together more than the buffers of two sockets and of a client hold.
+# Together, these are more than the buffers of two sockets and of a client hold.
 FRAMES, LENGTH = 400, 128 * 1024
 
 
@@ -87,7 +87,7 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
         for number in range(FRAMES):
             await phone.send(f"[{number},{text_of(LENGTH)}]")
 
-    # Not bounded as a single send is: they wait for the binary.
+    # Without the time limit of a single send: these wait for the binary.
     sending = [asyncio.create_task(send_all(phone)) for phone in phones]
     for number in range(500):
         await other.send(str(number))
@@ -100,7 +100,7 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
     await asyncio.wait_for(asyncio.gather(*sending), LIMIT)
 
 
-async def test_a_binary_that_never_reads_is_given_up_and_only_phones_whose_frames_are_lost_are_closed(start):
+async def test_a_binary_that_never_reads_is_closed_and_of_its_phones_only_those_whose_frames_are_lost(start):
     relay = await start(write_timeout="300ms", outbox=1 << 20)
     stuck = await relay.binary(max_queue=1)
     talking = [await relay.phone(stuck) for _ in range(2)]
@@ -116,14 +116,14 @@ async def test_a_binary_that_never_reads_is_given_up_and_only_phones_whose_frame
     for phone in talking:
         assert await phone.closed() == UNDELIVERED
     await within(asyncio.gather(*flood))
-    # Of each, one fills its eighth of the outbox, and another one waits for room.
+    # Each phone has one frame that fills its eighth of the outbox, and another one that waits for room.
     await relay.metric_becomes(4, "frames_undelivered_total", direction="to_binary")
     binary = await relay.binary()
     assert await silent.closed() == RECLAIMED
     await relay.phone(binary)
 
 
-async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(start):
+async def test_a_slow_binary_gets_the_notice_of_a_phone_after_all_its_frames(start):
     relay = await start(outbox=1 << 20, write_timeout="1h")
     slow = await relay.raw_binary()
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)
@@ -138,7 +138,7 @@ async def test_a_slow_binary_hears_of_a_phone_that_left_behind_all_its_frames(st
     assert payload.endswith(b',"close_code":1001}')
 
 
-async def test_who_has_left_holds_no_place_though_a_slow_binary_has_not_heard_of_it(start):
+async def test_a_phone_that_has_left_holds_no_place_even_if_a_slow_binary_has_no_notice_yet(start):
     relay = await start(max_connections=6, write_timeout="1h")
     slow = await relay.raw_binary(room=8192)
     greedy = await Raw.upgrade(relay, "/v1/client", PHONE)
@@ -164,14 +164,14 @@ async def test_who_has_left_holds_no_place_though_a_slow_binary_has_not_heard_of
     greedy.vanish()
 
 
-async def test_a_phone_that_sends_a_little_does_not_wait_for_those_who_send_much(start):
+async def test_a_phone_that_sends_little_does_not_wait_for_phones_that_send_much(start):
     relay = await start(write_timeout="1h", heartbeat_interval="1h")
     slow = await relay.raw_binary(room=64 * 1024)
     greedy = [await Raw.upgrade(relay, "/v1/client", PHONE, room=64 * 1024) for _ in range(8)]
     each = 15
     for phone in greedy:
         for number in range(each):
-            # As large as a frame may be.
+            # The largest frame allowed.
             phone.write(frame_of(TEXT, f"[{number},{text_of(256 * 1024 - 3 - len(str(number)))}]".encode()))
     for phone in greedy:
         await phone.stalls()
@@ -194,10 +194,10 @@ async def test_a_phone_that_sends_a_little_does_not_wait_for_those_who_send_much
         if sent is not None:
             passed[-1] += 1
         if len(delays) < 3:
-            # A megabyte in a second.
+            # One megabyte a second.
             await asyncio.sleep(len(payload) / (1 << 20))
     assert len(numbers) == 8
-    # Those that were on their way, and not one of each phone.
+    # Only the frames that were in transit, not one from each phone.
     assert max(passed) < 6 and max(delays) < 2, (passed, delays)
     for phone in greedy:
         phone.vanish()

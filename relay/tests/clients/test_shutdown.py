@@ -1,4 +1,4 @@
-"""The end: in order, and in time."""
+"""Shutdown: orderly, and in bounded time."""
 
 import asyncio
 import signal
@@ -58,7 +58,7 @@ async def test_a_shutdown_under_load_closes_everybody(start):
     await within(asyncio.gather(*load))
 
 
-async def test_a_shutdown_does_not_wait_for_those_who_do_not_answer(start):
+async def test_a_shutdown_does_not_wait_for_clients_that_do_not_answer(start):
     relay = await start(shutdown_timeout="500ms")
     binary = await relay.raw_binary()
     await Raw.upgrade(relay, "/v1/client", {"X-Pyrycode-Server": "a", "X-Pyrycode-Token": "t", "User-Agent": "u"})
@@ -85,7 +85,7 @@ async def test_a_shutdown_does_not_wait_for_requests_that_never_come(start, list
     raws = [await Raw.dial(relay, address) for _ in range(3)]
     for raw in raws:
         raw.write(UNFINISHED[sent])
-    # By then the relay has read them.
+    # By then the relay has read the bytes.
     await relay.health()
     await relay.metrics()
     relay.signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ async def test_a_shutdown_does_not_wait_for_requests_that_never_come(start, list
         raw.vanish()
 
 
-async def test_during_a_shutdown_nobody_comes_in(start):
+async def test_during_a_shutdown_nobody_is_admitted(start):
     relay = await start(shutdown_timeout="2s")
     silent = await relay.raw_binary()
     relay.signal(signal.SIGTERM)
@@ -111,7 +111,7 @@ async def test_during_a_shutdown_nobody_comes_in(start):
     assert await relay.exit_code() == 0
 
 
-async def test_who_comes_in_while_it_shuts_down_is_told_too(start):
+async def test_a_client_admitted_as_the_shutdown_begins_is_told_too(start):
     relay = await start()
     knocking = True
     told = []

@@ -1,4 +1,4 @@
-"""A message that has begun must come to its end in time."""
+"""A message that has begun must be complete in time."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def fragments_between_pings():
         yield fragment + frame_of(PING, b"alive")
 
 
-# What comes, part by part, and never ends; each part alone would be in time.
+# Endless messages, sent in parts. Each part alone would be in time.
 ENDLESS = {
     "a byte at a time": lambda: single_bytes(frame_of(TEXT, text_of(60_000).encode())),
     "fragments": fragments,
@@ -64,7 +64,7 @@ async def test_a_message_that_takes_too_long_closes_its_sender(start, manner, en
         raw = await relay.raw_binary("b")
     dripping = asyncio.create_task(drip(raw, ENDLESS[manner]()))
     while (it := await raw.read())[0] != CLOSE:
-        # Within another frame it would be no pong.
+        # Within another frame, it would not be a pong.
         if it[0] == PING and "fragments" in manner:
             raw.write(frame_of(PONG, it[1]))
     assert it[1] == close_payload(*MESSAGE_TOO_SLOW)
@@ -93,7 +93,7 @@ async def test_a_message_that_is_slow_and_in_time_passes_and_the_next_one_has_it
         conn_id = json.loads(await sender.read_until(TEXT))["conn_id"]
         frame, expected = envelope(conn_id, '"slow"').encode(), b'"slow"'
     half = len(frame) // 2
-    # Together they take longer.
+    # Together, the messages take longer.
     for whole in [frame_of(TEXT, frame), frame_of(TEXT, frame[:half], last=False) + frame_of(0, frame[half:])] * 2:
         size = len(whole) // 8 + 1
         for at in range(0, len(whole), size):
@@ -102,7 +102,7 @@ async def test_a_message_that_is_slow_and_in_time_passes_and_the_next_one_has_it
         assert await receiver.frame() == expected
 
 
-async def test_a_phone_that_waits_for_its_slow_binary_is_not_blamed(start):
+async def test_a_phone_that_waits_for_its_slow_binary_is_not_timed_out(start):
     relay = await start(message_timeout="300ms", write_timeout="1h")
     binary = await relay.raw_binary(room=8192)
     phone = await Raw.upgrade(relay, "/v1/client", PHONE)

@@ -22,16 +22,16 @@ from harness import (
 )
 from tls import start_with
 
-# As short as heartbeats can be with a busy machine; a slow peer needs many times as long.
+# As short as heartbeats can be on a busy machine. A slow peer needs many times as long.
 HASTY = {"heartbeat_interval": "300ms", "heartbeat_timeout": "300ms", "write_timeout": "300ms"}
 
-# What the small buffers of a slow peer hold.
+# The size of the small buffers of a slow peer.
 ROOM = 16 * 1024
 FRAME = 16 * 1024
 
 
 async def read_slowly(raw, count, rate):
-    """Reads so many text messages at so many bytes a second, answers pings, and gives the messages."""
+    """Reads that many text messages at that many bytes a second, and answers pings. Returns the messages."""
     messages = []
     began, taken = time.monotonic(), 0
     while len(messages) < count:
@@ -49,13 +49,13 @@ async def read_slowly(raw, count, rate):
 
 @pytest.mark.parametrize("is_secure", [False, True])
 async def test_a_phone_that_reads_slowly_gets_all_that_waits_for_it(start, files, is_secure):
-    # With TLS the library collects up to a quarter of a MiB before it takes any more.
+    # With TLS, the library buffers up to a quarter of a MiB before it reads any more.
     limit = "2s" if is_secure else "500ms"
     hasty = {"heartbeat_interval": "500ms", "heartbeat_timeout": limit, "write_timeout": limit}
     relay = await (start_with(start, files, **hasty) if is_secure else start(**hasty))
     binary = await relay.binary()
     phone = await relay.raw_phone(binary, room=ROOM)
-    # Without TLS it takes longer than ten timeouts, with TLS than two.
+    # This takes longer than ten timeouts without TLS, and longer than two with TLS.
     count = 70
     for number in range(count):
         await binary.send(envelope(phone.conn_id, f"[{number},{text_of(FRAME)}]"))
@@ -67,7 +67,7 @@ async def test_a_phone_that_reads_slowly_gets_all_that_waits_for_it(start, files
 
 
 @pytest.mark.parametrize("endpoint", ["phone", "binary"])
-async def test_who_uploads_a_large_message_slowly_cannot_answer_pings_and_stays(start, endpoint):
+async def test_a_slow_upload_that_delays_pongs_does_not_close_its_sender(start, endpoint):
     relay = await start(**HASTY)
     if endpoint == "phone":
         receiver = await relay.binary()
@@ -83,14 +83,14 @@ async def test_who_uploads_a_large_message_slowly_cannot_answer_pings_and_stays(
     data = frame_of(TEXT, message.encode())
     for at in range(0, len(data), 4000):
         sender.write(data[at : at + 4000])
-        # Two seconds in all.
+        # Two seconds in total.
         await asyncio.sleep(0.04)
     received = await receiver.frame()
     assert frame.encode() in received
 
 
 async def backlog(relay, binary):
-    """Phones of a binary that reads nothing, who send until nothing moves any more."""
+    """Phones of a binary that reads nothing. They send until nothing moves any more."""
     phones = [await Raw.upgrade(relay, "/v1/client", PHONE, room=ROOM) for _ in range(2)]
     for phone in phones:
         for number in range(500):
@@ -107,7 +107,7 @@ async def test_a_binary_that_reads_slowly_keeps_its_server_id(start):
     challenger = await relay.any_binary()
 
     async def read():
-        # It takes what it is sent, and answers no ping.
+        # It reads what it is sent, and answers no ping.
         while True:
             opcode, payload = await slow.read()
             assert opcode in (TEXT, PING)
@@ -144,7 +144,7 @@ async def test_a_ping_passes_what_waits_for_a_slow_peer(start):
     passed = 0
     while (it := await slow.read())[0] != PING:
         passed += len(it[1])
-    # What the system has already, and what is on its way there. Megabytes wait.
+    # Only the data that the system already holds or is about to get is ahead of the ping. Megabytes are queued.
     assert passed < 300_000
     await slow.send(PONG, it[1])
     assert await challenger.closed() == ALREADY_CLAIMED
@@ -164,7 +164,7 @@ async def test_a_peer_that_reads_an_endless_stream_gets_its_pings_too(start, to)
         sender = await relay.any_phone()
         message = text_of(1000)
 
-    # So that there is always something to write, and never too much.
+    # There is always something to write, and never too much.
     under_way = asyncio.Semaphore(200)
 
     async def stream():
@@ -231,7 +231,7 @@ def repeated(pings):
 
 @pytest.mark.parametrize("guess", [counted, counted_in_little_endian, empty, repeated])
 @pytest.mark.parametrize("endpoint", ["phone", "binary"])
-async def test_pongs_that_answer_no_ping_keep_nobody_alive(start, guess, endpoint):
+async def test_unsolicited_pongs_keep_nobody_alive(start, guess, endpoint):
     relay = await start(heartbeat_interval="200ms", heartbeat_timeout="500ms", grace="1h")
     binary = await relay.binary("b")
     if endpoint == "phone":
@@ -243,7 +243,7 @@ async def test_pongs_that_answer_no_ping_keep_nobody_alive(start, guess, endpoin
 
     async def pong():
         for payload in guess(pings):
-            # Far more bytes than a trickle.
+            # Far more bytes than count as trickling.
             raw.write(frame_of(PONG, payload) * 100)
             await asyncio.sleep(0.01)
 
@@ -253,7 +253,7 @@ async def test_pongs_that_answer_no_ping_keep_nobody_alive(start, guess, endpoin
     await relay.metric_becomes(1, "heartbeat_timeouts_total")
 
 
-async def test_pings_are_not_to_be_guessed(start):
+async def test_ping_payloads_cannot_be_guessed(start):
     relay = await start(heartbeat_interval="20ms", heartbeat_timeout="1h")
     raws = [await relay.raw_binary(str(number)) for number in range(4)]
     payloads = [await raw.read_until(PING) for raw in raws for _ in range(8)]
@@ -261,7 +261,7 @@ async def test_pings_are_not_to_be_guessed(start):
     assert all(len(it) >= 8 for it in payloads)
 
 
-async def test_who_only_trickles_is_let_go_at_last(start):
+async def test_a_peer_that_only_trickles_is_dropped_eventually(start):
     relay = await start(heartbeat_interval="100ms", heartbeat_timeout="200ms")
     binary = await relay.binary()
     phone = await relay.raw_phone(binary)
@@ -276,6 +276,6 @@ async def test_who_only_trickles_is_let_go_at_last(start):
     trickling = asyncio.create_task(trickle())
     assert await phone.closed() == HEARTBEAT_TIMEOUT
     trickling.cancel()
-    # Ten times as much patience as with one that is silent.
+    # Ten times as long as for a silent peer.
     assert time.monotonic() - began > 1.5
     assert await binary.frame() == notice(phone.conn_id, 1001)

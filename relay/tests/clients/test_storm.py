@@ -1,4 +1,4 @@
-"""Ten thousand connections that come and go at once."""
+"""Ten thousand connections that open and close at once."""
 
 import asyncio
 import sys
@@ -59,11 +59,11 @@ async def test_a_storm_of_connections_leaves_nothing_behind(start):
         await relay.counts(binaries=1, phones=1)
         await relay.metric_becomes(2, "connections")
         await relay.metric_becomes(0, "binaries_in_grace")
-        # The two that talk.
+        # The two that exchange frames.
         await until(lambda: relay.descriptors() <= relay.descriptors_at_start + 2)
         memory.append(relay.memory())
     talking.cancel()
     assert not talking.done() and talked > 0
-    # In MiB: what the allocator keeps after a storm is bounded, and enough for the next ones.
+    # In MiB: the memory that the allocator keeps after a storm is bounded, and suffices for the next ones.
     assert memory[0] < CONNECTIONS * 40 / 1024, memory
     assert memory[2] < memory[1] + 16, memory

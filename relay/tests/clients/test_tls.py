@@ -1,4 +1,4 @@
-"""TLS by the relay itself."""
+"""TLS that the relay terminates itself."""
 
 import signal
 import ssl
@@ -16,7 +16,7 @@ async def certificate(relay):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_both_versions_are_spoken(start, files, version):
+async def test_both_tls_versions_work(start, files, version):
     relay = await start_with(start, files)
     relay.ssl = context(version, version)
     binary, phone = await relay.pair()
@@ -82,7 +82,7 @@ async def test_a_reload_that_fails_keeps_the_old_certificate(start, files, broke
     await until(renewed)
 
 
-async def test_who_speaks_no_tls_is_sent_away_and_nobody_else_notices(start, files):
+async def test_a_client_without_tls_is_dropped_and_nobody_else(start, files):
     relay = await start_with(start, files)
     relay.ssl, ssl = None, relay.ssl
     plain = await Raw.dial(relay)
@@ -93,7 +93,7 @@ async def test_who_speaks_no_tls_is_sent_away_and_nobody_else_notices(start, fil
     await relay.pair()
 
 
-async def test_who_never_finishes_the_handshake_is_sent_away(start, files):
+async def test_a_client_that_never_finishes_the_handshake_is_dropped(start, files):
     relay = await start_with(start, files, header_timeout="500ms")
     relay.ssl, ssl = None, relay.ssl
     silent = await Raw.dial(relay)
@@ -118,7 +118,7 @@ async def test_a_shutdown_does_not_wait_for_half_a_handshake(start, files, half)
         raw.vanish()
 
 
-async def test_http_2_is_not_offered_and_sent_away(start, files):
+async def test_http_2_is_not_offered_and_is_dropped(start, files):
     relay = await start_with(start, files, header_timeout="1h")
     relay.ssl.set_alpn_protocols(["h2", "http/1.1"])
     raw = await Raw.dial(relay)
@@ -132,7 +132,7 @@ async def test_http_2_is_not_offered_and_sent_away(start, files):
     await relay.pair()
 
 
-async def test_sighup_without_tls_does_no_harm(start):
+async def test_sighup_without_tls_is_harmless(start):
     relay = await start()
     binary, phone = await relay.pair()
     relay.signal(signal.SIGHUP)

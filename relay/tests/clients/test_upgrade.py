@@ -1,4 +1,4 @@
-"""Who is let in, and in which order that is decided."""
+"""Admission: the checks of an upgrade, and their order."""
 
 import time
 
@@ -35,7 +35,7 @@ async def test_a_server_id_is_utf8_of_at_most_256_bytes(start, path, headers):
         assert await relay.knock(path, headers | {"X-Pyrycode-Server": server_id}) == status, server_id
 
 
-async def test_a_server_id_may_contain_what_json_must_escape(start):
+async def test_a_server_id_may_contain_characters_that_json_must_escape(start):
     relay = await start()
     for server_id in ['quo"te', "back\\slash", "{}", "two words", "ünïcødé", '","frame":0,"x":"']:
         binary, phone = await relay.pair(server_id)
@@ -43,7 +43,7 @@ async def test_a_server_id_may_contain_what_json_must_escape(start):
         await binary.close()
 
 
-async def test_a_token_is_never_looked_at_and_a_device_name_is_welcome(start):
+async def test_a_token_is_never_inspected_and_a_device_name_is_allowed(start):
     relay = await start()
     binary = await relay.binary()
     for token in (b"t", b"\xff\xfe", b"a b", b"x" * 4000):
@@ -55,7 +55,7 @@ async def test_a_token_is_never_looked_at_and_a_device_name_is_welcome(start):
 
 
 async def ask(relay, path, headers, **options):
-    """Sends exactly these headers, and gives the answer."""
+    """Sends exactly these headers, and returns the response."""
     raw = await Raw.dial(relay)
     await raw.request(path, headers, **options)
     raw.vanish()
@@ -63,7 +63,7 @@ async def ask(relay, path, headers, **options):
 
 
 def lines(headers, name, *values):
-    """An upgrade with these lines of that name."""
+    """The headers of an upgrade, with these lines for that name."""
     return [it for it in (UPGRADE | headers).items() if it[0] != name] + [(name, value) for value in values]
 
 
@@ -91,7 +91,7 @@ async def test_only_get_is_allowed(start, method):
 
 
 @pytest.mark.parametrize("values", [["7"], ["8", "13"], ["13", "13"], ["8, 13"], ["13, 8"], ["+13"], [""], []])
-async def test_another_version_is_told_which_one_there_is(start, values):
+async def test_another_version_is_told_the_supported_one(start, values):
     relay = await start()
     for path, headers in ENDPOINTS:
         answer = await ask(relay, path, lines(headers, "Sec-WebSocket-Version", *values))
@@ -121,7 +121,7 @@ async def test_another_version_is_told_which_one_there_is(start, values):
         ("X-Pyrycode-Server", ["a", "b"]),
     ],
 )
-async def test_a_broken_upgrade_is_a_bad_request(start, name, values):
+async def test_an_invalid_upgrade_is_a_bad_request(start, name, values):
     relay = await start()
     for path, headers in ENDPOINTS:
         assert (await ask(relay, path, lines(headers, name, *values))).status == 400
@@ -148,7 +148,7 @@ async def test_a_broken_upgrade_is_a_bad_request(start, name, values):
         ("Content-Length", ["0"]),
     ],
 )
-async def test_a_proper_upgrade_may_be_written_in_many_ways(start, name, values):
+async def test_a_valid_upgrade_may_be_written_in_many_ways(start, name, values):
     relay = await start()
     for path, headers in ENDPOINTS:
         raw = await ask(relay, path, lines(headers, name, *values))
@@ -164,19 +164,19 @@ async def test_websocket_needs_http_1_1(start):
         assert "sec-websocket-version" not in answer.headers
 
 
-async def test_http_2_is_sent_away_at_once(start):
+async def test_http_2_is_dropped_at_once(start):
     relay = await start(header_timeout="1h")
     raw = await Raw.dial(relay)
     raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
     try:
-        # Frames of HTTP/2 would begin with a length.
+        # HTTP/2 frames would begin with a length.
         assert (await raw.rest())[:4] in (b"", b"HTTP")
     except ConnectionResetError:
         pass
     raw.vanish()
 
 
-async def test_what_asks_for_no_upgrade_costs_no_rate(start):
+async def test_a_request_that_is_not_an_upgrade_does_not_count_against_the_rate_limit(start):
     relay = await start(rate_burst=None, rate_interval="1h")
     for number in range(100):
         path, headers = ENDPOINTS[number % 2]
@@ -186,7 +186,7 @@ async def test_what_asks_for_no_upgrade_costs_no_rate(start):
 
 
 @pytest.mark.parametrize(("name", "status"), [("Sec-WebSocket-Key", 400), ("Sec-WebSocket-Version", 426), ("Host", 400)])
-async def test_a_broken_upgrade_costs_as_much_as_a_proper_one(start, name, status):
+async def test_an_invalid_upgrade_counts_against_the_rate_limit_like_a_valid_one(start, name, status):
     relay = await start(rate_burst=2, rate_interval="1h")
     path, headers = ENDPOINTS[1]
     statuses = [(await ask(relay, path, lines(headers, name, "bad @"))).status for _ in range(3)]
@@ -221,7 +221,7 @@ async def test_an_address_gets_a_burst_for_both_endpoints_and_then_429(start):
     assert await relay.knock(*ENDPOINTS[0]) == 429
 
 
-async def test_the_burst_is_20_unless_told_otherwise(start):
+async def test_the_burst_is_20_by_default(start):
     relay = await start(rate_burst=None)
     statuses = [await relay.knock("/v1/client", PHONE) for _ in range(20)]
     assert statuses == [101] * 20
@@ -255,13 +255,13 @@ async def test_the_rate_comes_before_the_cap_and_the_cap_before_the_headers(star
     await relay.health()
 
 
-async def test_who_is_refused_for_his_headers_has_used_up_his_rate(start):
+async def test_a_refusal_for_headers_counts_against_the_rate_limit(start):
     relay = await start(rate_burst=2, rate_interval="1h")
     statuses = [await relay.knock("/v1/server", headers) for headers in ({}, {}, BINARY)]
     assert statuses == [400, 400, 429]
 
 
-async def test_above_the_cap_nobody_is_let_in_until_somebody_leaves(start):
+async def test_above_the_cap_nobody_is_admitted_until_somebody_leaves(start):
     relay = await start(max_connections=3)
     binary, phone = await relay.pair()
     sibling = await relay.phone(binary)
@@ -281,7 +281,7 @@ async def test_above_the_cap_nobody_is_let_in_until_somebody_leaves(start):
         pass
 
 
-async def test_only_a_trusted_proxy_is_believed_whom_it_speaks_for(start):
+async def test_only_a_trusted_proxy_may_name_the_client(start):
     settings = {"rate_burst": 1, "rate_interval": "1h"}
     direct = await start(**settings)
     proxied = await start(**settings, trusted_proxies="127.0.0.1")
@@ -290,7 +290,7 @@ async def test_only_a_trusted_proxy_is_believed_whom_it_speaks_for(start):
             assert await relay.knock("/v1/client", PHONE | {"X-Forwarded-For": address}) == status
 
 
-async def test_frames_that_come_together_with_the_upgrade_are_not_lost(start):
+async def test_frames_sent_together_with_the_upgrade_are_not_lost(start):
     relay = await start()
     binary = await relay.binary()
     phone = await Raw.dial(relay)
@@ -302,7 +302,7 @@ async def test_frames_that_come_together_with_the_upgrade_are_not_lost(start):
 
 
 @pytest.mark.parametrize("wrong", [{"Upgrade": "h2c"}, {"Connection": "close"}, {"Connection": "keep-alive"}])
-async def test_an_upgrade_to_something_else_is_told_to_what_else(start, wrong):
+async def test_an_upgrade_to_another_protocol_is_told_to_use_websocket(start, wrong):
     relay = await start(rate_burst=1, rate_interval="1h")
     for path, headers in ENDPOINTS:
         answer = await ask(relay, path, UPGRADE | headers | wrong)

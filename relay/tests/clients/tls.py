@@ -1,4 +1,4 @@
-"""TLS for relays of tests: a certificate, and clients that trust it."""
+"""TLS for tests: a certificate, and clients that trust it."""
 
 import ssl
 

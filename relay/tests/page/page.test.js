@@ -1,4 +1,4 @@
-// What the operators' page shows, in a real browser and of a real relay.
+// The live page in a real browser, showing a real relay.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,7 +24,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-/** A test with a page. Nothing in it may go wrong in silence: no error, no forbidden request, no number that is none. */
+/** A test with a page. It fails at any error, forbidden request or invalid number. */
 function onPage(name, run, { expected = /^$/, ...options } = {}) {
   test(name, { timeout: 90_000 }, async t => {
     const context = await browser.newContext({ viewport: DESKTOP, colorScheme: "light", ...options });
@@ -34,7 +34,7 @@ function onPage(name, run, { expected = /^$/, ...options } = {}) {
     await context.exposeFunction("report", text => wrong.push(text));
     await context.addInitScript(() => {
       document.addEventListener("securitypolicyviolation", event => window.report(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
-      // Also what stands there only for a moment.
+      // Also text that is visible only for a moment.
       const look = () => {
         const text = document.body?.innerText ?? "";
         const none = text.match(/.*(?:[-−]\s?\d|NaN|undefined|null|Infinity|\[object).*/);
@@ -74,7 +74,7 @@ const isLive = page => page.locator("#state").filter({ hasText: "Live" }).waitFo
 const stateOf = page => page.locator("#state").textContent();
 const becomes = (page, state) => until(`the state ${state}`, () => stateOf(page), it => it === state, 25_000);
 
-/** What stands in the tiles: {"To binaries": ["12.3 k frames/s", "3.4 MiB/s"]}. */
+/** The texts of the tiles: {"To binaries": ["12.3 k frames/s", "3.4 MiB/s"]}. */
 const tiles = page => page.$$eval(".tile", all => Object.fromEntries(all.map(tile => [
   tile.querySelector("h2").textContent,
   [...tile.querySelectorAll("p, small")].map(it => it.textContent),
@@ -136,7 +136,7 @@ const sumOf = (series, name, label = "") => {
   return matching.reduce((sum, key) => sum + series[key], 0);
 };
 
-// What the page calls it, and what /metrics calls it.
+// The names on the page, and the series of /metrics.
 const GAUGES = {
   "Binaries": ["connected_binaries"],
   "Phones": ["connected_phones"],
@@ -162,7 +162,7 @@ const COUNTERS = {
   "Log lines dropped stderr full": ["log_lines_dropped_total"],
 };
 
-/** The page shows what /metrics says, all of it. */
+/** The page shows every series of /metrics, with its value. */
 async function agrees(page, relay) {
   const compared = async () => {
     const series = await relay.series();
@@ -174,7 +174,7 @@ async function agrees(page, relay) {
     const shown = {};
     for (const name of Object.keys(GAUGES)) shown[name] = numberIn(tile[name][0]);
     for (const name of Object.keys(COUNTERS)) shown[name] = row[name]?.[1];
-    // The relay is younger than five minutes.
+    // The relay has run for less than five minutes.
     shown.Upgrades = numberIn(tile.Upgrades[1]);
     for (const [name, [recent, total]] of Object.entries(row)) if (recent !== total) shown[name] = `${recent} of ${total}`;
     return { told, shown };
@@ -190,7 +190,7 @@ async function agrees(page, relay) {
   return told;
 }
 
-onPage("the numbers are those of the metrics after all kinds of trouble", async ({ page, relay: start }) => {
+onPage("after all kinds of trouble, the numbers match the metrics", async ({ page, relay: start }) => {
   const relay = await start(
     "--max-phones", "2", "--max-connections", "6", "--grace", "2s", "--probe-timeout", "300ms", "--heartbeat-interval", "1s",
     "--heartbeat-timeout", "1s", "--outbox", "65536", "--rate-burst", "60", "--rate-interval", "1h", "--write-timeout", "30s",
@@ -211,14 +211,14 @@ onPage("the numbers are those of the metrics after all kinds of trouble", async 
   for (let refused = 0; refused < 4; refused += 1) assert.equal(await relay.refused(), 400);
   assert.equal((await agrees(page, relay)).Phones, 2);
 
-  // Full: six connections, and then two more.
+  // Full: six connections, then two more.
   const others = [];
   for (const serverId of "bcd") others.push(await relay.binary(serverId));
   for (const expected of [503, 503]) assert.equal(await relay.refused(), expected);
   assert.equal((await agrees(page, relay)).Connections, 6);
   await shoot(page, "relay-full");
 
-  // One comes back in its grace, two do not.
+  // One binary comes back in its grace, two do not.
   for (const other of others) other.close();
   const graces = await until("a grace", () => tiles(page), shown => numberIn(shown["In grace"][0]) === 3);
   assert.equal(graces.Binaries[0], "1", "who is away is not connected");
@@ -226,14 +226,14 @@ onPage("the numbers are those of the metrics after all kinds of trouble", async 
   await until("no grace", () => tiles(page), shown => numberIn(shown["In grace"][0]) === 0);
   back.terminate();
 
-  // Silent: one is taken over, and one is found out by the heartbeat.
+  // Silent binaries: one is taken over, and one fails the heartbeat.
   const silent = await relay.binary("e", { autoPong: false });
   await relay.binary("e");
   await silent.closed;
   const mute = await relay.binary("f", { autoPong: false });
   assert.equal(await mute.closed, 1011);
 
-  // A phone that does not read, and one that does not keep to the rules.
+  // A phone that does not read, and one that violates the protocol.
   phones[0].send('"who am I"');
   await until("a frame", () => binary.frames, frames => frames.length > 0);
   const { conn_id: slow } = JSON.parse(binary.frames.shift());
@@ -250,7 +250,7 @@ onPage("the numbers are those of the metrics after all kinds of trouble", async 
   for (let status = 400; status !== 429;) status = await relay.refused();
 
   const told = await agrees(page, relay);
-  // Whether a write fails depends on the system, and the log is read.
+  // Whether a write fails depends on the system. No log line is dropped, because the log is read.
   const optional = ["Write failures", "Log lines dropped stderr full"];
   assert.deepEqual(Object.keys(COUNTERS).filter(name => !told[name] && !optional.includes(name)), [], "all of it happened");
   const some = await page.$$eval("tr.some th", all => all.length);
@@ -269,7 +269,7 @@ onPage("rates and plots follow the traffic", async ({ page, relay: start }) => {
   await page.goto(relay.url);
   await isLive(page);
   await until("some quiet seconds", () => traces(page), all => all["to phones"][0]?.length >= 3);
-  // Forty frames a second of one KiB to the phone, ten to the binary.
+  // Each second, forty frames of 1 KiB to the phone, and ten to the binary.
   const [down, up] = [JSON.stringify({ conn_id: connId, frame: "x".repeat(1022) }), JSON.stringify("x".repeat(100))];
   const begun = performance.now();
   let ticks = 0;
@@ -323,7 +323,7 @@ onPage("rates and plots follow the traffic", async ({ page, relay: start }) => {
   }
 });
 
-onPage("a relay that stops is said to be away, and one that starts anew to be live", async ({ page, relay: start }) => {
+onPage("a stopped relay is shown as lost, and a restarted one as live", async ({ page, relay: start }) => {
   const first = await start();
   const binary = await first.binary("a");
   for (let refused = 0; refused < 5; refused += 1) await first.refused();
@@ -335,7 +335,7 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   await first.stop();
   assert.equal(await binary.closed, CLOSED_BY_RELAY);
   await becomes(page, "Reconnecting");
-  assert.match(await page.locator("#old").textContent(), /^The connection to the relay is lost\. Nothing was heard of it for \d+ s\. What is shown is of \d\d:\d\d:\d\d UTC\.$/);
+  assert.match(await page.locator("#old").textContent(), /^The connection to the relay is lost\. No data for \d+ s\. Showing data from \d\d:\d\d:\d\d UTC\.$/);
   assert.equal(await page.locator("#old").isVisible(), true);
   assert.equal(await page.title(), "Reconnecting – switchboard-relay");
   assert.equal((await rows(page))["Bad request HTTP 400, 405, 426"][1], 5, "the last that was known stays");
@@ -351,14 +351,14 @@ onPage("a relay that stops is said to be away, and one that starts anew to be li
   await until("the age of the new relay", () => page.locator("#version").textContent(), text => /up [0-5] s/.test(text));
 }, { expected: /Failed to load resource: net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING)/ });
 
-onPage("a relay that says nothing is stale, and its silence is a gap", async ({ page, relay: start }) => {
+onPage("a silent relay is stale, and its silence is a gap", async ({ page, relay: start }) => {
   const relay = await start();
   await page.goto(relay.url);
   await isLive(page);
   await until("points", () => traces(page), all => all.phones[0].length >= 3);
   relay.signal("SIGSTOP");
   await becomes(page, "Stale");
-  assert.match(await page.locator("#old").textContent(), /^The relay says nothing, though the connection stands\. Nothing was heard of it for [3-6] s/);
+  assert.match(await page.locator("#old").textContent(), /^The connection is open, but the relay sends nothing\. No data for [3-6] s/);
   await shoot(page, "stale");
   relay.signal("SIGCONT");
   await becomes(page, "Live");
@@ -368,7 +368,7 @@ onPage("a relay that says nothing is stale, and its silence is a gap", async ({ 
   assert.ok(after[0][0] - before.at(-1)[0] > 4, "as wide as it was long");
 });
 
-// Busy for five minutes, in trouble for half of one; the relay was started anew, and could not be asked for a while.
+// Busy for five minutes, in trouble for half a minute. The relay restarted, and was unreachable for a while.
 function busy() {
   const wave = (second, of, by) => Math.round(of + by * Math.sin(second / 23) + by / 3 * Math.sin(second / 5));
   const storm = second => second > 200 && second < 230;
@@ -428,7 +428,7 @@ for (const [name, options] of Object.entries({
     const points = await traces(page);
     const svg = await page.locator("#frames > svg").boundingBox();
     for (const [series, pieces] of Object.entries(points)) {
-      // A counter that fell leaves a gap in its own rate only.
+      // A counter that fell leaves a gap only in its own rate.
       assert.equal(pieces.length, series === "to phones" ? 3 : 2, series);
       for (const [x, y] of pieces.flat()) assert.ok(x >= 0 && x <= svg.width && y >= 0 && y <= svg.height - 19, `${series}: ${x} ${y}`);
       const width = pieces.at(-1).at(-1)[0] - pieces[0][0][0];
@@ -451,9 +451,9 @@ for (const [name, options] of Object.entries({
   }, options);
 }
 
-onPage("each number has its place", async ({ page, relay: start, script: play }) => {
+onPage("each number is shown in its place", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
-  // Each counter has another value, and has risen by another one.
+  // Each counter has a different value, and a different increase.
   const [first, second] = distinct(Date.now());
   script.kept = [first, second];
   await page.goto(script.url);
@@ -471,7 +471,7 @@ onPage("each number has its place", async ({ page, relay: start, script: play })
   });
 });
 
-onPage("many samples make one drawing, and none is kept too long", async ({ page, relay: start, script: play }) => {
+onPage("many samples cause one redraw, and none is kept too long", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   await page.addInitScript(() => {
     window.waiting = [];
@@ -490,7 +490,7 @@ onPage("many samples make one drawing, and none is kept too long", async ({ page
   assert.deepEqual((await traces(page)).phones.map(piece => piece.length), [300]);
 });
 
-onPage("a clock that is set back does not turn time around", async ({ page, relay: start, script: play }) => {
+onPage("a clock that is set back does not reverse the time axis", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   const end = Date.now();
   script.kept = samples(20, end);
@@ -502,7 +502,7 @@ onPage("a clock that is set back does not turn time around", async ({ page, rela
   assert.deepEqual(xs, [...xs].sort((a, b) => a - b));
 });
 
-onPage("before the first sample nothing is claimed", async ({ page, relay: start, script: play }) => {
+onPage("before the first sample no number is shown", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   await page.goto(script.url);
   await isLive(page);
@@ -513,11 +513,11 @@ onPage("before the first sample nothing is claimed", async ({ page, relay: start
   assert.ok(Object.values(await rows(page)).flat().every(Number.isNaN));
   script.tell("sample", samples(1, Date.now())[0]);
   await until("the first", () => tiles(page), shown => shown.Binaries[0] === "0");
-  // A rate takes two.
+  // A rate needs two samples.
   assert.equal((await tiles(page))["To phones"][0], "– frames/s");
 });
 
-onPage("a connection that is dead, or an answer that is none, is not the end", async ({ page, relay: start, script: play }) => {
+onPage("the page reconnects after a dead connection or an invalid response", async ({ page, relay: start, script: play }) => {
   const script = await play(await start());
   script.kept = samples(20, Date.now());
   await page.clock.install();
@@ -531,7 +531,7 @@ onPage("a connection that is dead, or an answer that is none, is not the end", a
   await page.clock.runFor(11_000);
   await until("another connection", () => script.asked, asked => asked === 2);
   await isLive(page);
-  // A proxy without a relay behind it: the browser alone would never ask again.
+  // A proxy without a relay behind it. The browser alone would never reconnect.
   script.broken = true;
   script.cut();
   await becomes(page, "Reconnecting");
@@ -559,9 +559,9 @@ onPage("the plots can be read by keyboard and by ear", async ({ page, relay: sta
   await until("its time", () => page.locator("#grace time").textContent(), text => text === "03:04:03 UTC");
   await page.keyboard.press("Escape");
   await until("no time", () => page.locator("#grace time").textContent(), text => text === "now");
-  // What changes each second does not speak up by itself.
+  // Screen readers must not announce what changes each second.
   assert.equal(await page.locator("[aria-live] *, [role=status] *").count(), 0);
-  // Two lines are told apart without colours.
+  // The two lines can be told apart without colours.
   const dashes = await page.$$eval("#connected > svg .trace", all => all.map(it => getComputedStyle(it).strokeDasharray));
   assert.notEqual(dashes[0], dashes[1]);
 });

@@ -1,4 +1,4 @@
-// The relay and its clients, as the tests need them.
+// The relay and clients of it, for the tests.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import http from "node:http";
@@ -12,7 +12,7 @@ const PROGRAM = process.env.SWITCHBOARD_RELAY;
 const running = new Set();
 process.on("exit", () => running.forEach(program => program.kill("SIGKILL")));
 
-/** Asks until the answer is as wanted; what it was last is told otherwise. */
+/** Asks until the answer is as wanted. On a timeout, reports the last answer. */
 export async function until(what, ask, wanted, patience = 15_000) {
   const end = performance.now() + patience;
   for (;;) {
@@ -96,8 +96,8 @@ export class Relay {
 }
 
 /**
- * Serves the page, with the headers that the relay sends, and events that a test makes up: what takes five minutes
- * otherwise, or what a relay never does.
+ * Serves the page with the relay's headers, and with events that a test makes up: some that would take five minutes, and
+ * some that a relay never sends.
  */
 export class Script {
   static async start(relay) {
@@ -146,7 +146,7 @@ const ZERO = Object.fromEntries([
   "frames_undelivered", "envelopes_dropped", "messages_rejected", "log_lines_dropped",
 ].map(key => [key, 0]));
 
-/** Samples one second apart, the last of them at `end`; counters rise each second by what `rises` says. */
+/** Samples one second apart, the last at `end`. Each second, counters rise as `rises` says. */
 export function samples(count, end, gauges = () => ({}), rises = () => ({})) {
   const totals = { ...ZERO };
   return Array.from({ length: count }, (_, second) => {
@@ -155,7 +155,7 @@ export function samples(count, end, gauges = () => ({}), rises = () => ({})) {
   });
 }
 
-/** Two samples, in which no two counters have the same value nor rise by as much. */
+/** Two samples in which no two counters have the same value or the same increase. */
 export function distinct(end) {
   const [first, second] = samples(2, end);
   Object.keys(ZERO).forEach((key, index) => {

@@ -1,6 +1,6 @@
 use crate::common::{Client, Relay, http, within};
 
-/// Headers that are required here or there.
+/// Headers that one endpoint or the other requires.
 const UPGRADE: &str =
     "X-Pyrycode-Server: a\r\nX-Pyrycode-Version: 1\r\nX-Pyrycode-Token: t\r\nUser-Agent: test\r\n";
 
@@ -46,7 +46,7 @@ async fn a_missing_or_empty_header_is_named_whether_or_not_the_request_is_an_upg
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_upgrade_is_told_what_would_be_one() {
+async fn a_request_that_is_not_an_upgrade_is_told_how_to_upgrade() {
     within(async {
         let relay = Relay::start().await;
         let plain = http(relay.address, "GET /v1/client HTTP/1.1", UPGRADE.as_bytes()).await;
@@ -70,7 +70,7 @@ async fn a_request_that_is_no_upgrade_is_told_what_would_be_one() {
 }
 
 #[tokio::test]
-async fn a_binary_holds_its_server_id_as_soon_as_it_has_its_answer() {
+async fn a_binary_holds_its_server_id_once_it_has_its_response() {
     within(async {
         let relay = Relay::start().await;
         for number in 0..200 {
@@ -153,7 +153,7 @@ async fn the_seventeenth_phone_is_refused_with_4429_until_another_one_leaves() {
 }
 
 #[tokio::test]
-async fn conn_ids_tell_the_kind_and_the_server_id_and_are_all_different() {
+async fn conn_ids_contain_the_kind_and_the_server_id_and_are_all_different() {
     within(async {
         let relay = Relay::start().await;
         let server_id = "quo\"ted \\ ünï";
@@ -177,7 +177,7 @@ async fn conn_ids_tell_the_kind_and_the_server_id_and_are_all_different() {
 }
 
 #[tokio::test]
-async fn health_tells_who_is_connected_in_a_fixed_order() {
+async fn health_counts_the_connections_in_a_fixed_order() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, json_of, to, within};
 
 #[tokio::test]
-async fn a_close_code_closes_the_phone_and_its_binary_is_not_told() {
+async fn a_close_code_closes_the_phone_without_a_notice_to_its_binary() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;
@@ -26,7 +26,7 @@ async fn a_close_code_closes_the_phone_and_its_binary_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_frame_that_comes_with_a_close_code_is_delivered_first_and_so_is_what_came_before() {
+async fn frames_before_and_with_a_close_code_are_delivered_first() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;
@@ -47,7 +47,7 @@ async fn a_frame_that_comes_with_a_close_code_is_delivered_first_and_so_is_what_
 }
 
 #[tokio::test]
-async fn a_binary_hears_with_which_code_a_phone_left() {
+async fn a_binary_is_told_the_close_code_of_a_phone_that_left() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;
@@ -113,9 +113,9 @@ async fn a_phone_that_is_closed_while_it_sends_can_finish_and_learns_why() {
     .await;
 }
 
-/// The relay goes on writing to the binary for up to an hour.
+/// The relay would go on writing to the binary for up to an hour.
 #[tokio::test]
-async fn a_phone_whose_frame_is_half_written_to_a_binary_that_leaves_is_told_at_once() {
+async fn a_phone_whose_frame_is_half_written_to_a_binary_that_leaves_is_closed_at_once() {
     within(async {
         let flags = [
             "--write-timeout",
@@ -161,7 +161,7 @@ async fn a_shutdown_closes_everybody_with_1001() {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_nobody_who_has_not_asked_for_anything() {
+async fn a_shutdown_does_not_wait_for_connections_without_a_request() {
     within(async {
         let relay = Relay::with(&["--header-timeout", "1h", "--shutdown-timeout", "1h"]).await;
         let begun = "GET /v1/client HTTP/1.1\r\nHost: rel";
@@ -193,7 +193,7 @@ async fn a_shutdown_waits_a_bounded_time_for_peers_that_do_not_answer() {
 }
 
 #[tokio::test]
-async fn whoever_closes_gets_its_close_frame_back() {
+async fn a_peer_that_closes_gets_its_close_frame_back() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;

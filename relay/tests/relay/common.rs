@@ -15,15 +15,15 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// More than any test needs, and less than anybody wants to wait.
+/// The time limit of a test: more than any test needs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs a test that must come to an end.
+/// Runs a test with a time limit.
 pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
     timeout(LIMIT, test).await.expect("the test hangs")
 }
 
-/// A relay in this process.
+/// A relay in the process of the test.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
@@ -62,13 +62,13 @@ impl Relay {
         }
     }
 
-    /// Tells the relay to stop, and gives the task that does.
+    /// Stops the relay, and returns its task.
     pub(crate) fn stop(self) -> JoinHandle<Result<(), Error>> {
         self.stop.send(()).expect("the relay runs");
         self.task
     }
 
-    /// A binary that has claimed.
+    /// Connects a binary, and waits until it has claimed.
     pub(crate) async fn binary(&self, server_id: &str) -> Client {
         let before = health(self.address).await.binaries;
         let binary = Client::binary(self.address, server_id).await;
@@ -76,7 +76,7 @@ impl Relay {
         binary
     }
 
-    /// A phone that has registered, and its conn-id, which the binary learns from its first frame.
+    /// Connects a phone, and waits until it has registered. Returns its conn-id, which the binary learns from its first frame.
     pub(crate) async fn phone(&self, server_id: &str, binary: &mut Client) -> (Client, String) {
         let mut phone = Client::phone(self.address, server_id).await;
         phone.send(r#""hello""#).await;
@@ -86,7 +86,7 @@ impl Relay {
         (phone, conn_id)
     }
 
-    /// What a series of the metrics counts.
+    /// The value of a series.
     pub(crate) async fn metric(&self, series: &str) -> u64 {
         let answer = http(self.metrics, "GET /metrics HTTP/1.1", b"").await;
         let value = |line: &str| Some(line.strip_prefix(series)?.trim_start().parse());
@@ -95,14 +95,14 @@ impl Relay {
         value.expect("a count")
     }
 
-    /// Asks for a series until it counts as wanted.
+    /// Waits until a series has the wanted value.
     pub(crate) async fn metric_until(&self, series: &str, wanted: u64) {
         while self.metric(series).await != wanted {
             sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Asks for its health until it is as wanted.
+    /// Waits until the health is as wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&Health) -> bool) {
         loop {
             let health = health(self.address).await;
@@ -129,7 +129,7 @@ async fn health(address: SocketAddr) -> Health {
     }
 }
 
-/// What a plain HTTP request got.
+/// The response to a plain HTTP request.
 pub(crate) struct Answer(String);
 
 impl Answer {
@@ -150,7 +150,7 @@ impl Answer {
 /// The headers of a request that asks for WebSocket.
 pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 
-/// A plain HTTP request with these header lines.
+/// Sends a plain HTTP request with these header lines.
 pub(crate) async fn http(address: SocketAddr, request: &str, headers: &[u8]) -> Answer {
     let mut socket = TcpStream::connect(address).await.expect("it listens");
     let head = format!("{request}\r\nHost: relay\r\nConnection: close\r\n");
@@ -203,7 +203,7 @@ impl Client {
         self.message(Message::text(text)).await;
     }
 
-    /// What comes next. Pings are answered below, as long as this is waited for.
+    /// The next message. The library answers pings while this is polled.
     async fn next(&mut self) -> Option<Result<Message, WsError>> {
         loop {
             match self.0.next().await {
@@ -217,11 +217,11 @@ impl Client {
     pub(crate) async fn frame(&mut self) -> Utf8Bytes {
         match self.next().await {
             Some(Ok(Message::Text(frame))) => frame,
-            other => panic!("a frame was expected, and {other:?} came"),
+            other => panic!("expected a frame, got {other:?}"),
         }
     }
 
-    /// The next frame, if it is there already.
+    /// The next frame, if it has arrived already.
     pub(crate) fn frame_now(&mut self) -> Option<Utf8Bytes> {
         self.frame().now_or_never()
     }
@@ -230,20 +230,20 @@ impl Client {
         serde_json::from_str(&self.frame().await).expect("JSON")
     }
 
-    /// Code and reason of the close frame, which is the next thing to come.
+    /// Code and reason of the close frame, which must be the next message.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         match self.next().await {
             Some(Ok(Message::Close(Some(frame)))) => {
                 let closed = (frame.code.into(), frame.reason.to_string());
-                // The close frame is answered, and then the relay closes the connection.
+                // Sends the reply, and waits until the relay closes the connection.
                 while let Some(Ok(_)) = self.0.next().await {}
                 closed
             }
-            other => panic!("a close frame was expected, and {other:?} came"),
+            other => panic!("expected a close frame, got {other:?}"),
         }
     }
 
-    /// How many frames come before the close frame, and its code and reason.
+    /// The number of frames before the close frame, and its code and reason.
     pub(crate) async fn closed_at_last(&mut self) -> (usize, (u16, String)) {
         let mut frames = 0;
         loop {
@@ -252,12 +252,12 @@ impl Client {
                     return (frames, (frame.code.into(), frame.reason.to_string()));
                 }
                 Some(Ok(_)) => frames += 1,
-                other => panic!("a close frame was expected, and {other:?} came"),
+                other => panic!("expected a close frame, got {other:?}"),
             }
         }
     }
 
-    /// Waits until there is something to read, and leaves it there.
+    /// Waits until there is something to read, without reading it.
     pub(crate) async fn readable(&self) {
         let MaybeTlsStream::Plain(socket) = self.0.get_ref() else {
             panic!("no test here uses TLS");
@@ -265,22 +265,22 @@ impl Client {
         socket.peek(&mut [0]).await.expect("the relay is there");
     }
 
-    /// Reads until the connection is gone, in whatever way.
+    /// Reads until the connection ends, in whatever way.
     pub(crate) async fn gone(mut self) {
         while let Some(Ok(_)) = self.0.next().await {}
     }
 
-    /// Reads, and so answers, that many pings. Nothing else comes.
+    /// Reads, and so answers, that many pings. Fails at any other message.
     pub(crate) async fn pings(&mut self, count: usize) {
         for _ in 0..count {
             match self.0.next().await {
                 Some(Ok(Message::Ping(_))) => {}
-                other => panic!("a ping was expected, and {other:?} came"),
+                other => panic!("expected a ping, got {other:?}"),
             }
         }
     }
 
-    /// Sends one message of that many bytes without reading anything meanwhile. Gives code and reason of the close frame.
+    /// Sends one message of that many bytes without reading meanwhile. Returns code and reason of the close frame.
     pub(crate) async fn upload(mut self, bytes: u32) -> (u16, String) {
         let socket = self.0.get_mut();
         // FIN, binary; masked, with a length of 64 bits; a mask of zeros.
@@ -292,8 +292,8 @@ impl Client {
         self.closed().await
     }
 
-    /// Sends a message byte by byte, without end, and reads meanwhile, which answers pings. Gives code and reason of the
-    /// close frame.
+    /// Sends an endless message byte by byte, and reads meanwhile, which answers pings. Returns code and reason of the close
+    /// frame.
     pub(crate) async fn trickle(mut self) -> (u16, String) {
         // Text; masked, with a length of 64 bits; a mask of zeros.
         let head = [0x81, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
@@ -303,7 +303,7 @@ impl Client {
                 Ok(Some(Ok(Message::Close(Some(frame))))) => {
                     return (frame.code.into(), frame.reason.to_string());
                 }
-                Ok(other) => panic!("a close frame was expected, and {other:?} came"),
+                Ok(other) => panic!("expected a close frame, got {other:?}"),
                 Err(_) => self.0.get_mut().write_all(b"1").await.expect("it reads"),
             }
         }
@@ -318,7 +318,7 @@ impl Client {
         self.message(Message::Close(Some(frame))).await;
     }
 
-    /// Closes in good order.
+    /// Closes with a complete closing handshake.
     pub(crate) async fn close(mut self, code: u16) {
         self.start_closing(code).await;
         while let Some(Ok(_)) = self.0.next().await {}

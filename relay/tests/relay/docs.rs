@@ -1,4 +1,4 @@
-//! What `README.md` tells operators agrees with the program.
+//! `README.md` agrees with the program.
 
 use clap::CommandFactory;
 use switchboard_relay::Config;
@@ -8,7 +8,7 @@ use crate::common::{Relay, http, within};
 const README: &str = include_str!("../../README.md");
 
 #[test]
-fn every_flag_stands_in_the_readme_with_its_default() {
+fn every_flag_is_in_the_readme_with_its_default() {
     let rows: Vec<&str> = README
         .lines()
         .filter(|line| line.starts_with("| `--"))
@@ -37,7 +37,7 @@ fn every_flag_stands_in_the_readme_with_its_default() {
 }
 
 #[tokio::test]
-async fn every_series_stands_in_the_readme_with_its_labels() {
+async fn every_series_is_in_the_readme_with_its_labels() {
     within(async {
         let relay = Relay::start().await;
         let answer = http(relay.metrics, "GET /metrics HTTP/1.1", b"").await;
@@ -60,7 +60,7 @@ async fn every_series_stands_in_the_readme_with_its_labels() {
                 .filter_map(|label| label.split_once('='))
             {
                 assert!(row.contains(&format!("`{key}`")), "{sample}: {row}");
-                // Said once, where a label stands first.
+                // The README lists values only where a label first occurs.
                 let value = value.trim_matches('"');
                 let known = README.contains(&format!("`{value}`")) || key == "version";
                 assert!(known, "{sample}");

@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use crate::common::{Client, Relay, json_of, to, within};
 
 #[tokio::test]
-async fn two_server_ids_with_several_phones_each_hear_only_of_their_own() {
+async fn two_server_ids_with_several_phones_get_only_their_own_frames() {
     within(async {
         let relay = Relay::start().await;
         let mut teams = Vec::new();
@@ -34,7 +34,7 @@ async fn two_server_ids_with_several_phones_each_hear_only_of_their_own() {
                 }
             }
         }
-        // A binary cannot reach the phones of another one.
+        // A binary cannot reach the phones of another binary.
         let (_, stranger) = &teams[1].2[0];
         let envelope = to(stranger, "\"from a\"");
         teams[0].1.send(&envelope).await;
@@ -196,7 +196,7 @@ async fn a_phone_far_over_the_limit_still_learns_why_it_is_closed() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_websocket_protocol_is_closed_with_the_code_for_it() {
+async fn a_protocol_violation_is_closed_with_the_code_for_it() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;

@@ -17,7 +17,7 @@ async fn a_binary_that_comes_back_in_grace_gets_its_server_id_and_fresh_phones()
         let mut binary = relay.binary("a").await;
         assert_eq!(one.closed().await, reclaimed());
         assert_eq!(two.closed().await, reclaimed());
-        // The first thing that the new binary hears is a new phone: nothing of those of the old one.
+        // The first message to the new binary is from a new phone: nothing about those of the old binary.
         let (mut phone, conn_id) = relay.phone("a", &mut binary).await;
         binary.send(&to(&conn_id, "1")).await;
         assert_eq!(phone.frame().await, "1");
@@ -65,7 +65,7 @@ async fn an_expired_grace_closes_the_phones_with_1000() {
         let relay = Relay::with(&["--grace", "50ms"]).await;
         let mut stays = relay.binary("b").await;
         let (mut untouched, _) = relay.phone("b", &mut stays).await;
-        // Twice, so that the sweeper has slept with nothing to wait for in between.
+        // Twice, so that the sweeper sleeps without a deadline in between.
         for _ in 0..2 {
             let mut binary = relay.binary("a").await;
             let (mut one, _) = relay.phone("a", &mut binary).await;
@@ -83,7 +83,7 @@ async fn an_expired_grace_closes_the_phones_with_1000() {
 }
 
 #[tokio::test]
-async fn after_an_expired_grace_a_binary_claims_anew() {
+async fn after_an_expired_grace_a_binary_can_claim_again() {
     within(async {
         let relay = Relay::with(&["--grace", "0s"]).await;
         for _ in 0..3 {

@@ -47,7 +47,7 @@ async fn a_binary_that_answers_no_ping_is_closed_and_leaves_a_grace() {
 }
 
 #[tokio::test]
-async fn whoever_answers_stays() {
+async fn a_peer_that_answers_pings_stays() {
     within(async {
         let relay = Relay::with(&QUICK).await;
         let mut binary = relay.binary("a").await;
@@ -59,8 +59,8 @@ async fn whoever_answers_stays() {
     .await;
 }
 
-/// What lies in the buffers of the system before a ping takes the slow binary longer than the timeout; and the phone,
-/// whose frames find no room, is not read from.
+/// The slow binary takes longer than the timeout for the data in the system's buffers ahead of a ping. The phone is not read
+/// from, since there is no room for its frames.
 #[tokio::test]
 async fn a_slow_binary_and_the_phone_that_waits_for_it_are_not_taken_for_dead() {
     within(async {
@@ -95,7 +95,7 @@ async fn an_incumbent_that_is_silent_is_taken_over() {
         let mut silent = relay.binary("a").await;
         let (mut phone, _) = relay.phone("a", &mut silent).await;
         let mut second = Client::binary(relay.address, "a").await;
-        // Not lost, though it comes before the second one holds the server-id.
+        // Not lost, although it arrives before the second binary holds the server-id.
         second.send(r#"{"conn_id":"nobody","frame":1}"#).await;
         let reclaimed = (4404, "binary reclaimed server-id".into());
         assert_eq!(phone.closed().await, reclaimed);
@@ -117,13 +117,13 @@ async fn an_incumbent_that_is_silent_is_taken_over() {
 }
 
 #[tokio::test]
-async fn of_two_who_ask_for_the_place_of_a_silent_one_the_slower_is_refused() {
+async fn of_two_challengers_of_a_silent_binary_the_slower_is_refused() {
     within(async {
         let relay = Relay::with(&["--probe-timeout", "100ms"]).await;
         let _silent = relay.binary("a").await;
         let mut one = Client::binary(relay.address, "a").await;
         let mut two = Client::binary(relay.address, "a").await;
-        // The winner reads, and so answers the loser's ping.
+        // The winner reads, and so answers the ping that the loser's claim triggers.
         let closed = tokio::select! {
             closed = one.closed() => closed,
             closed = two.closed() => closed,
@@ -135,7 +135,7 @@ async fn of_two_who_ask_for_the_place_of_a_silent_one_the_slower_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_while_the_incumbent_is_asked_changes_nothing() {
+async fn a_challenger_that_leaves_during_the_probe_changes_nothing() {
     within(async {
         let relay = Relay::start().await;
         let mut silent = relay.binary("a").await;
@@ -150,7 +150,7 @@ async fn whoever_leaves_while_the_incumbent_is_asked_changes_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_sends_a_frame_and_leaves_while_the_incumbent_is_asked_takes_nothing_over() {
+async fn a_challenger_that_sends_a_frame_and_leaves_during_the_probe_takes_nothing_over() {
     within(async {
         let relay = Relay::with(&["--probe-timeout", "1s"]).await;
         let mut silent = relay.binary("a").await;
@@ -171,7 +171,7 @@ async fn whoever_sends_a_frame_and_leaves_while_the_incumbent_is_asked_takes_not
     .await;
 }
 
-/// A ping waits behind what lies in the buffers of the system, and the pong comes after the timeout.
+/// A ping waits behind the data in the system's buffers, so the pong comes after the timeout.
 #[tokio::test]
 async fn a_phone_that_reads_slowly_is_not_taken_for_dead() {
     within(async {
@@ -194,7 +194,7 @@ async fn a_phone_that_reads_slowly_is_not_taken_for_dead() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_an_incumbents_answer_is_told_of_a_shutdown() {
+async fn a_challenger_that_waits_for_the_probe_is_told_of_a_shutdown() {
     within(async {
         let relay = Relay::start().await;
         let _silent = relay.binary("a").await;
@@ -202,13 +202,13 @@ async fn whoever_waits_for_an_incumbents_answer_is_told_of_a_shutdown() {
         relay.metric_until("switchboard_connections", 2).await;
         let ended = relay.stop();
         assert_eq!(second.closed().await, (1001, "shutting down".into()));
-        ended.await.expect("no panic").expect("a good end");
+        ended.await.expect("no panic").expect("a clean end");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_incumbent_that_goes_while_it_is_asked_leaves_its_place_at_once() {
+async fn an_incumbent_that_leaves_during_the_probe_frees_its_server_id_at_once() {
     within(async {
         let relay = Relay::with(&["--probe-timeout", "1h"]).await;
         let leaving = relay.binary("a").await;

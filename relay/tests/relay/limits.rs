@@ -40,7 +40,7 @@ async fn an_address_that_asks_too_often_gets_429_before_anything_else_is_looked_
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_upgrade_costs_its_address_nothing() {
+async fn a_request_that_is_not_an_upgrade_does_not_count_against_the_rate_limit() {
     within(async {
         let flags = ["--rate-burst", "1", "--rate-interval", "1h"];
         let relay = Relay::with(&flags).await;
@@ -91,7 +91,7 @@ async fn a_connection_above_the_cap_gets_503_until_another_one_ends() {
         let (phone, _) = relay.phone("a", &mut binary).await;
         let request = "GET /v1/client HTTP/1.1";
         let full = http(relay.address, request, UPGRADE.as_bytes()).await;
-        assert_eq!(full.status(), "503", "before the headers are looked at");
+        assert_eq!(full.status(), "503", "before the headers are checked");
         phone.close(1000).await;
         assert_eq!(binary.envelope().await["close_code"], 1000);
         relay.metric_until("switchboard_connections", 1).await;
@@ -103,7 +103,7 @@ async fn a_connection_above_the_cap_gets_503_until_another_one_ends() {
 }
 
 #[tokio::test]
-async fn whoever_is_slow_with_headers_is_cut_off() {
+async fn a_client_that_is_slow_with_headers_is_disconnected() {
     within(async {
         let relay = Relay::with(&["--header-timeout", "100ms"]).await;
         let answered = "GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n";
@@ -111,7 +111,7 @@ async fn whoever_is_slow_with_headers_is_cut_off() {
         for sent in ["", "GET /v1/client HTTP/1.1\r\nX-Slow: ", answered, http2] {
             let mut socket = TcpStream::connect(relay.address).await.expect("it listens");
             socket.write_all(sent.as_bytes()).await.expect("it reads");
-            // Until the relay closes it.
+            // Until the relay closes the connection.
             let mut answer = Vec::new();
             let _ = socket.read_to_end(&mut answer).await;
         }
@@ -162,13 +162,13 @@ async fn a_phone_that_waits_for_a_slow_binary_is_not_blamed_for_its_message() {
 }
 
 #[tokio::test]
-async fn whoever_has_left_holds_no_place_while_its_binary_does_not_read() {
+async fn a_phone_that_has_left_holds_no_place_while_its_binary_does_not_read() {
     within(async {
         let relay = Relay::with(&["--max-connections", "3"]).await;
         let mut binary = relay.binary("a").await;
         for number in 0..30 {
             let mut phone = Client::phone(relay.address, "a").await;
-            // Fills what the system buffers of the binary, and its outbox.
+            // Fills the system's buffers towards the binary, and the outbox.
             phone
                 .send(&format!("[{number},{}]", json_of(250_000)))
                 .await;
@@ -193,9 +193,9 @@ async fn whoever_has_left_holds_no_place_while_its_binary_does_not_read() {
 }
 
 #[tokio::test]
-async fn whoever_has_left_waits_while_others_have_left_too_much_behind() {
+async fn a_phone_that_leaves_waits_while_others_have_left_too_much_behind() {
     within(async {
-        // Phones that have left may leave 16 KiB behind, or one frame.
+        // Departed phones may leave 16 KiB behind, or one frame.
         let flags = ["--outbox", "65536", "--max-phones", "2"];
         let relay = Relay::with(&flags).await;
         let mut binary = relay.binary("a").await;
@@ -227,7 +227,7 @@ async fn whoever_has_left_waits_while_others_have_left_too_much_behind() {
 }
 
 #[tokio::test]
-async fn whoever_sends_on_and_on_after_a_message_that_is_too_large_reads_1009() {
+async fn a_sender_that_never_stops_after_a_message_that_is_too_large_reads_1009() {
     within(async {
         let relay = Relay::with(&["--max-frame", "1024"]).await;
         let mut binary = relay.binary("a").await;
@@ -259,7 +259,7 @@ async fn a_push_wake_is_counted_and_dropped() {
 }
 
 #[tokio::test]
-async fn what_is_forwarded_is_counted_by_direction() {
+async fn forwarded_frames_are_counted_by_direction() {
     within(async {
         let relay = Relay::start().await;
         let mut binary = relay.binary("a").await;

@@ -77,7 +77,7 @@ async fn series(relay: &Relay) -> Series {
         .collect()
 }
 
-/// What is other than zero, once it is as wanted.
+/// Waits until the series that are not zero are as wanted.
 async fn until(relay: &Relay, wanted: &[(&str, u64)]) {
     let wanted: Series = wanted.iter().map(|&(name, n)| (name.into(), n)).collect();
     let limit = Instant::now() + Duration::from_secs(20);
@@ -92,7 +92,7 @@ async fn until(relay: &Relay, wanted: &[(&str, u64)]) {
     }
 }
 
-/// What comes from `/events`.
+/// The stream from `/events`.
 struct Events(Lines<BufReader<TcpStream>>);
 
 impl Events {
@@ -112,13 +112,13 @@ impl Events {
         events
     }
 
-    /// Lines up to an empty one.
+    /// The lines up to an empty one.
     async fn block(&mut self) -> Option<String> {
         let mut block = String::new();
         loop {
             match self.0.next_line().await.expect("UTF-8") {
                 None => {
-                    assert_eq!(block, "", "cut off");
+                    assert_eq!(block, "", "the stream ends in mid-event");
                     return None;
                 }
                 Some(line) if line.is_empty() => return Some(block),
@@ -127,7 +127,7 @@ impl Events {
         }
     }
 
-    /// The name of the next event, and what it says.
+    /// The name of the next event, and its data.
     async fn next(&mut self) -> Option<(String, Value)> {
         let block = self.block().await?;
         let field = |name: &str| {
@@ -148,7 +148,7 @@ impl Events {
     async fn sample(&mut self) -> Value {
         match self.next().await {
             Some((name, sample)) if name == "sample" => sample,
-            other => panic!("a sample was expected, and {other:?} came"),
+            other => panic!("expected a sample, got {other:?}"),
         }
     }
 }
@@ -178,7 +178,7 @@ async fn all_series_are_there_from_the_start() {
 }
 
 #[tokio::test]
-async fn the_counters_say_what_the_clients_did() {
+async fn the_counters_match_what_the_clients_did() {
     within(async {
         let relay = Relay::with(&["--max-phones", "2", "--grace", "1h"]).await;
         let mut binary = relay.binary("a").await;
@@ -309,7 +309,7 @@ async fn events_begin_with_what_was_kept_and_end_with_the_relay() {
             );
         }
 
-        // Whoever comes later gets the same samples, each of them once.
+        // A later subscriber gets the same samples, each of them once.
         let mut late = Events::of(&relay).await;
         let mut kept = late.kept().await;
         assert_eq!(kept[..seen.len()], seen);
@@ -324,7 +324,7 @@ async fn events_begin_with_what_was_kept_and_end_with_the_relay() {
         let task = relay.stop();
         while early.next().await.is_some() {}
         while late.next().await.is_some() {}
-        task.await.expect("no panic").expect("a good end");
+        task.await.expect("no panic").expect("a clean end");
         assert!(stopped.elapsed() < Duration::from_secs(5));
     })
     .await;
@@ -345,7 +345,7 @@ async fn the_page_may_load_nothing_from_elsewhere_and_is_served_to_operators_onl
         ] {
             assert!(page.has_header(header), "{header}");
         }
-        assert_eq!(page.body(), include_str!("../../src/monitor.html"));
+        assert_eq!(page.body(), include_str!("../../src/operate/page.html"));
         let health = http(relay.metrics, "GET /healthz HTTP/1.0", b"").await;
         assert_eq!(health.status(), "200");
         for path in ["/", "/events", "/metrics"] {

@@ -88,14 +88,14 @@ async fn a_slow_binary_slows_its_phones_down_and_nobody_else_and_loses_nothing()
 }
 
 #[tokio::test]
-async fn a_binary_that_never_reads_is_given_up_and_whose_frames_it_missed_is_told() {
+async fn a_binary_that_never_reads_is_closed_and_so_are_phones_whose_frames_are_lost() {
     within(async {
         let flags = ["--write-timeout", "100ms", "--outbox", "1048576"];
         let relay = Relay::with(&flags).await;
         let mut stuck = relay.binary("a").await;
         let (mut talks, _) = relay.phone("a", &mut stuck).await;
         let (mut waits, _) = relay.phone("a", &mut stuck).await;
-        // Blocks in the middle, until the relay has given the binary up, and reads and drops what comes.
+        // Blocks midway, until the relay has given up the binary and drops what it reads.
         for _ in 0..FRAMES {
             talks.send(&json_of(FRAME)).await;
         }

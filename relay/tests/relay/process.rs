@@ -19,13 +19,13 @@ async fn output(args: &[&str]) -> Output {
     program().args(args).output().await.expect("it runs")
 }
 
-fn assert_one_sentence(output: &Output, code: i32, sentence: &str) {
+fn assert_one_line(output: &Output, code: i32, sentence: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert_eq!(stderr, format!("error: {sentence}\n"));
 }
 
-/// The program, running, and what it logs after the line `listening`.
+/// Starts the program. Returns it, its log after the line `listening`, and its address.
 async fn start(args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>, SocketAddr) {
     let mut relay = program()
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "off"])
@@ -36,7 +36,7 @@ async fn start(args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>, SocketAd
     let mut lines = BufReader::new(stderr).lines();
     loop {
         let line = lines.next_line().await.expect("UTF-8");
-        let line = line.expect("it says that it listens");
+        let line = line.expect("it logs that it listens");
         if let Some((_, rest)) = line.split_once("listening address=") {
             let address = rest.split(' ').next().unwrap_or_default();
             return (relay, lines, address.parse().expect("an address"));
@@ -51,20 +51,20 @@ async fn signal(relay: &Child, name: &str) {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_said_in_one_sentence() {
+async fn a_port_in_use_is_reported_in_one_line() {
     within(async {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("it is bound").to_string();
         let sentence = format!(
             "cannot listen on {address}: address already in use; stop the other program or choose another --listen"
         );
-        assert_one_sentence(&output(&["--listen", &address]).await, 1, &sentence);
+        assert_one_line(&output(&["--listen", &address]).await, 1, &sentence);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_bad_flag_is_named_in_one_sentence() {
+async fn an_invalid_flag_is_named_in_one_line() {
     within(async {
         for (args, sentence) in [
             (
@@ -81,17 +81,17 @@ async fn a_bad_flag_is_named_in_one_sentence() {
             ),
             (["--colour", "red"], "unexpected argument '--colour' found"),
         ] {
-            assert_one_sentence(&output(&args).await, 2, sentence);
+            assert_one_line(&output(&args).await, 2, sentence);
         }
         let from_environment = program().env("SWITCHBOARD_OUTBOX", "much").output().await;
         let sentence = "invalid value 'much' for '--outbox <BYTES>': invalid digit found in string";
-        assert_one_sentence(&from_environment.expect("it runs"), 2, sentence);
+        assert_one_line(&from_environment.expect("it runs"), 2, sentence);
     })
     .await;
 }
 
 #[tokio::test]
-async fn help_and_version_are_no_errors() {
+async fn help_and_version_are_not_errors() {
     within(async {
         let help = output(&["--help"]).await;
         assert!(help.status.success());
@@ -135,7 +135,7 @@ async fn a_signal_closes_everybody_and_ends_the_program_well() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_log_that_nobody_reads_takes_nobody_down() {
+async fn a_log_without_a_reader_breaks_no_connection() {
     within(async {
         let (mut relay, lines, address) = start(&[]).await;
         drop(lines);
@@ -154,7 +154,7 @@ async fn a_log_that_nobody_reads_takes_nobody_down() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_log_that_nobody_reads_and_that_is_full_stops_nothing() {
+async fn a_full_log_without_a_reader_blocks_nothing() {
     within(async {
         let flags = [
             "--log",
@@ -170,7 +170,7 @@ async fn a_log_that_nobody_reads_and_that_is_full_stops_nothing() {
         }
         let mut binary = Client::binary(address, "a").await;
         let mut phone = Client::phone(address, "a").await;
-        // Each is a line: more than the pipe and the queue of the log hold.
+        // Each is logged: more lines than the pipe and the queue of the log hold.
         for _ in 0..20_000 {
             binary.send("no envelope").await;
         }
@@ -194,11 +194,11 @@ async fn an_empty_variable_counts_as_unset() {
                 program.env(variable, "");
             }
         }
-        // The address is one of another machine.
+        // The address belongs to another machine.
         let output = program.args(["--listen", "192.0.2.1:1"]).output().await;
         let sentence =
             "cannot listen on 192.0.2.1:1: this machine does not have that address; choose another --listen";
-        assert_one_sentence(&output.expect("it runs"), 1, sentence);
+        assert_one_line(&output.expect("it runs"), 1, sentence);
     })
     .await;
 }

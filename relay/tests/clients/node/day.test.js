@@ -1,4 +1,4 @@
-// A day in the life of a daemon and its phones.
+// A typical day of a daemon and its phones.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -34,7 +34,7 @@ test('a day in the life', async (t) => {
     await talk(daemon, tablet, word);
   }
 
-  // The phone is put away; the tablet is sent away.
+  // The phone leaves; the daemon closes the tablet.
   phone.ws.close(1000);
   assert.equal(await daemon.frame(), notice(phone.connId, 1000));
   daemon.send(envelope(tablet.connId, '"good bye"', 4001));

@@ -1,4 +1,4 @@
-// What the tests share: the relay as a program, and clients by `ws`.
+// Shared by the tests: the relay as a program, and clients that use `ws`.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -9,7 +9,7 @@ import WebSocket from 'ws';
 
 const PROGRAM = process.env.SWITCHBOARD_RELAY ?? 'target/debug/switchboard-relay';
 
-// Milliseconds: more than anything here needs.
+// In milliseconds: more than any test needs.
 const LIMIT = 20_000;
 
 export const ALREADY_CLAIMED = [4409, 'server-id already claimed'];
@@ -44,7 +44,7 @@ export async function until(condition) {
   }
 }
 
-// As a binary sends it: `frame` is JSON already.
+// An envelope as a binary sends it. `frame` is JSON already.
 export function envelope(connId, frame, closeCode) {
   const close = closeCode === undefined ? '' : `,"close_code":${closeCode}`;
   return `{"conn_id":${JSON.stringify(connId)},"frame":${frame}${close}}`;
@@ -52,7 +52,7 @@ export function envelope(connId, frame, closeCode) {
 
 export const notice = (connId, code) => `{"conn_id":"${connId}","close_code":${code}}`;
 
-// A relay of its own, which must end with 0 and without a panic when the test does.
+// Starts a relay, which must exit with status 0 and without a panic when the test ends.
 export async function start(t, settings = {}) {
   const relay = new Relay({ listen: '127.0.0.1:0', metricsListen: 'off', rateBurst: 0, ...settings });
   t.after(() => relay.endsWell());
@@ -117,7 +117,7 @@ class Relay {
     return client;
   }
 
-  // They may be refused.
+  // These may be refused.
   anyBinary(serverId = 'a', options = {}) {
     return this.connect('/v1/server', serverId, BINARY, options);
   }
@@ -126,7 +126,7 @@ class Relay {
     return this.connect('/v1/client', serverId, PHONE, options);
   }
 
-  // A binary that has claimed.
+  // Returns a binary that has claimed.
   async binary(serverId = 'a', options = {}) {
     const before = (await this.health()).connected_binaries;
     const binary = this.anyBinary(serverId, options);
@@ -135,7 +135,7 @@ class Relay {
     return binary;
   }
 
-  // A phone that has registered, with its `connId`, which its binary learns from its first frame.
+  // Returns a phone that has registered, with its `connId`, which its binary learns from its first frame.
   async phone(binary, serverId = 'a', options = {}) {
     const phone = this.anyPhone(serverId, options);
     await phone.opened;
@@ -147,7 +147,7 @@ class Relay {
 
 class Client {
   #messages = [];
-  // The first binary message, which the relay never sends.
+  // The first binary message. The relay must never send one.
   #binary;
   #wanted = [];
   #close;
@@ -197,14 +197,14 @@ class Client {
     return JSON.parse(await this.frame());
   }
 
-  // With which code and reason, if no frame comes before.
+  // Code and reason of the close, before which no frame may come.
   async closed() {
     const close = await within(this.end);
     assert.deepEqual(this.#messages, []);
     return close;
   }
 
-  // The same, and how many frames came before.
+  // The same, and the number of frames before it.
   async closedAtLast() {
     const close = await within(this.end);
     return [this.#messages.splice(0).length, close];

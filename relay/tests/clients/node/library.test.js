@@ -1,4 +1,4 @@
-// Where a second implementation of WebSocket could see something else than the first.
+// Behaviour that a second WebSocket implementation might see differently.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -17,11 +17,11 @@ import {
   within,
 } from './harness.js';
 
-// Together more than the buffers of two sockets hold.
+// Together, these are more than the buffers of two sockets hold.
 const FRAMES = 400;
 const LARGE = JSON.stringify('x'.repeat(128 * 1024));
 
-test('who is refused reads code and reason', async (t) => {
+test('a refused client gets code and reason', async (t) => {
   const relay = await start(t, { maxPhones: 1 });
   assert.deepEqual(await relay.anyPhone().closed(), NO_SERVER);
   const binary = await relay.binary();
@@ -73,7 +73,7 @@ test('a phone is closed with the code that its binary names, after the frame', a
   }
 });
 
-test('compression is offered and not agreed on', async (t) => {
+test('compression is offered and declined', async (t) => {
   const relay = await start(t);
   const binary = await relay.binary('a', { perMessageDeflate: { threshold: 0 } });
   const phone = await relay.phone(binary, 'a', { perMessageDeflate: { threshold: 0 } });
@@ -120,7 +120,7 @@ test('a message in fragments is one frame', async (t) => {
   assert.equal(await phone.frame(), '1');
 });
 
-test('who breaks the rules is told which', async (t) => {
+test('a protocol violation is closed with the code for it', async (t) => {
   const relay = await start(t);
   const binary = await relay.binary();
   const sibling = await relay.phone(binary);
@@ -154,7 +154,7 @@ test('pings are answered in both directions', async (t) => {
   }
 });
 
-test('who answers no ping is closed', async (t) => {
+test('a peer that answers no ping is closed', async (t) => {
   const relay = await start(t, { heartbeatInterval: '200ms', heartbeatTimeout: '200ms' });
   const binary = await relay.binary();
   const silent = await relay.phone(binary, 'a', { autoPong: false });
@@ -162,7 +162,7 @@ test('who answers no ping is closed', async (t) => {
   assert.equal(await binary.frame(), notice(silent.connId, 1001));
 });
 
-test('an upgrade that is refused has a status', async (t) => {
+test('a refused upgrade has an HTTP status', async (t) => {
   const relay = await start(t, { rateBurst: 3, rateInterval: '1h', maxConnections: 1 });
   await relay.binary();
   const refused = async (headers) => {
@@ -196,7 +196,7 @@ test('a phone that does not read is closed, and its sibling goes on', async (t) 
   assert.ok(received < sent);
 });
 
-test('a binary that does not read holds up its own phones, and loses nothing', async (t) => {
+test('a binary that does not read slows down its own phones, and loses nothing', async (t) => {
   const relay = await start(t, { outbox: 1 << 20 });
   const slow = await relay.binary('slow');
   const phone = await relay.phone(slow, 'slow');
@@ -216,7 +216,7 @@ test('a binary that does not read holds up its own phones, and loses nothing', a
   await until(() => phone.ws.bufferedAmount === 0);
 });
 
-test('a phone that sends a frame while its binary is away is told at once, and a silent one stays', async (t) => {
+test('a phone that sends a frame while its binary is away is closed at once, and a silent one stays', async (t) => {
   const relay = await start(t);
   const binary = await relay.binary();
   const silent = await relay.phone(binary);

@@ -1,5 +1,5 @@
-// Daemons and phones by OkHttp, as strict as the app on Android: whoever gets a binary message closes with 1003.
-// SWITCHBOARD_RELAY names the relay. Arguments choose tests by words of their names.
+// Daemons and phones that use OkHttp. They are as strict as the Android app: at a binary message they close with 1003.
+// SWITCHBOARD_RELAY names the relay. Arguments select tests by words of their names.
 
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -34,7 +34,7 @@ public final class Strict {
     private static final String PROGRAM =
             System.getenv().getOrDefault("SWITCHBOARD_RELAY", "target/debug/switchboard-relay");
 
-    // More than anything here needs.
+    // More than any test needs.
     private static final int LIMIT_S = 20;
 
     private static final String ALREADY_CLAIMED = "closed 4409 server-id already claimed";
@@ -78,7 +78,7 @@ public final class Strict {
         }
         int failed = tests.size() - passed;
         System.out.println(passed + " passed, " + failed + " failed");
-        // OkHttp's threads would keep the program for another minute.
+        // OkHttp's threads would keep the program running for another minute.
         System.exit(failed == 0 && passed > 0 ? 0 : 1);
     }
 
@@ -94,7 +94,7 @@ public final class Strict {
                 talk(daemon, tablet, word);
             }
 
-            // The phone is put away; the tablet is sent away.
+            // The phone leaves; the daemon closes the tablet.
             phone.webSocket.close(1000, null);
             phone.expect("closed 1000 ");
             daemon.expect(notice(phone, 1000));
@@ -166,7 +166,7 @@ public final class Strict {
         }
     }
 
-    // A frame of that many bytes, whose characters have three each: buffers end within one.
+    // A frame of that many bytes. Each character has three bytes, so buffers end within a character.
     private static String large(int size) {
         int content = size - 2;
         return '"' + "x".repeat(content % 3) + "€".repeat(content / 3) + '"';
@@ -211,7 +211,7 @@ public final class Strict {
 
     private static void pings() throws Exception {
         try (Relay relay = new Relay("--heartbeat-interval", "200ms")) {
-            // OkHttp gives up when a ping is not answered before it sends the next.
+            // OkHttp gives up if a ping is not answered before it sends the next one.
             OkHttpClient pinging = CLIENT.newBuilder().pingInterval(1, TimeUnit.SECONDS).build();
             Peer daemon = relay.daemon();
             Peer phone = relay.connect(pinging, "phone", relay.request("/v1/client"));
@@ -247,7 +247,7 @@ public final class Strict {
         }
     }
 
-    // The strictness itself, against a server of bare bytes.
+    // Tests the strictness itself, against a raw server.
     private static void strictness() throws Exception {
         try (ServerSocket server = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
             server.setSoTimeout(LIMIT_S * 1000);
@@ -285,7 +285,7 @@ public final class Strict {
         return head.toString();
     }
 
-    // As a daemon sends it, and gets it: `frame` is JSON already.
+    // An envelope as a daemon sends and receives it. `frame` is JSON already.
     private static String envelope(Peer phone, String frame) {
         return "{\"conn_id\":\"" + phone.connId + "\",\"frame\":" + frame + "}";
     }
@@ -312,7 +312,7 @@ public final class Strict {
         }
     }
 
-    // A relay of its own, which must end with 0 and without a panic when the test does.
+    // Starts a relay, which must exit with status 0 and without a panic when the test ends.
     private static final class Relay implements AutoCloseable {
         private static final Pattern ADDRESS = Pattern.compile("\\blistening address=(\\S+)");
 
@@ -396,7 +396,7 @@ public final class Strict {
             return peer;
         }
 
-        // They may be refused.
+        // These may be refused.
         Peer anyDaemon() {
             return connect(CLIENT, "daemon", request("/v1/server"));
         }
@@ -431,7 +431,7 @@ public final class Strict {
         }
     }
 
-    // What happens to it is written down as lines, in order.
+    // A client that records its events as lines, in order.
     private static final class Peer extends WebSocketListener {
         final WebSocket webSocket;
         String connId;
@@ -470,7 +470,7 @@ public final class Strict {
             return event.length() <= 200 ? event : event.substring(0, 200) + "... of " + event.length();
         }
 
-        // From its next message on it reads nothing, and so answers no ping.
+        // After its next message it reads nothing, and so answers no ping.
         void hang() {
             hanging = new CountDownLatch(1);
         }
@@ -479,7 +479,7 @@ public final class Strict {
             hanging.countDown();
         }
 
-        // OkHttp counts for its own tests.
+        // A counter that OkHttp keeps for its own tests.
         int count(String name) throws ReflectiveOperationException {
             Method method = webSocket.getClass().getDeclaredMethod(name);
             method.setAccessible(true);
@@ -510,7 +510,7 @@ public final class Strict {
 
         @Override
         public void onClosing(WebSocket webSocket, int code, String reason) {
-            // OkHttp leaves it to its user to answer.
+            // OkHttp leaves the reply to its user.
             webSocket.close(1000, null);
         }
 

@@ -1,0 +1,239 @@
+//! The checks of an upgrade request, in this order: rate limit, connection limit, headers, handshake.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tracing::{debug, warn};
+
+use super::headers::{self, BadHeader};
+use super::rate::RateLimit;
+use super::upgrade::{self, BadUpgrade};
+use super::{conn_id, forwarded};
+use crate::connection::peer::Peer;
+use crate::connection::relay::Relay;
+use crate::connection::{binary, phone};
+use crate::protocol::endpoint::Endpoint;
+
+type Caller = ConnectInfo<SocketAddr>;
+
+/// Admits upgrade requests.
+pub(crate) struct Gate {
+    relay: Arc<Relay>,
+    rate: RateLimit,
+}
+
+impl Gate {
+    pub(crate) fn new(relay: &Arc<Relay>) -> Arc<Self> {
+        let config = &relay.config;
+        Arc::new(Self {
+            relay: Arc::clone(relay),
+            rate: RateLimit::new(config.rate_burst, config.rate_interval),
+        })
+    }
+
+    /// Forgets the addresses whose full burst is available again.
+    pub(crate) fn forget_idle(&self) {
+        self.rate.forget();
+    }
+}
+
+pub(crate) async fn server(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    request: Request,
+) -> Response {
+    answer(&gate, Endpoint::Server, caller, request)
+}
+
+pub(crate) async fn client(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    request: Request,
+) -> Response {
+    answer(&gate, Endpoint::Client, caller, request)
+}
+
+/// Why an upgrade was refused. The message is sent to the client.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("Too many upgrades from this address. Try again in {} s.", whole_seconds(*.0))]
+    TooOften(Duration),
+    #[error("The relay is full. Try again later.")]
+    Full,
+    #[error("Only GET is allowed here.")]
+    Method,
+    #[error(transparent)]
+    Header(#[from] BadHeader),
+    #[error(transparent)]
+    Upgrade(#[from] BadUpgrade),
+    #[error("The relay cannot draw a random number. Try again later.")]
+    NoConnId,
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Header(_) => StatusCode::BAD_REQUEST,
+            Self::Upgrade(error) => error.status(),
+            Self::NoConnId => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+fn answer(
+    gate: &Gate,
+    endpoint: Endpoint,
+    ConnectInfo(caller): Caller,
+    request: Request,
+) -> Response {
+    let metrics = gate.relay.metrics.at(endpoint);
+    let refused = match admit(gate, endpoint, caller, request) {
+        Ok(response) => return response,
+        Err(refused) => refused,
+    };
+    let endpoint = endpoint.name();
+    debug!(endpoint, %caller, %refused, "upgrade refused");
+    let count = match refused {
+        Refused::TooOften(_) => &metrics.rate_limited,
+        Refused::Full => &metrics.over_capacity,
+        Refused::Method | Refused::Header(_) | Refused::Upgrade(_) => &metrics.bad_request,
+        Refused::NoConnId => &metrics.failed,
+    };
+    count.inc();
+    let mut response = (refused.status(), format!("{refused}\n")).into_response();
+    let headers = response.headers_mut();
+    match refused {
+        Refused::TooOften(wait) => {
+            headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
+        }
+        Refused::Method => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        Refused::Upgrade(error) => error.advise(headers),
+        Refused::Full | Refused::Header(_) | Refused::NoConnId => {}
+    }
+    response
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// Admits a request: returns the response, and spawns a task that serves the connection once it is upgraded.
+fn admit(
+    gate: &Gate,
+    endpoint: Endpoint,
+    caller: SocketAddr,
+    mut request: Request,
+) -> Result<Response, Refused> {
+    let Gate { relay, rate } = gate;
+    if request.method() != Method::GET {
+        return Err(Refused::Method);
+    }
+    if !upgrade::is_asked(&request) {
+        // This does not count against the rate limit: any web page can make a browser send such a request.
+        headers::server_id(request.headers(), endpoint)?;
+        return Ok(upgrade::answer(&request)?);
+    }
+    let proxies = &relay.config.trusted_proxies;
+    let client = forwarded::client(proxies, caller.ip(), request.headers());
+    rate.take(client).map_err(Refused::TooOften)?;
+    let place = Arc::clone(&relay.places).try_acquire_owned();
+    let place = place.map_err(|_| Refused::Full)?;
+    let server_id = headers::server_id(request.headers(), endpoint)?;
+    let response = upgrade::answer(&request)?;
+    let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
+        warn!(%error, "cannot draw a conn-id");
+        Refused::NoConnId
+    })?;
+    let seen = request.extensions_mut().remove().unwrap_or_default();
+    let outbox = relay.config.outbox as usize;
+    let peer = Peer::new(conn_id, outbox, relay.config.max_phones as usize, seen);
+    let claimed = match endpoint {
+        Endpoint::Server => Some(binary::claim(relay, &server_id, &peer)),
+        Endpoint::Client => None,
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let connection = {
+        let relay = Arc::clone(relay);
+        async move {
+            let metrics = relay.metrics.at(endpoint);
+            match upgrade.await {
+                Ok(upgraded) => {
+                    metrics.accepted.inc();
+                    match claimed {
+                        Some(claimed) => binary::serve(&relay, upgraded, claimed, peer).await,
+                        None => phone::serve(&relay, upgraded, &server_id, peer).await,
+                    }
+                }
+                Err(error) => {
+                    metrics.failed.inc();
+                    debug!(%error, "upgrade failed");
+                    if let Some(claimed) = claimed {
+                        binary::abandon(claimed);
+                    }
+                }
+            }
+            drop(place);
+        }
+    };
+    // Tracked before the upgrade completes, so that a shutdown waits for it.
+    relay.tasks.spawn(connection);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::Body;
+    use switchboard::Counts;
+
+    use super::*;
+    use crate::operate::config::Config;
+
+    /// Returns a relay, and its response to a binary that claims "a". The upgrade itself fails: there is no connection.
+    fn ask() -> (Arc<Relay>, Response) {
+        let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
+        let relay = Relay::new(config);
+        let request = Request::builder()
+            .header("Host", "relay")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("X-Pyrycode-Server", "a")
+            .header("X-Pyrycode-Version", "1.0")
+            .header("User-Agent", "test");
+        let request = request.body(Body::empty()).expect("a request");
+        let caller = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let response = answer(&Gate::new(&relay), Endpoint::Server, caller, request);
+        (relay, response)
+    }
+
+    #[tokio::test]
+    async fn a_binary_holds_its_server_id_before_its_upgrade_is_answered() {
+        let (relay, response) = ask();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert!(relay.registry.binary_for("a").is_some());
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_that_fails_leaves_no_grace_behind() {
+        let (relay, _) = ask();
+        let phone = Peer::new("p".into(), 1000, 1, Arc::default());
+        let registered = relay.registry.register_phone("a", Arc::clone(&phone));
+        registered.expect("the binary is there").detach();
+        relay.tasks.close();
+        relay.tasks.wait().await;
+        assert_eq!(relay.registry.counts(), Counts::default());
+        assert_eq!(phone.ending().await.close.code, 1000);
+    }
+}

@@ -1,0 +1,8 @@
+//! The checks before an upgrade: rate limit, connection limit, headers, handshake.
+
+mod conn_id;
+mod forwarded;
+pub(crate) mod gate;
+mod headers;
+mod rate;
+mod upgrade;

@@ -1,0 +1,217 @@
+//! The connection of a binary: claims its server-id, forwards to its phones, leaves a grace.
+
+use std::sync::Arc;
+
+use hyper::upgrade::Upgraded;
+use switchboard::{Cause, Claim, Conn, ServerIdConflict};
+use tracing::{debug, info};
+
+use super::displaced;
+use super::outbox::Refused;
+use super::peer::Peer;
+use super::relay::Relay;
+use super::socket::{self, Gone, Reader, Writer};
+use crate::operate::metrics::Dropped;
+use crate::protocol::close::Close;
+use crate::protocol::endpoint::Endpoint;
+use crate::protocol::envelope::{self, EnvelopeError};
+
+pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
+
+/// Claims the server-id. This happens before the response to the upgrade, so that a binary holds its server-id once it
+/// has read the response, and may invite phones.
+pub(crate) fn claim(relay: &Relay, server_id: &str, peer: &Arc<Peer>) -> Claimed {
+    let claimed = relay.registry.claim_server(server_id, Arc::clone(peer));
+    settle(relay, claimed)
+}
+
+/// Closes the connections that a claim displaced, and counts the claim.
+fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
+    if let Ok(claim) = &mut claimed
+        && let Some(displaced) = claim.take_displaced()
+    {
+        displaced::close(&displaced);
+        match displaced.cause {
+            Cause::TakenOver => relay.metrics.takeovers.inc(),
+            _ => relay.metrics.reclaims.inc(),
+        };
+    }
+    claimed
+}
+
+/// Evicts a claim whose upgrade failed. There is no grace: no binary was connected, so none can come back.
+pub(crate) fn abandon(claimed: Claimed) {
+    let Ok(claim) = claimed else {
+        return;
+    };
+    claim.conn().abort(Close::NORMAL);
+    if let Some(displaced) = claim.evict() {
+        displaced::close(&displaced);
+    }
+}
+
+pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, claimed: Claimed, peer: Arc<Peer>) {
+    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Server, &peer).await;
+    hold(relay, claimed, &peer, &mut reader, &mut writer).await;
+    socket::close(reader, writer).await;
+}
+
+/// Holds the server-id while the binary is connected. On return, the ending of the peer is set.
+async fn hold(
+    relay: &Relay,
+    claimed: Claimed,
+    peer: &Arc<Peer>,
+    reader: &mut Reader<'_>,
+    writer: &mut Writer<'_>,
+) {
+    // Declared before the claim, and so dropped after it, also by a panic: the drop of the claim sets the deadline that
+    // the sweeper then looks for.
+    let _grace_began = WakesSweeper(relay);
+    let claim = match take_over(relay, claimed, reader).await {
+        Ok(claim) => claim,
+        Err(close) => {
+            peer.end(close);
+            return;
+        }
+    };
+    // A shutdown may have drained the registry before this claim.
+    if relay.stopping.is_cancelled() {
+        peer.end(Close::SHUTTING_DOWN);
+    }
+    let epoch = claim.epoch();
+    info!(conn_id = ?peer.conn_id(), %epoch, "binary connected");
+    let gone = tokio::select! {
+        gone = forward(relay, reader, &claim) => gone,
+        gone = writer.run() => gone,
+    };
+    // Releases the phones that wait for room in its outbox.
+    peer.abort(Close::NORMAL);
+    info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary disconnected");
+}
+
+/// Wakes the sweeper when it is dropped, because a grace has begun.
+struct WakesSweeper<'a>(&'a Relay);
+
+impl Drop for WakesSweeper<'_> {
+    fn drop(&mut self) {
+        self.0.grace_began.notify_one();
+    }
+}
+
+/// Takes the server-id over from the incumbent, if there is one and it does not answer a ping.
+async fn take_over(
+    relay: &Relay,
+    mut claimed: Claimed,
+    reader: &mut Reader<'_>,
+) -> Result<Claim<Peer>, Close> {
+    let probes = &relay.metrics.probes;
+    let limit = relay.config.probe_timeout;
+    loop {
+        let conflict = match claimed {
+            Ok(claim) => return Ok(claim),
+            Err(conflict) => conflict,
+        };
+        let server_id = conflict.server_id();
+        let incumbent = conflict.incumbent();
+        let answers = tokio::select! {
+            biased;
+            () = relay.stopping.cancelled() => return Err(Close::SHUTTING_DOWN),
+            // Polled before the incumbent: a newcomer that has disconnected must not take over.
+            _ = wait(relay, conflict.conn(), reader) => return Err(Close::NORMAL),
+            // An incumbent that is disconnecting does not defend its server-id.
+            _ = incumbent.ending() => None,
+            answers = incumbent.pulse.answers(limit) => Some(answers),
+        };
+        let incumbent = conflict.incumbent_epoch();
+        match answers {
+            Some(true) => {
+                probes.answered.inc();
+                relay.metrics.refusals.server_id_claimed.inc();
+                info!(?server_id, %incumbent, "claim refused");
+                return Err(Close::ALREADY_CLAIMED);
+            }
+            Some(false) => {
+                probes.silent.inc();
+                info!(?server_id, %incumbent, "incumbent did not answer");
+            }
+            None => debug!(?server_id, %incumbent, "incumbent is disconnecting"),
+        }
+        // If another binary was faster, it is the next incumbent.
+        claimed = settle(relay, conflict.take_over());
+    }
+}
+
+/// Drops the envelopes of a binary that does not hold its server-id yet, and so has no phones. Completes when it
+/// disconnects.
+async fn wait(relay: &Relay, binary: &Peer, reader: &mut Reader<'_>) -> Gone {
+    let dropped = &relay.metrics.dropped;
+    loop {
+        match reader.frame().await {
+            Ok(message) => match envelope::parse(&message) {
+                Ok(_) => unknown_phone(dropped, binary),
+                Err(error) => unusable(dropped, binary, &error),
+            },
+            Err(gone) => return gone,
+        }
+    }
+}
+
+/// Forwards frames from the binary to its phones. Never waits for a phone.
+async fn forward(relay: &Relay, reader: &mut Reader<'_>, claim: &Claim<Peer>) -> Gone {
+    loop {
+        match reader.frame().await {
+            Ok(message) => deliver(relay, claim, &message),
+            Err(gone) => return gone,
+        }
+    }
+}
+
+fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
+    let dropped = &relay.metrics.dropped;
+    let binary = claim.conn();
+    let directive = match envelope::parse(message) {
+        Ok(directive) => directive,
+        Err(error) => return unusable(dropped, binary, &error),
+    };
+    let Some(phone) = claim.phone(&directive.conn_id) else {
+        return unknown_phone(dropped, binary);
+    };
+    if let Some(frame) = directive.frame()
+        && let Err(refused) = phone.offer(frame.into())
+    {
+        let phone_id = phone.conn_id();
+        match refused {
+            Refused::Closed => {
+                dropped.phone_leaving.inc();
+                debug!(phone = ?phone_id, "frame dropped: phone is disconnecting");
+            }
+            Refused::Full(_) => {
+                info!(phone = ?phone_id, "phone closed: backlog full");
+                relay.metrics.outbox_overflows.inc();
+                relay.metrics.at(Endpoint::Client).undelivered.inc();
+                phone.abort(Close::PHONE_BACKLOG_FULL);
+            }
+        }
+    }
+    if let Some(code) = directive.close_code {
+        phone.end_for_binary(code.get());
+    }
+}
+
+fn unknown_phone(dropped: &Dropped, binary: &Peer) {
+    dropped.unknown_phone.inc();
+    let binary = binary.conn_id();
+    debug!(?binary, "envelope dropped: unknown phone");
+}
+
+fn unusable(dropped: &Dropped, binary: &Peer, error: &EnvelopeError) {
+    let count = match error {
+        EnvelopeError::Malformed => &dropped.malformed,
+        EnvelopeError::PushWake => &dropped.push_wake,
+        EnvelopeError::NoConnId => &dropped.no_conn_id,
+        EnvelopeError::Empty => &dropped.empty,
+    };
+    count.inc();
+    let binary = binary.conn_id();
+    debug!(?binary, %error, "envelope dropped");
+}

@@ -1,0 +1,10 @@
+//! The task of each connection, and the state that all connections share.
+
+pub(crate) mod binary;
+pub(crate) mod displaced;
+pub(crate) mod outbox;
+pub(crate) mod peer;
+pub(crate) mod phone;
+pub(crate) mod pulse;
+pub(crate) mod relay;
+pub(crate) mod socket;

@@ -1,0 +1,60 @@
+//! The state that all connections share.
+
+use std::sync::Arc;
+
+use switchboard::Registry;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::peer::Peer;
+use crate::operate::config::Config;
+use crate::operate::metrics::{Metrics, Population};
+
+pub(crate) struct Relay {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry<Peer>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// A permit for each allowed connection.
+    pub(crate) places: Arc<Semaphore>,
+    /// Wakes the sweeper, whose next deadline may now be earlier.
+    pub(crate) grace_began: Notify,
+    /// The tasks of connections, and background tasks.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Relay {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        let registry = Registry::builder()
+            .max_phones(config.max_phones as usize)
+            .grace(config.grace)
+            .build();
+        let max_connections = config.max_connections as usize;
+        let places = Arc::new(Semaphore::new(max_connections));
+        let metrics = {
+            let (registry, places) = (registry.clone(), Arc::clone(&places));
+            Metrics::new(move || population(&registry, &places, max_connections))
+        };
+        Arc::new(Self {
+            config,
+            registry,
+            metrics: Arc::new(metrics),
+            places,
+            grace_began: Notify::new(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        })
+    }
+}
+
+fn population(registry: &Registry<Peer>, places: &Semaphore, max_connections: usize) -> Population {
+    let counts = registry.counts();
+    Population {
+        binaries: counts.binaries.saturating_sub(counts.in_grace),
+        phones: counts.phones,
+        in_grace: counts.in_grace,
+        connections: max_connections - places.available_permits(),
+        max_connections,
+    }
+}

@@ -1,0 +1,150 @@
+//! The half of a WebSocket that reads.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
+use prometheus_client::metrics::counter::Counter;
+use switchboard::Conn;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::Message;
+use tracing::debug;
+
+use super::unfinished::Unfinished;
+use super::{Gone, Socket};
+use crate::connection::peer::Peer;
+use crate::connection::relay::Relay;
+use crate::operate::metrics::Rejected;
+use crate::protocol::close::Close;
+
+/// How far the peer can still be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// The peer sent a close frame, which the library answers.
+    Closed,
+    /// The peer sent a close frame that was withheld from the library, and that the relay answers. Nothing is read
+    /// after it.
+    ClosedUnseen,
+    /// The peer sent bytes that are not valid WebSocket. Nothing after them can be read as frames.
+    Garbled,
+}
+
+/// The half that reads from the peer.
+pub(crate) struct Reader<'a> {
+    pub(super) stream: SplitStream<Socket>,
+    peer: Arc<Peer>,
+    relay: &'a Relay,
+    pub(super) state: State,
+    unfinished: Unfinished,
+}
+
+/// The next event on the read side.
+pub(super) enum Event {
+    Message(Message),
+    Failed(Error),
+    ClosedUnseen(Close),
+    TooSlow,
+    Gone,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(stream: SplitStream<Socket>, peer: &Arc<Peer>, relay: &'a Relay) -> Self {
+        Self {
+            stream,
+            peer: Arc::clone(peer),
+            relay,
+            state: State::Open,
+            unfinished: Unfinished::default(),
+        }
+    }
+
+    /// Returns the next frame from the peer. The library answers pings.
+    pub(crate) async fn frame(&mut self) -> Result<Utf8Bytes, Gone> {
+        let relay = self.relay;
+        let rejected = &relay.metrics.rejected;
+        loop {
+            match poll_fn(|context| self.poll(context)).await {
+                Event::Message(Message::Text(frame)) => return Ok(frame),
+                Event::Message(Message::Binary(frame)) => {
+                    // All frames are forwarded as text.
+                    let frame = Utf8Bytes::try_from(frame);
+                    return frame.map_err(|_| self.reject(&rejected.not_utf8, Close::NOT_UTF8));
+                }
+                Event::Message(Message::Pong(payload)) => self.peer.pulse.pong(&payload),
+                Event::Message(Message::Ping(_) | Message::Frame(_)) => {}
+                Event::Message(Message::Close(frame)) => {
+                    self.state = State::Closed;
+                    let code = frame.map(|frame| frame.code.into());
+                    return Err(code.map_or(Gone::WITHOUT_CODE, |code| Gone { code }));
+                }
+                Event::ClosedUnseen(close) => {
+                    self.state = State::ClosedUnseen;
+                    let code = close.code;
+                    self.peer.abort(close);
+                    return Err(Gone { code });
+                }
+                Event::TooSlow => return Err(self.reject(&rejected.too_slow, Close::TOO_SLOW)),
+                Event::Failed(error) => {
+                    let Some((count, close)) = judge(rejected, &error) else {
+                        return Err(Gone::WITHOUT_CODE);
+                    };
+                    self.state = State::Garbled;
+                    return Err(self.reject(count, close));
+                }
+                Event::Gone => return Err(Gone::WITHOUT_CODE),
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(event) = self.poll_stream(context) {
+            return Poll::Ready(event);
+        }
+        let limit = self.relay.config.message_timeout;
+        match self.peer.pulse.seen.unfinished() {
+            Some(number) => self
+                .unfinished
+                .poll(number, limit, context)
+                .map(|()| Event::TooSlow),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(next) = self.stream.poll_next_unpin(context) {
+            return Poll::Ready(match next {
+                Some(Ok(message)) => Event::Message(message),
+                Some(Err(error)) => Event::Failed(error),
+                None => Event::Gone,
+            });
+        }
+        match self.peer.pulse.seen.close() {
+            Some(close) => Poll::Ready(Event::ClosedUnseen(close.clone().into())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Closes the peer because of a message that it sent.
+    fn reject(&self, count: &Counter, close: Close) -> Gone {
+        let conn_id = self.peer.conn_id();
+        debug!(?conn_id, code = close.code, reason = %close.reason, "message rejected");
+        count.inc();
+        self.peer.end(close);
+        Gone::WITHOUT_CODE
+    }
+}
+
+/// Returns the counter and the close for an error that the peer caused, or `None` if the peer is gone.
+fn judge<'a>(rejected: &'a Rejected, error: &Error) -> Option<(&'a Counter, Close)> {
+    Some(match error {
+        Error::Capacity(_) => (&rejected.too_large, Close::TOO_LARGE),
+        Error::Utf8(_) => (&rejected.not_utf8, Close::NOT_UTF8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        Error::Protocol(_) => (&rejected.protocol_error, Close::PROTOCOL_ERROR),
+        _ => return None,
+    })
+}

@@ -1,0 +1,292 @@
+//! The relay's settings, from flags and environment variables.
+
+mod values;
+
+use std::env;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
+
+use self::values::{MAX_BURST, duration, filter, positive_duration, rate_interval};
+use crate::operate::error::Error;
+
+pub use self::values::{MetricsListen, Proxies};
+
+/// The largest `--outbox`, far more than is sensible for one peer.
+const MAX_OUTBOX: i64 = (1 << 29) - 1;
+
+/// The settings of a relay.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "switchboard-relay",
+    version,
+    about = "A WebSocket relay between binaries and phones",
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay.",
+    // An error about a value like -1 then names its flag.
+    allow_negative_numbers = true,
+    // If a flag is repeated, the last one wins.
+    args_override_self = true
+)]
+pub struct Config {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+
+    /// Address that serves metrics and the live page; `off` for none
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_METRICS_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9090"
+    )]
+    pub metrics_listen: MetricsListen,
+
+    /// Certificate chain for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-key`. Without it, the relay serves plain
+    /// HTTP
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_TLS_CERT",
+        value_name = "FILE"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-cert`
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_TLS_KEY",
+        value_name = "FILE"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// How long a server-id is kept for a binary that disconnected; 0s for no grace
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = duration)]
+    pub grace: Duration,
+
+    /// Interval between pings to each peer
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    pub heartbeat_interval: Duration,
+
+    /// How long a peer may neither answer a ping nor make progress before it is closed
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    pub heartbeat_timeout: Duration,
+
+    /// How long an incumbent may take to answer a ping when another binary claims its server-id
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    pub probe_timeout: Duration,
+
+    /// How long a client may take for the TLS handshake, and then to send the headers of its request
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    pub header_timeout: Duration,
+
+    /// How long a write to a peer may make no progress before the peer is closed
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_WRITE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
+    pub write_timeout: Duration,
+
+    /// How long a message may take from its first byte to its last
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_MESSAGE_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
+    pub message_timeout: Duration,
+
+    /// How long a shutdown waits for connections to close
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = duration)]
+    pub shutdown_timeout: Duration,
+
+    /// Maximum number of WebSocket connections; more are refused with 503
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// Maximum number of phones for each server-id
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_MAX_PHONES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_phones: u32,
+
+    /// Maximum size of a message, in bytes
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_MAX_FRAME", value_name = "BYTES", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_frame: u32,
+
+    /// How many bytes may be queued for one peer; each phone may fill an eighth of its binary's queue
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_OUTBOX", value_name = "BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..=MAX_OUTBOX))]
+    pub outbox: u32,
+
+    /// How many upgrades an address may request in a burst; 0 disables the rate limit
+    #[arg(
+        long,
+        help_heading = "Limits",
+        env = "SWITCHBOARD_RATE_BURST",
+        value_name = "N",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(0..=MAX_BURST)
+    )]
+    pub rate_burst: u32,
+
+    /// Time after which an address may request one more upgrade; has no effect if `--rate-burst` is 0
+    #[arg(long,
+        help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = rate_interval)]
+    pub rate_interval: Duration,
+
+    /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, separated by commas. Without it, the rate
+    /// limit applies to the address of the connection
+    #[arg(
+        long,
+        help_heading = "Limits",
+        env = "SWITCHBOARD_TRUSTED_PROXIES",
+        value_name = "CIDR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub trusted_proxies: Proxies,
+
+    /// What to log, in tracing's filter syntax
+    #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub log: String,
+}
+
+impl Config {
+    /// Reads the settings from the arguments, and from the environment for flags that are absent. The first argument is
+    /// the program's name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], which names the flag, or carries the help or the version if that was requested.
+    pub fn from_args<I>(args: I) -> Result<Self, Error>
+    where
+        I: IntoIterator<Item: Into<OsString> + Clone>,
+    {
+        let matches = command().try_get_matches_from(args)?;
+        let config = Self::from_arg_matches(&matches)?;
+        if config.tls_cert.is_some() != config.tls_key.is_some() {
+            let sentence = "--tls-cert and --tls-key belong together: give both or neither";
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
+        }
+        Ok(config)
+    }
+}
+
+/// The command line. An empty environment variable counts as unset.
+fn command() -> Command {
+    Config::command().mut_args(|flag| {
+        let is_empty = flag
+            .get_env()
+            .and_then(env::var_os)
+            .is_some_and(|value| value.is_empty());
+        if is_empty {
+            flag.env(Resettable::Reset)
+        } else {
+            flag
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(flag: &str, value: &str) -> String {
+        Config::from_args(["switchboard-relay", flag, value])
+            .expect_err("the value is invalid")
+            .to_string()
+    }
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        let metrics = SocketAddr::from(([127, 0, 0, 1], 9090));
+        assert_eq!(config.metrics_listen, MetricsListen::On(metrics));
+        assert_eq!((config.tls_cert, config.tls_key), (None, None));
+        assert_eq!(config.grace, Duration::from_secs(30));
+        assert_eq!(config.heartbeat_interval, Duration::from_secs(30));
+        assert_eq!(config.heartbeat_timeout, Duration::from_secs(30));
+        assert_eq!(config.probe_timeout, Duration::from_secs(10));
+        assert_eq!(config.header_timeout, Duration::from_secs(10));
+        assert_eq!(config.max_connections, 10_000);
+        assert_eq!(config.rate_burst, 20);
+        assert_eq!(config.rate_interval, Duration::from_secs(6));
+        assert_eq!(config.trusted_proxies, Proxies::default());
+        assert_eq!(config.max_phones, 16);
+        assert_eq!(config.max_frame, 256 * 1024);
+        assert_eq!(config.outbox, 4 * 1024 * 1024);
+        assert_eq!(config.write_timeout, Duration::from_secs(10));
+        assert_eq!(config.message_timeout, Duration::from_secs(30));
+        assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
+        assert_eq!(config.log, "info");
+    }
+
+    #[test]
+    fn an_invalid_value_is_refused_in_one_line_that_names_the_flag() {
+        for (flag, value) in [
+            ("--listen", "nowhere"),
+            ("--grace", "soon"),
+            ("--grace", "30"),
+            ("--max-phones", "0"),
+            ("--max-frame", "0"),
+            ("--outbox", "99999999999"),
+            ("--write-timeout", "0s"),
+            ("--message-timeout", "0s"),
+            ("--shutdown-timeout", "1 fortnight"),
+            ("--log", "a=b=c"),
+            ("--metrics-listen", "on"),
+            ("--heartbeat-interval", "0s"),
+            ("--heartbeat-timeout", "never"),
+            ("--probe-timeout", "0s"),
+            ("--header-timeout", "0s"),
+            ("--max-connections", "0"),
+            ("--rate-burst", "-1"),
+            ("--rate-interval", "0s"),
+            ("--rate-interval", "2 days"),
+            ("--rate-burst", "100001"),
+            ("--heartbeat-interval", "11 years"),
+            ("--grace", "9999999999999999999s"),
+            ("--trusted-proxies", "10.0.0.0/33"),
+        ] {
+            let sentence = refusal(flag, value);
+            assert!(sentence.contains(flag), "{sentence}");
+            assert!(sentence.contains(value), "{sentence}");
+            assert_eq!(sentence.lines().count(), 1, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn certificate_and_key_belong_together() {
+        for (flag, value) in [("--tls-cert", "a.pem"), ("--tls-key", "a.key")] {
+            let sentence = refusal(flag, value);
+            assert!(sentence.contains("--tls-cert and --tls-key"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn metrics_can_be_disabled() {
+        let args = ["switchboard-relay", "--metrics-listen", "off"];
+        let config = Config::from_args(args).expect("a valid value");
+        assert_eq!(config.metrics_listen, MetricsListen::Off);
+    }
+}

@@ -1,0 +1,87 @@
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+/// Why the relay did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A flag or its environment variable is invalid, or the user asked for the help or the version.
+    #[error("{}", first_line(.0))]
+    Config(#[from] clap::Error),
+    /// The certificate or the key cannot be used.
+    #[error("cannot use the files of --tls-cert and --tls-key: {source}")]
+    Tls {
+        /// What is wrong with the files.
+        source: io::Error,
+    },
+    /// The relay cannot listen on the address.
+    #[error("cannot listen on {address}: {}", listen_advice(.source, .flag))]
+    Listen {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// A listener failed while the relay was running.
+    #[error("the listener failed: {0}")]
+    Serve(#[source] io::Error),
+    /// The program cannot register for signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(#[source] io::Error),
+}
+
+impl Error {
+    /// The exit status: 2 for a configuration error, 1 for any other failure, 0 if the user asked for the help or the
+    /// version.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(help) if is_answer(help) => ExitCode::SUCCESS,
+            Self::Config(_) | Self::Tls { .. } => ExitCode::from(2),
+            Self::Listen { .. } | Self::Serve(_) | Self::Signals(_) => ExitCode::FAILURE,
+        }
+    }
+
+    /// Prints the error to stderr in one line, or the requested help or version to stdout.
+    pub fn print(&self) {
+        // If the reader has closed the pipe, it does not want the message.
+        let _ = match self {
+            Self::Config(help) if is_answer(help) => help.print(),
+            _ => writeln!(io::stderr(), "error: {self}"),
+        };
+    }
+}
+
+fn is_answer(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    )
+}
+
+/// The first line of clap's message, which says what is wrong. Usage and tips follow in further paragraphs.
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+fn listen_advice(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("address already in use; stop the other program or choose another {flag}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("permission denied; choose a port above 1023 with {flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have that address; choose another {flag}")
+        }
+        _ => format!("{error}; choose another {flag}"),
+    }
+}

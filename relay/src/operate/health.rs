@@ -1,0 +1,37 @@
+//! `GET /healthz`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::metrics::Metrics;
+
+/// The body of the response. Fields are sent in this order.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+    connected_binaries: usize,
+    connected_phones: usize,
+    uptime_seconds: u64,
+}
+
+pub(crate) async fn healthz(State(metrics): State<Arc<Metrics>>) -> Response {
+    let population = metrics.population();
+    let health = Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        connected_binaries: population.binaries,
+        connected_phones: population.phones,
+        uptime_seconds: metrics.uptime().as_secs(),
+    };
+    let body = serde_json::to_string(&health).expect("strings and numbers are always JSON");
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, body).into_response()
+}

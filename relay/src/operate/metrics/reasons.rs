@@ -1,0 +1,170 @@
+//! Counters by reason: refusals, dropped envelopes, rejected messages, probes.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use super::series::by;
+
+/// Connections refused after the upgrade.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    pub(crate) server_id_claimed: Counter,
+    pub(crate) no_server: Counter,
+    pub(crate) too_many_phones: Counter,
+    pub(crate) conn_id_taken: Counter,
+}
+
+/// Envelopes from binaries that were dropped.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    pub(crate) malformed: Counter,
+    pub(crate) no_conn_id: Counter,
+    pub(crate) empty: Counter,
+    pub(crate) push_wake: Counter,
+    pub(crate) unknown_phone: Counter,
+    pub(crate) phone_leaving: Counter,
+}
+
+/// Messages whose sender was closed.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) too_large: Counter,
+    pub(crate) too_slow: Counter,
+    pub(crate) not_json: Counter,
+    pub(crate) not_utf8: Counter,
+    pub(crate) protocol_error: Counter,
+}
+
+/// Pings to incumbents whose server-id another binary claimed.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    pub(crate) answered: Counter,
+    pub(crate) silent: Counter,
+}
+
+impl Refusals {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [server_id_claimed, no_server, too_many_phones, conn_id_taken] = by(
+            series,
+            "refusals",
+            "Connections closed because they could not claim or register, by kind",
+            "kind",
+            [
+                "server_id_claimed",
+                "no_server",
+                "too_many_phones",
+                "conn_id_taken",
+            ],
+        );
+        Self {
+            server_id_claimed,
+            no_server,
+            too_many_phones,
+            conn_id_taken,
+        }
+    }
+}
+
+impl Dropped {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+            phone_leaving,
+        ] = by(
+            series,
+            "envelopes_dropped",
+            "Envelopes from binaries that were dropped, by reason",
+            "reason",
+            [
+                "malformed",
+                "no_conn_id",
+                "empty",
+                "push_wake",
+                "unknown_phone",
+                "phone_leaving",
+            ],
+        );
+        Self {
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+            phone_leaving,
+        }
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        let Self {
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+            phone_leaving,
+        } = self;
+        let all = [
+            malformed,
+            no_conn_id,
+            empty,
+            push_wake,
+            unknown_phone,
+            phone_leaving,
+        ];
+        all.into_iter().map(Counter::get).sum()
+    }
+}
+
+impl Rejected {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [too_large, too_slow, not_json, not_utf8, protocol_error] = by(
+            series,
+            "messages_rejected",
+            "Messages whose sender was closed, by reason",
+            "reason",
+            [
+                "too_large",
+                "too_slow",
+                "not_json",
+                "not_utf8",
+                "protocol_error",
+            ],
+        );
+        Self {
+            too_large,
+            too_slow,
+            not_json,
+            not_utf8,
+            protocol_error,
+        }
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        let Self {
+            too_large,
+            too_slow,
+            not_json,
+            not_utf8,
+            protocol_error,
+        } = self;
+        let all = [too_large, too_slow, not_json, not_utf8, protocol_error];
+        all.into_iter().map(Counter::get).sum()
+    }
+}
+
+impl Probes {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [answered, silent] = by(
+            series,
+            "probes",
+            "Pings to incumbents whose server-id another binary claimed, by outcome",
+            "outcome",
+            ["answered", "silent"],
+        );
+        Self { answered, silent }
+    }
+}

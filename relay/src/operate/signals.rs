@@ -1,0 +1,69 @@
+//! The signals that stop the relay or make it reload its certificate.
+
+use std::future::Future;
+
+use super::error::Error;
+
+/// Completes at the first SIGTERM or SIGINT. Once this is called, neither terminates the process by itself.
+///
+/// # Errors
+///
+/// If the program cannot register for the signals.
+#[cfg(unix)]
+pub fn stop() -> Result<impl Future<Output = ()>, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Completes at the first Ctrl-C.
+///
+/// # Errors
+///
+/// None on this platform.
+#[cfg(not(unix))]
+pub fn stop() -> Result<impl Future<Output = ()>, Error> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+/// A stream of SIGHUPs, each a request to reload the certificate.
+#[derive(Debug)]
+pub struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+/// Registers for SIGHUP. Once this is called, SIGHUP no longer terminates the process.
+///
+/// # Errors
+///
+/// If the program cannot register for the signal.
+pub fn hangups() -> Result<Hangups, Error> {
+    Ok(Hangups {
+        #[cfg(unix)]
+        signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+            .map_err(Error::Signals)?,
+    })
+}
+
+impl Hangups {
+    /// Completes at the next SIGHUP. On platforms without SIGHUP, it never completes.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,86 @@
+//! Every close code and reason that the relay sends.
+
+use std::borrow::Cow;
+
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+/// A close code and a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Close {
+    pub(crate) code: u16,
+    pub(crate) reason: Cow<'static, str>,
+}
+
+impl Close {
+    pub(crate) const NORMAL: Self = Self::of(1000, "");
+    pub(crate) const NOT_JSON: Self = Self::of(1000, "");
+    pub(crate) const UNDELIVERED: Self = Self::of(1000, "");
+    pub(crate) const EXPIRED: Self = Self::of(1000, "");
+    pub(crate) const SHUTTING_DOWN: Self = Self::of(1001, "shutting down");
+    pub(crate) const PROTOCOL_ERROR: Self = Self::of(1002, "");
+    pub(crate) const NOT_UTF8: Self = Self::of(1007, "");
+    pub(crate) const TOO_SLOW: Self = Self::of(1008, "message too slow");
+    pub(crate) const TOO_LARGE: Self = Self::of(1009, "message too big");
+    pub(crate) const PHONE_BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
+    pub(crate) const PHONE_WRITE_FAILED: Self = Self::of(1011, "phone write failed");
+    pub(crate) const BINARY_WRITE_FAILED: Self = Self::of(1011, "binary write failed");
+    pub(crate) const HEARTBEAT_TIMEOUT: Self = Self::of(1011, "heartbeat timeout");
+    pub(crate) const TRY_AGAIN: Self = Self::of(1013, "try again");
+    pub(crate) const NO_SERVER: Self = Self::of(4404, "no server with that id");
+    pub(crate) const RECLAIMED: Self = Self::of(4404, "binary reclaimed server-id");
+    pub(crate) const ALREADY_CLAIMED: Self = Self::of(4409, "server-id already claimed");
+    pub(crate) const TOO_MANY_PHONES: Self = Self::of(4429, "too many phones for server-id");
+
+    const fn of(code: u16, reason: &'static str) -> Self {
+        Self {
+            code,
+            reason: Cow::Borrowed(reason),
+        }
+    }
+
+    /// A close that a binary requested: its code, and an empty reason.
+    pub(crate) const fn with_code(code: u16) -> Self {
+        Self::of(code, "")
+    }
+
+    /// The close frame. A code that must not be sent is left out.
+    pub(crate) fn message(&self) -> Message {
+        Message::Close(may_be_sent(self.code).then(|| CloseFrame {
+            code: self.code.into(),
+            reason: self.reason.as_ref().into(),
+        }))
+    }
+}
+
+impl From<CloseFrame> for Close {
+    fn from(frame: CloseFrame) -> Self {
+        Self {
+            code: frame.code.into(),
+            reason: frame.reason.to_string().into(),
+        }
+    }
+}
+
+/// Whether a code may appear in a close frame. RFC 6455, section 7.4, excludes 1004 to 1006, 1015 and undefined codes.
+pub(crate) fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_must_not_be_sent_is_left_out_of_the_frame() {
+        for code in [1, 999, 1004, 1005, 1006, 1015, 2999, 5000, u16::MAX] {
+            assert_eq!(Close::with_code(code).message(), Message::Close(None));
+        }
+        for code in [1000, 1001, 1011, 3000, 4000, 4999] {
+            let Message::Close(Some(frame)) = Close::with_code(code).message() else {
+                panic!("{code} may be sent");
+            };
+            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (code, ""));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Rejecting HTTP/2.
+//!
+//! WebSocket over HTTP/2 is another protocol. The server library would speak HTTP/2 with a client that starts it, and
+//! has no timeout for such a connection when it is idle.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum_server::accept::Accept;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The first bytes of HTTP/2, a method reserved for this purpose (RFC 9113, section 3.4).
+const HTTP2: &[u8] = b"PRI";
+
+/// Wraps an acceptor, and closes connections that begin with HTTP/2.
+#[derive(Clone, Debug)]
+pub(crate) struct Http1Acceptor<A>(pub(crate) A);
+
+impl<A, I, S> Accept<I, S> for Http1Acceptor<A>
+where
+    A: Accept<I, S, Future: Send + 'static>,
+{
+    type Stream = Http1<A::Stream>;
+    type Service = A::Service;
+    type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let accepted = self.0.accept(stream, service);
+        async {
+            let (io, service) = accepted.await?;
+            Ok((Http1 { io, begins: HTTP2 }, service))
+        }
+        .boxed()
+    }
+}
+
+/// A stream that fails if its peer begins with HTTP/2.
+pub(crate) struct Http1<Io> {
+    io: Io,
+    /// The bytes that would make it HTTP/2 if they came next. Empty once it is known not to be HTTP/2.
+    begins: &'static [u8],
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Http1<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        if self.begins.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let read = &buffer.filled()[before..];
+        let part = read.len().min(self.begins.len());
+        let (begins, rest) = self.begins.split_at(part);
+        if read[..part] != *begins {
+            self.begins = &[];
+        } else if rest.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        } else {
+            self.begins = rest;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Http1<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Reads from a peer that sends these parts.
+    async fn read(parts: &[&'static str]) -> io::Result<String> {
+        let (mut peer, io) = duplex(64);
+        let mut io = Http1 { io, begins: HTTP2 };
+        let mut text = String::new();
+        for part in parts {
+            peer.write_all(part.as_bytes()).await?;
+            let mut bytes = vec![0; part.len()];
+            io.read_exact(&mut bytes).await?;
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        Ok(text)
+    }
+
+    #[tokio::test]
+    async fn only_http2_is_refused_however_its_bytes_are_split() {
+        for parts in [
+            &["PRI * HTTP/2.0\r\n"] as &[&str],
+            &["P", "R", "I"],
+            &["PR", "I "],
+        ] {
+            let error = read(parts).await.expect_err("HTTP/2");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        for parts in [
+            &["GET /PRI"] as &[&str],
+            &["P", "UT PRI"],
+            &["PR", "OPFIND"],
+            &[],
+        ] {
+            assert_eq!(read(parts).await.expect("HTTP/1"), parts.concat());
+        }
+    }
+}
