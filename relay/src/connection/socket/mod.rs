@@ -1,69 +1,14 @@
 //! A WebSocket, split into two halves, and its closing handshake.
 
 mod closing;
+mod open;
 mod reader;
+mod stream;
 mod unfinished;
 mod writer;
 
-use std::sync::Arc;
-
-use futures_util::StreamExt;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-
-use crate::connection::peer::Peer;
-use crate::connection::relay::Relay;
-use crate::protocol::endpoint::Endpoint;
-use crate::transport::wire::Wire;
-
 pub(crate) use self::closing::close;
+pub(crate) use self::open::open;
 pub(crate) use self::reader::Reader;
+pub(crate) use self::stream::Gone;
 pub(crate) use self::writer::Writer;
-
-/// The size of each connection's read buffer. The library's default is 128 KiB, which would be nearly all the memory of
-/// an idle connection.
-const READ_BUFFER: usize = 8 * 1024;
-
-/// The size at which a batch is written. A connection keeps a buffer as large as its largest batch so far.
-const WRITE_BUFFER: usize = 32 * 1024;
-
-/// An upper bound on the bytes that an envelope adds to a frame.
-const ENVELOPE: usize = 4 * 1024;
-
-type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
-
-/// The connection is over: the peer closed or dropped it, or the relay gave it up.
-#[derive(Debug)]
-pub(crate) struct Gone {
-    /// The peer's close code, or 1001.
-    pub(crate) code: u16,
-}
-
-impl Gone {
-    pub(crate) const WITHOUT_CODE: Self = Self { code: 1001 };
-}
-
-/// Opens the WebSocket of an upgraded connection. Returns both halves.
-pub(crate) async fn open<'a>(
-    relay: &'a Relay,
-    upgraded: Upgraded,
-    endpoint: Endpoint,
-    peer: &Arc<Peer>,
-) -> (Reader<'a>, Writer<'a>) {
-    let max_frame = relay.config.max_frame as usize;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER + 2 * (max_frame + ENVELOPE))
-        .max_frame_size(Some(max_frame))
-        .max_message_size(Some(max_frame));
-    let wire = Wire::new(TokioIo::new(upgraded), Arc::clone(&peer.pulse.seen));
-    let socket = WebSocketStream::from_raw_socket(wire, Role::Server, Some(config)).await;
-    let (sink, stream) = socket.split();
-    (
-        Reader::new(stream, peer, relay),
-        Writer::new(sink, peer, relay, endpoint),
-    )
-}

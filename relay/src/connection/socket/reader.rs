@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tracing::debug;
 
+use super::stream::{Gone, Socket};
 use super::unfinished::Unfinished;
-use super::{Gone, Socket};
 use crate::connection::peer::Peer;
 use crate::connection::relay::Relay;
 use crate::operate::metrics::Rejected;

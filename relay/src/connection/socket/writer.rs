@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tracing::debug;
 
-use super::{Gone, Socket};
+use super::stream::{Gone, Socket};
 use crate::connection::outbox::{Charge, Queued};
 use crate::connection::peer::{Peer, Sender};
 use crate::connection::relay::Relay;

@@ -3,6 +3,7 @@
 //! All series exist from the start. Counters that move with every frame are striped, so that threads do not contend for
 //! a cache line.
 
+mod all;
 mod collectors;
 mod endpoint;
 mod reasons;
@@ -10,110 +11,7 @@ mod sample;
 mod series;
 mod striped;
 
-use std::time::{Duration, Instant};
-
-use prometheus_client::encoding::text;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
-
-use self::collectors::{Census, LogLines};
-use self::series::one;
-use crate::protocol::endpoint::Endpoint;
-
+pub(crate) use self::all::Metrics;
 pub(crate) use self::collectors::Population;
-pub(crate) use self::endpoint::AtEndpoint;
-pub(crate) use self::reasons::{Dropped, Probes, Refusals, Rejected};
+pub(crate) use self::reasons::{Dropped, Refusals, Rejected};
 pub(crate) use self::sample::Sample;
-
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    series: Registry,
-    census: Census,
-    started: Instant,
-    server: AtEndpoint,
-    client: AtEndpoint,
-    pub(crate) refusals: Refusals,
-    pub(crate) dropped: Dropped,
-    pub(crate) rejected: Rejected,
-    pub(crate) probes: Probes,
-    pub(crate) grace_expiries: Counter,
-    pub(crate) reclaims: Counter,
-    pub(crate) takeovers: Counter,
-    pub(crate) outbox_overflows: Counter,
-    pub(crate) accept_errors: Counter,
-}
-
-impl Metrics {
-    pub(crate) fn new(count: impl Fn() -> Population + Send + Sync + 'static) -> Self {
-        let census = Census::new(count);
-        let mut series = Registry::with_prefix("switchboard");
-        series.register_collector(Box::new(census.clone()));
-        series.register_collector(Box::new(LogLines));
-        series.register(
-            "build",
-            "The version of the relay",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        let [server, client] = AtEndpoint::both(&mut series);
-        Self {
-            started: Instant::now(),
-            census,
-            server,
-            client,
-            refusals: Refusals::register(&mut series),
-            dropped: Dropped::register(&mut series),
-            rejected: Rejected::register(&mut series),
-            probes: Probes::register(&mut series),
-            grace_expiries: one(
-                &mut series,
-                "grace_expiries",
-                "Graces that expired before the binary came back",
-            ),
-            reclaims: one(
-                &mut series,
-                "reclaims",
-                "Server-ids claimed again during their grace",
-            ),
-            takeovers: one(
-                &mut series,
-                "takeovers",
-                "Server-ids taken over from a binary that did not answer or was disconnecting",
-            ),
-            outbox_overflows: one(
-                &mut series,
-                "outbox_overflows",
-                "Phones closed because their outbox was full",
-            ),
-            accept_errors: one(
-                &mut series,
-                "accept_errors",
-                "Connections that could not be accepted, mostly because too many files were open",
-            ),
-            series,
-        }
-    }
-
-    pub(crate) fn at(&self, endpoint: Endpoint) -> &AtEndpoint {
-        match endpoint {
-            Endpoint::Server => &self.server,
-            Endpoint::Client => &self.client,
-        }
-    }
-
-    /// Who is connected now.
-    pub(crate) fn population(&self) -> Population {
-        self.census.population()
-    }
-
-    pub(crate) fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// All series, in the Prometheus text format.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        text::encode(&mut text, &self.series).expect("writing to a string never fails");
-        text
-    }
-}

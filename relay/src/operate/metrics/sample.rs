@@ -3,7 +3,9 @@
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
-use super::{AtEndpoint, Metrics, Population};
+use super::all::Metrics;
+use super::collectors::Population;
+use super::endpoint::AtEndpoint;
 use crate::operate::logging;
 
 /// Who is connected, and the counters since the start.
