@@ -521,7 +521,9 @@ fn claims_on_one_thread_and_drops_on_another_leave_nothing_behind() {
     let dropping = thread::spawn(move || {
         // A thread that has never used papaya would leave all removals to the claiming thread, whose batch they would fill.
         assert!(lookups.binary_for("nobody").is_none());
-        claimed.iter().for_each(|claim: Claim<Wire>| drop(claim));
+        for claim in claimed {
+            drop::<Claim<Wire>>(claim);
+        }
     });
     let mut before = 0;
     for i in 0..CLAIMS {
