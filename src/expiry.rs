@@ -154,4 +154,14 @@ mod tests {
         assert_eq!(registry.books().deadlines, 1);
         assert_eq!(arm(60), 1);
     }
+
+    #[test]
+    fn keeps_no_entry_of_a_grace_that_has_ended() {
+        let registry = Registry::new();
+        begin_grace(&registry, "s", 60);
+        let scan = Expiry::new(&registry.index.ledger, Instant::now());
+        let _claim = registry.claim_server("s", Arc::new(Wire)).unwrap();
+        assert_eq!(registry.books().deadlines, 0);
+        drop(scan);
+    }
 }

@@ -1398,6 +1398,7 @@ mod debug_output {
             &member,
             &["Membership", "server-1", "\"p\"", "is_registered: true"],
         );
+        shows(member.route(), &["Route"]);
         shows(registry.binary_for("server-1").unwrap(), &["ConnRef"]);
         shows(registry.phones_for("server-1"), &["{\"p\"}"]);
         shows(
