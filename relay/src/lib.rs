@@ -28,8 +28,9 @@
 //! | a phone: register, forward to the binary, leave a notice | `connection::phone` |
 //! | read, write in batches, run the closing handshake | `connection::socket` |
 //! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
-//! | detect a dead peer by pings, pongs and progress | `connection::pulse`, `transport::{wire, tcp, seen}` |
-//! | choose the close code and reason | `protocol::close` |
+//! | detect a dead peer by pings, pongs and progress | `connection::pulse`, `transport::{wire, frames, tcp, seen}` |
+//! | close displaced connections | `connection::displaced` |
+//! | close codes and reasons | `protocol::close` |
 //! | update the counters | `operate::metrics` |
 //!
 //! Forwarding a frame needs no lookup by server-id: a binary uses its [`Claim`](switchboard::Claim), a phone its

@@ -208,7 +208,8 @@ async fn only_request(mut response: Response) -> Response {
     response
 }
 
-/// Counts the connections that cannot be accepted, and logs a warning at most every 10 seconds.
+/// Counts failed attempts to accept a connection, and logs a warning at most every 10 seconds. A connection that fails
+/// later, in the TLS handshake for example, is only logged.
 fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error) + use<> {
     let relay = Arc::clone(relay);
     let seldom = Quota::with_period(Duration::from_secs(10)).expect("not zero");

@@ -1,4 +1,4 @@
-//! The task that expires graces, and forgets addresses that are no longer rate-limited.
+//! The task that expires graces, and makes the rate limit forget addresses whose full burst is available again.
 
 use std::future::pending;
 use std::sync::Arc;

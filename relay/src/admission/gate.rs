@@ -70,7 +70,7 @@ enum Refused {
     Header(#[from] BadHeader),
     #[error(transparent)]
     Upgrade(#[from] BadUpgrade),
-    #[error("The relay cannot draw a random number. Try again later.")]
+    #[error("The relay cannot generate a random number. Try again later.")]
     NoConnId,
 }
 
@@ -150,7 +150,7 @@ fn admit(
     let server_id = headers::server_id(request.headers(), endpoint)?;
     let response = upgrade::answer(&request)?;
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
-        warn!(%error, "cannot draw a conn-id");
+        warn!(%error, "cannot generate a conn-id");
         Refused::NoConnId
     })?;
     let seen = request.extensions_mut().remove().unwrap_or_default();

@@ -64,7 +64,7 @@ async fn hold(
     reader: &mut Reader<'_>,
     writer: &mut Writer<'_>,
 ) {
-    // Declared before the claim, and so dropped after it, also by a panic: the drop of the claim sets the deadline that
+    // Declared before the claim, and so dropped after it, even on a panic: the drop of the claim sets the deadline that
     // the sweeper then looks for.
     let _grace_began = WakesSweeper(relay);
     let claim = match take_over(relay, claimed, reader).await {

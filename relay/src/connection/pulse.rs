@@ -33,8 +33,8 @@ pub(crate) struct Pulse {
     due: Notify,
     /// A ping was sent or answered.
     changed: Notify,
-    /// Counts each start and each end of a time in which the connection is not read. While it is odd, pongs may lie
-    /// unread.
+    /// Incremented when the connection stops being read, and again when reading resumes. While it is odd, pongs may
+    /// lie unread.
     deaf: AtomicU64,
 }
 

@@ -17,7 +17,7 @@ pub fn raise_limit(config: &Config) {
             wanted,
             "limit of open files is too low for --max-connections: raise it (for example with `ulimit -n`), or lower the flag"
         ),
-        Ok(limit) => debug!(limit, "raised limit of open files"),
+        Ok(limit) => debug!(limit, "limit of open files"),
         Err(error) => warn!(%error, "cannot raise limit of open files"),
     }
 }

@@ -45,7 +45,7 @@ pub fn start(config: &Config) -> Logs {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(stderr)
-        // Any crate in the same build may enable colours, and stderr may be no terminal.
+        // Any crate in the same build may enable colours, and stderr may not be a terminal.
         .with_ansi(false)
         // It would report a failed write to stderr on the same stderr, and panic.
         .log_internal_errors(false)

@@ -109,7 +109,7 @@ const MAX_DEPTH: usize = 128;
 
 /// Whether valid JSON is nested deeper than [`MAX_DEPTH`].
 fn is_too_deep(json: &str) -> bool {
-    // Nearly all frames have fewer opening brackets in total, and counting those is cheap.
+    // Nearly all frames have at most `MAX_DEPTH` opening brackets in total, and counting those is cheap.
     let opening = memchr::memchr2_iter(b'[', b'{', json.as_bytes());
     if opening.take(MAX_DEPTH + 1).count() <= MAX_DEPTH {
         return false;

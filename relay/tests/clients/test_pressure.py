@@ -100,7 +100,7 @@ async def test_a_slow_binary_slows_its_own_phones_and_loses_nothing(start):
     await asyncio.wait_for(asyncio.gather(*sending), LIMIT)
 
 
-async def test_a_binary_that_never_reads_is_closed_and_of_its_phones_only_those_whose_frames_are_lost(start):
+async def test_a_binary_that_never_reads_is_closed_and_so_are_phones_whose_frames_are_lost(start):
     relay = await start(write_timeout="300ms", outbox=1 << 20)
     stuck = await relay.binary(max_queue=1)
     talking = [await relay.phone(stuck) for _ in range(2)]

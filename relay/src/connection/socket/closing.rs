@@ -18,8 +18,8 @@ use crate::protocol::close::Close;
 /// How long the peer may take to reply to a close frame.
 const CLOSING_TIME: Duration = Duration::from_secs(3);
 
-/// Closes the connection, whose ending must be set. Sends the close frame and waits a bounded time for the peer's reply.
-/// If the peer sent a close frame first, replies to it instead.
+/// Closes the connection, whose ending must be set. Sends the close frame and waits a bounded time for the peer's
+/// reply. If the peer sent a close frame first, replies to it instead.
 pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
     let peer_closed = reader.state == State::Closed;
     let manner = writer.peer.ending().await.manner;

@@ -20,7 +20,7 @@ use crate::connection::relay::Relay;
 use crate::operate::metrics::Rejected;
 use crate::protocol::close::Close;
 
-/// How far the peer can still be read.
+/// What can still be read from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Open,

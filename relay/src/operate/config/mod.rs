@@ -53,8 +53,8 @@ pub struct Config {
     )]
     pub metrics_listen: MetricsListen,
 
-    /// Certificate chain for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-key`. Without it, the relay serves plain
-    /// HTTP
+    /// Certificate chain for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-key`. Without both, the relay serves
+    /// plain HTTP
     #[arg(
         long,
         help_heading = "Listeners",

@@ -53,7 +53,8 @@ impl FromStr for Proxies {
 }
 
 impl Proxies {
-    /// Whether an address is one of the proxies. IPv4 matches IPv4-mapped IPv6, in the address and in the network.
+    /// Whether an address, which must be canonical, is one of the proxies. An IPv4 address also matches networks that
+    /// are written as IPv4-mapped IPv6.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
         let mapped = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped().into(),

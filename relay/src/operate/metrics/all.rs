@@ -75,7 +75,7 @@ impl Metrics {
             accept_errors: one(
                 &mut series,
                 "accept_errors",
-                "Connections that could not be accepted, mostly because too many files were open",
+                "Failed attempts to accept a connection, mostly because too many files were open",
             ),
             series,
         }
@@ -97,7 +97,7 @@ impl Metrics {
         self.started.elapsed()
     }
 
-    /// All series, in the Prometheus text format.
+    /// All series, in the `OpenMetrics` text format.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.series).expect("writing to a string never fails");

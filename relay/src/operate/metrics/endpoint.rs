@@ -66,7 +66,7 @@ impl AtEndpoint {
         let timeouts: [Counter; 2] = by(
             series,
             "heartbeat_timeouts",
-            "Peers closed because they did not answer a ping, by endpoint",
+            "Peers closed because they did not answer a ping or make enough progress, by endpoint",
             "endpoint",
             names,
         );

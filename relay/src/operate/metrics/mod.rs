@@ -1,7 +1,7 @@
 //! What the relay counts, for Prometheus and for the page.
 //!
-//! All series exist from the start. Counters that move with every frame are striped, so that threads do not contend for
-//! a cache line.
+//! All series exist from the start. Counters that change with every frame are striped, so that threads do not
+//! contend for a cache line.
 
 mod all;
 mod collectors;

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::{Atomic, Counter};
 /// How many stripes a counter has.
 const STRIPES: usize = 16;
 
-/// A counter that many threads move at once.
+/// A counter that many threads increment at once.
 pub(crate) type Striped = Counter<u64, Stripes>;
 
 #[derive(Debug, Default)]
