@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("  {conflict}");
     conflict.into_conn().close();
 
-    println!("the daemon drops: its server-id is kept, and the next claim clears it");
+    println!("the daemon drops: its server-id is in grace, and the next claim displaces the phone");
     drop(claim);
     println!("  {:?}", registry.counts());
     let claim = registry.claim_server("laptop", Arc::new(Outbox("daemon, back")))?;

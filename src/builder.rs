@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::conn::Conn;
-use crate::hash::DefaultHashBuilder;
-use crate::index::Index;
 use crate::registry::Registry;
+use crate::state::hash::DefaultHashBuilder;
+use crate::store::Store;
 
 /// The settings of a new [`Registry`]. Created by [`Registry::builder`].
 ///
@@ -91,7 +91,7 @@ impl<C: ?Sized, S> Builder<C, S> {
         C: Conn,
     {
         Registry {
-            index: Index::new(self.capacity, self.max_phones, self.grace),
+            store: Store::new(self.capacity, self.max_phones, self.grace),
             hasher: self.hasher,
         }
     }
@@ -104,5 +104,24 @@ impl<C: ?Sized, S> fmt::Debug for Builder<C, S> {
             .field("max_phones", &self.max_phones)
             .field("grace", &self.grace)
             .finish_non_exhaustive()
+    }
+}
+
+impl<C: Conn + ?Sized> Registry<C> {
+    /// Creates an empty registry with the default settings: no cap on phones, and no grace.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Returns a builder with the default settings.
+    pub fn builder() -> Builder<C> {
+        Builder::new()
+    }
+}
+
+impl<C: Conn + ?Sized, S: BuildHasher + Default> Default for Registry<C, S> {
+    fn default() -> Self {
+        Registry::builder().hasher(S::default()).build()
     }
 }

@@ -3,16 +3,16 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::deadlines::Key;
-use crate::displaced::{Cause, Displaced};
-use crate::epoch::Epoch;
+use crate::displaced::Displaced;
 use crate::error::ServerIdConflict;
-use crate::index::Index;
-use crate::kept::Kept;
-use crate::record::Record;
-use crate::slot::{Applied, Slot, Snapshot};
 use crate::snapshot::{ConnRef, Phones};
-use crate::transition::{self, Conflict, Whose};
+use crate::state::cause::Cause;
+use crate::state::epoch::Epoch;
+use crate::state::kept::Kept;
+use crate::state::record::Record;
+use crate::state::transition::{self, Conflict, Whose};
+use crate::store::slot::{Applied, Slot, Snapshot};
+use crate::store::{Store, epochs};
 
 /// A binary's right to its server-id. Dropping it gives up the server-id.
 ///
@@ -22,7 +22,7 @@ use crate::transition::{self, Conflict, Whose};
 ///
 /// A claim points to the state of its server-id, so none of its methods hashes or looks up the server-id. It
 /// may outlive the handles of its registry.
-#[must_use = "dropping a claim gives its server-id up"]
+#[must_use = "dropping a claim releases its server-id, or starts its grace"]
 pub struct Claim<C: ?Sized> {
     slot: Arc<Slot<C>>,
     conn: Kept<C>,
@@ -144,7 +144,7 @@ impl<C: ?Sized> Claim<C> {
     /// of deadlines.
     pub fn release_after(mut self, grace: Duration) -> bool {
         self.guarding = false;
-        release_after(&self.slot, Whose::Claim(self.epoch), grace)
+        self.slot.begin_grace(Whose::Claim(self.epoch), grace)
     }
 
     /// Removes the binary and all its phones at one instant.
@@ -171,8 +171,8 @@ impl<C: ?Sized> Drop for Claim<C> {
             return;
         }
         let whose = Whose::Present(self.epoch);
-        match self.slot.ledger.grace {
-            Some(grace) => release_after(&self.slot, whose, grace),
+        match self.slot.default_grace() {
+            Some(grace) => self.slot.begin_grace(whose, grace),
             None => release(&self.slot, whose),
         };
     }
@@ -192,47 +192,73 @@ impl<C: ?Sized> fmt::Debug for Claim<C> {
 /// Claims a server-id. A first claim creates a slot that is already held. Any other claim changes the record
 /// of the existing slot.
 pub(crate) fn claim<C: ?Sized>(
-    index: &Arc<Index<C>>,
+    store: &Arc<Store<C>>,
     hash: u64,
     server_id: &str,
     conn: Kept<C>,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {
     loop {
-        let epoch = Epoch::draw();
+        let epoch = epochs::draw();
         let mut retired = None;
-        if let Some(slot) = index.slot(hash, server_id) {
+        if let Some(slot) = store.slot(hash, server_id) {
             match slot.apply(|record| transition::claim(record, &conn, epoch)) {
-                Some(applied) => return settle(index, slot, conn, epoch, applied),
+                Some(applied) => return conclude(store, slot, conn, epoch, applied),
                 None => retired = Some(slot),
             }
         }
         let record = Record::held(conn.clone(), epoch);
-        if let Some(slot) = index.insert_held(hash, server_id, retired.as_ref(), record) {
+        if let Some(slot) = store.insert_held(hash, server_id, retired.as_ref(), record) {
             return Ok(Claim::new(slot, conn, epoch, None));
         }
     }
 }
 
-pub(crate) fn take_over<C: ?Sized>(
-    conflict: ServerIdConflict<C>,
-) -> Result<Claim<C>, ServerIdConflict<C>> {
-    let ServerIdConflict {
-        index,
-        slot,
-        incumbent: _,
-        incumbent_epoch,
-        conn,
-    } = conflict;
-    let epoch = Epoch::draw();
-    let applied = slot.apply(|record| transition::take_over(record, incumbent_epoch, &conn, epoch));
-    match applied {
-        Some(applied) => settle(&index, slot, conn, epoch, applied),
-        None => claim(&index, slot.hash, &slot.server_id, conn),
+impl<C: ?Sized> ServerIdConflict<C> {
+    /// Takes the server-id over from the incumbent.
+    ///
+    /// If the incumbent's claim still holds the server-id and is not in grace, the incumbent and all its
+    /// phones are displaced: they are in [`Claim::displaced`], with
+    /// [`Cause::TakenOver`](crate::Cause::TakenOver). Otherwise this call does the same as
+    /// [`Registry::claim_server`](crate::Registry::claim_server).
+    ///
+    /// Consistency: linearizable. Cost: one compare-and-swap of the record.
+    ///
+    /// # Errors
+    ///
+    /// A new [`ServerIdConflict`] if another binary holds the server-id by now.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{Cause, Registry};
+    /// let registry = Registry::new();
+    /// let stale = registry.claim_server("s", Arc::new(Wire("silent")))?;
+    /// let conflict = registry.claim_server("s", Arc::new(Wire("fresh"))).unwrap_err();
+    /// let mut claim = conflict.take_over()?;
+    /// let out = claim.take_displaced().expect("the silent one is out");
+    /// assert_eq!(out.cause, Cause::TakenOver);
+    /// assert!(!stale.is_current());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_over(self) -> Result<Claim<C>, Self> {
+        let Self {
+            store,
+            slot,
+            incumbent: _,
+            incumbent_epoch,
+            conn,
+        } = self;
+        let epoch = epochs::draw();
+        let applied =
+            slot.apply(|record| transition::take_over(record, incumbent_epoch, &conn, epoch));
+        match applied {
+            Some(applied) => conclude(&store, slot, conn, epoch, applied),
+            None => claim(&store, slot.hash, &slot.server_id, conn),
+        }
     }
 }
 
-fn settle<C: ?Sized>(
-    index: &Arc<Index<C>>,
+fn conclude<C: ?Sized>(
+    store: &Arc<Store<C>>,
     slot: Arc<Slot<C>>,
     conn: Kept<C>,
     epoch: Epoch,
@@ -244,7 +270,7 @@ fn settle<C: ?Sized>(
             Ok(Claim::new(slot, conn, epoch, displaced))
         }
         Err(Conflict { incumbent, epoch }) => Err(ServerIdConflict {
-            index: Arc::clone(index),
+            store: Arc::clone(store),
             slot,
             incumbent,
             incumbent_epoch: epoch,
@@ -256,32 +282,6 @@ fn settle<C: ?Sized>(
 pub(crate) fn release<C: ?Sized>(slot: &Arc<Slot<C>>, whose: Whose) -> bool {
     let applied = slot.apply(|record| transition::release(record, whose));
     applied.is_some_and(|applied| applied.outcome.is_ok())
-}
-
-pub(crate) fn release_after<C: ?Sized>(slot: &Arc<Slot<C>>, whose: Whose, after: Duration) -> bool {
-    let record = slot.snapshot();
-    let admitted = record
-        .as_ref()
-        .is_some_and(|record| whose.tenure(record).is_ok());
-    drop(record);
-    if !admitted {
-        return false;
-    }
-    let grace = slot.ledger.grace_of(after);
-    let key = Key::of(grace);
-    // Inserted before the compare-and-swap, so that any thread that sees the grace finds its deadline in the
-    // queue.
-    if let Some(key) = key {
-        slot.ledger.deadlines.insert(key, slot);
-    }
-    let applied = slot.apply(|record| transition::grace(record, whose, grace));
-    let armed = applied.is_some_and(|applied| applied.outcome.is_ok());
-    if let Some(key) = key
-        && !armed
-    {
-        slot.ledger.deadlines.remove(key);
-    }
-    armed
 }
 
 pub(crate) fn evict<C: ?Sized>(

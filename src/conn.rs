@@ -84,7 +84,7 @@ forward_conn!(Arc, Box);
 #[non_exhaustive]
 pub enum SendError {
     /// The connection is closed; nothing sent to it will arrive.
-    #[error("the connection is closed; look its successor up again")]
+    #[error("the connection is closed; look the connection up again")]
     Closed,
     /// The connection's outbox is full: its peer does not keep up.
     #[error("the connection's outbox is full; drop the frame or close the connection")]

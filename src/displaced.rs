@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::facade::Shared;
-use crate::record::Record;
-use crate::slot::{Slot, Snapshot};
 use crate::snapshot::Phones;
+use crate::state::cause::Cause;
+use crate::state::record::Record;
+use crate::state::shared::Shared;
+use crate::store::slot::{Slot, Snapshot};
 
 /// The connections that an operation removed from the registry. The caller that gets them closes them.
 ///
@@ -41,7 +42,7 @@ use crate::snapshot::Phones;
 /// # dropper.join().unwrap();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "the connections in it are out of the registry, and still open"]
+#[must_use = "these connections were removed from the registry but are still open"]
 pub struct Displaced<C: ?Sized> {
     /// The server-id that the connections belonged to.
     pub server_id: Arc<str>,
@@ -51,21 +52,6 @@ pub struct Displaced<C: ?Sized> {
     pub phones: Phones<C>,
     /// Why they were displaced.
     pub cause: Cause,
-}
-
-/// Why connections were displaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The server-id was claimed while it was in grace.
-    Reclaimed,
-    /// Another binary took the server-id over.
-    TakenOver,
-    /// The grace ended.
-    Expired,
-    /// The server-id was evicted.
-    Evicted,
-    /// The registry was drained.
-    Drained,
 }
 
 impl<C: ?Sized> Displaced<C> {

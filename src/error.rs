@@ -1,12 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::claim::{self, Claim};
 use crate::conn::Conn;
-use crate::epoch::Epoch;
-use crate::index::Index;
-use crate::kept::Kept;
-use crate::slot::Slot;
+use crate::state::epoch::Epoch;
+use crate::state::kept::Kept;
+use crate::store::Store;
+use crate::store::slot::Slot;
 
 /// Another binary holds the server-id. Nothing has changed, and this error holds the rejected connection.
 ///
@@ -14,7 +13,7 @@ use crate::slot::Slot;
 /// or find out whether the incumbent is still alive and, if it is not, call [`take_over`](Self::take_over).
 #[derive(thiserror::Error)]
 pub struct ServerIdConflict<C: ?Sized> {
-    pub(crate) index: Arc<Index<C>>,
+    pub(crate) store: Arc<Store<C>>,
     pub(crate) slot: Arc<Slot<C>>,
     pub(crate) incumbent: Kept<C>,
     pub(crate) incumbent_epoch: Epoch,
@@ -50,35 +49,6 @@ impl<C: ?Sized> ServerIdConflict<C> {
     #[must_use]
     pub fn into_conn(self) -> Arc<C> {
         self.conn.into_arc()
-    }
-
-    /// Takes the server-id over from the incumbent.
-    ///
-    /// If the incumbent's claim still holds the server-id and is not in grace, the incumbent and all its
-    /// phones are displaced: they are in [`Claim::displaced`], with
-    /// [`Cause::TakenOver`](crate::Cause::TakenOver). Otherwise this call does the same as
-    /// [`Registry::claim_server`](crate::Registry::claim_server).
-    ///
-    /// Consistency: linearizable. Cost: one compare-and-swap of the record.
-    ///
-    /// # Errors
-    ///
-    /// A new [`ServerIdConflict`] if another binary holds the server-id by now.
-    ///
-    /// ```
-    #[doc = include_str!("docs/wire.in")]
-    /// # use switchboard::{Cause, Registry};
-    /// let registry = Registry::new();
-    /// let stale = registry.claim_server("s", Arc::new(Wire("silent")))?;
-    /// let conflict = registry.claim_server("s", Arc::new(Wire("fresh"))).unwrap_err();
-    /// let mut claim = conflict.take_over()?;
-    /// let out = claim.take_displaced().expect("the silent one is out");
-    /// assert_eq!(out.cause, Cause::TakenOver);
-    /// assert!(!stale.is_current());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn take_over(self) -> Result<Claim<C>, Self> {
-        claim::take_over(self)
     }
 }
 
@@ -131,15 +101,15 @@ impl<C: Conn + ?Sized> fmt::Display for RegisterError<C> {
         let (conn, why) = match self {
             Self::NoServer(conn) => (
                 conn,
-                "no binary holds its server-id; close it, or register it again once one has claimed",
+                "no binary holds its server-id; close it, or register it again once a binary has claimed it",
             ),
             Self::AtCapacity(conn) => (
                 conn,
-                "its server-id has all the phones it may have; close it, or build the registry with a larger `max_phones`",
+                "its server-id has reached its limit of phones; close it, or build the registry with a larger `max_phones`",
             ),
             Self::DuplicateConnId(conn) => (
                 conn,
-                "a phone with this conn-id is registered there; give each connection a conn-id of its own",
+                "a phone with this conn-id is already registered; use a unique conn-id for each connection",
             ),
         };
         write!(f, "phone {:?} was not registered: {why}", conn.conn_id())

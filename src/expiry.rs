@@ -1,9 +1,11 @@
 use std::time::Instant;
 
-use crate::deadlines::Key;
-use crate::displaced::{Cause, Displaced};
-use crate::ledger::Ledger;
-use crate::transition;
+use crate::displaced::Displaced;
+use crate::state::cause::Cause;
+use crate::state::transition;
+use crate::store::deadlines::Key;
+use crate::store::ledger::Ledger;
+use crate::store::slot::Slot;
 
 /// One scan of the deadlines that are over, from the latest to the earliest. Each step takes one entry of the
 /// queue and yields what it ended.
@@ -13,7 +15,7 @@ use crate::transition;
 /// begin now and last equally long are inserted where the scan has already been. So it ends however long the
 /// storm goes on.
 pub(crate) struct Expiry<'a, C: ?Sized> {
-    ledger: &'a Ledger<C>,
+    ledger: &'a Ledger<Slot<C>>,
     now: Instant,
     /// The first arming that this scan does not end.
     newer: u64,
@@ -22,8 +24,8 @@ pub(crate) struct Expiry<'a, C: ?Sized> {
 }
 
 impl<'a, C: ?Sized> Expiry<'a, C> {
-    pub(crate) fn new(ledger: &'a Ledger<C>, now: Instant) -> Self {
-        ledger.deadlines.begin_walk();
+    pub(crate) fn new(ledger: &'a Ledger<Slot<C>>, now: Instant) -> Self {
+        ledger.deadlines.begin_scan();
         Self {
             ledger,
             now,
@@ -47,8 +49,27 @@ impl<C: ?Sized> Iterator for Expiry<'_, C> {
 
 impl<C: ?Sized> Drop for Expiry<'_, C> {
     fn drop(&mut self) {
-        self.ledger.deadlines.end_walk();
+        self.ledger.deadlines.end_scan();
     }
+}
+
+/// The earliest deadline of a grace.
+pub(crate) fn next_deadline<C: ?Sized>(ledger: &Ledger<Slot<C>>) -> Option<Instant> {
+    let mut last = None;
+    // Not always the deadline of an entry that was passed: a deadline may have moved, even to before `last`.
+    let mut earliest: Option<Instant> = None;
+    while let Some((key, slot)) = ledger.deadlines.after(last) {
+        let deadline = slot
+            .snapshot()
+            .as_ref()
+            .and_then(|record| Some(record.arming()?.deadline));
+        earliest = earliest.into_iter().chain(deadline).min();
+        if earliest.is_some_and(|earliest| earliest <= key.deadline) {
+            break;
+        }
+        last = Some(key);
+    }
+    earliest
 }
 
 #[cfg(test)]
@@ -81,14 +102,14 @@ mod tests {
     }
 
     /// Returns the number of steps, and of those that ended a grace. Calls `storm` after each step.
-    fn walk(registry: &Registry<Wire>, mut storm: impl FnMut(u32)) -> (u32, u32) {
+    fn scan(registry: &Registry<Wire>, mut storm: impl FnMut(u32)) -> (u32, u32) {
         let now = Instant::now() + Duration::from_secs(u64::from(GRACES));
         let (mut steps, mut ended) = (0, 0);
-        for step in Expiry::new(&registry.index.ledger, now) {
+        for step in Expiry::new(&registry.store.ledger, now) {
             steps += 1;
             ended += u32::from(step.is_some());
             storm(steps);
-            assert!(steps < 10 * GRACES, "it does not end");
+            assert!(steps < 10 * GRACES, "the scan does not end");
         }
         (steps, ended)
     }
@@ -105,14 +126,14 @@ mod tests {
     fn takes_a_step_for_each_grace_that_is_over() {
         let registry = registry();
         begin_grace(&registry, "later", GRACES + 60);
-        assert_eq!(walk(&registry, |_| {}), (GRACES, GRACES));
+        assert_eq!(scan(&registry, |_| {}), (GRACES, GRACES));
     }
 
     #[test]
-    fn ends_beside_a_storm_that_goes_on_as_long_as_it_does() {
+    fn ends_while_a_storm_continues() {
         for seconds in [0, GRACES / 2, GRACES - 10] {
             let registry = registry();
-            let (steps, ended) = walk(&registry, |step| {
+            let (steps, ended) = scan(&registry, |step| {
                 for storm in 0..3 {
                     begin_grace(&registry, &format!("{step} {storm}"), seconds);
                 }
@@ -124,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn ends_beside_one_grace_that_is_armed_again_and_again() {
+    fn ends_while_one_grace_is_re_armed_repeatedly() {
         let registry = registry();
         let epoch = registry.claim_server("s", Arc::new(Wire)).unwrap().detach();
         let arm = |seconds| {
             registry.release_claim_after("s", epoch, Duration::from_secs(seconds));
         };
         arm(u64::from(2 * GRACES));
-        let (steps, ended) = walk(&registry, |_| arm(u64::from(2 * GRACES)));
+        let (steps, ended) = scan(&registry, |_| arm(u64::from(2 * GRACES)));
         assert_eq!((steps, ended), (GRACES, GRACES));
     }
 
@@ -141,17 +162,21 @@ mod tests {
         let epoch = registry.claim_server("s", Arc::new(Wire)).unwrap().detach();
         let arm = |seconds| {
             assert!(registry.release_claim_after("s", epoch, Duration::from_secs(seconds)));
-            registry.books().deadlines
+            registry.internals().deadlines
         };
-        let begin = || Expiry::new(&registry.index.ledger, Instant::now());
+        let begin = || Expiry::new(&registry.store.ledger, Instant::now());
         assert_eq!(arm(60), 1);
         let (one, other) = (begin(), begin());
         assert_eq!(arm(120), 2);
         assert_eq!(arm(180), 3);
         drop(one);
-        assert_eq!(registry.books().deadlines, 3, "the other one is running");
+        assert_eq!(
+            registry.internals().deadlines,
+            3,
+            "the other one is running"
+        );
         drop(other);
-        assert_eq!(registry.books().deadlines, 1);
+        assert_eq!(registry.internals().deadlines, 1);
         assert_eq!(arm(60), 1);
     }
 
@@ -159,9 +184,9 @@ mod tests {
     fn keeps_no_entry_of_a_grace_that_has_ended() {
         let registry = Registry::new();
         begin_grace(&registry, "s", 60);
-        let scan = Expiry::new(&registry.index.ledger, Instant::now());
+        let scan = Expiry::new(&registry.store.ledger, Instant::now());
         let _claim = registry.claim_server("s", Arc::new(Wire)).unwrap();
-        assert_eq!(registry.books().deadlines, 0);
+        assert_eq!(registry.internals().deadlines, 0);
         drop(scan);
     }
 }

@@ -100,7 +100,7 @@
 //!   [`Displaced`](Displaced#dropping-many-phones).
 //! - A thread can hold eight cheap snapshots at a time. Further ones count references, which is slower but
 //!   just as correct.
-//! - Each write walks a list of threads. The list is as long as the largest number of threads that have used
+//! - Each write scans a list of threads. The list is as long as the largest number of threads that have used
 //!   the crate at the same time, so a write costs more with more threads.
 //! - The destructor of a thread-local may drop a guard, but it must not make calls by server-id: papaya's own
 //!   thread-locals are gone by then, and papaya panics.
@@ -122,45 +122,38 @@
 // is empty.
 #![cfg(not(all(test, switchboard_shuttle)))]
 
+// Three layers, and imports go down only: the handles that callers have; what threads share; values and pure
+// functions. IMPLEMENTATION.md draws them.
 mod builder;
 mod claim;
 mod conn;
-mod counts;
-mod deadlines;
 mod displaced;
-mod epoch;
 mod error;
 mod expiry;
-mod facade;
-mod hash;
-mod index;
-mod kept;
-mod ledger;
-mod lingering;
 mod membership;
-mod phone_list;
-mod record;
 mod registry;
 mod route;
-mod slot;
 mod snapshot;
-mod striped;
-mod transition;
+
+mod store;
+
+mod state;
 
 pub use builder::Builder;
 pub use claim::Claim;
 pub use conn::{Conn, SendError};
-pub use counts::Counts;
-pub use displaced::{Cause, Displaced};
-pub use epoch::Epoch;
+pub use displaced::Displaced;
 pub use error::{RegisterError, ServerIdConflict};
-pub use hash::DefaultHashBuilder;
 pub use membership::Membership;
 #[doc(hidden)]
-pub use registry::Books;
+pub use registry::Internals;
 pub use registry::Registry;
 pub use route::Route;
 pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server, Status};
+pub use state::cause::Cause;
+pub use state::epoch::Epoch;
+pub use state::hash::DefaultHashBuilder;
+pub use store::counts::Counts;
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

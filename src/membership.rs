@@ -3,12 +3,13 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::facade::{Shared, switch_point};
-use crate::phone_list::Phone;
 use crate::route::Route;
-use crate::slot::{Slot, Snapshot};
 use crate::snapshot::ConnRef;
-use crate::transition;
+use crate::state::phone_list::Phone;
+use crate::state::shared::Shared;
+use crate::state::transition;
+use crate::store::slot::{Slot, Snapshot};
+use crate::store::switch_point::switch_point;
 
 /// The registration of a phone. Dropping it unregisters the phone.
 ///

@@ -3,22 +3,22 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::builder::Builder;
 use crate::claim::{self, Claim};
 use crate::conn::Conn;
-use crate::counts::Counts;
-use crate::displaced::{Cause, Displaced};
-use crate::epoch::Epoch;
+use crate::displaced::Displaced;
 use crate::error::{RegisterError, ServerIdConflict};
-use crate::expiry::Expiry;
-use crate::hash::{self, DefaultHashBuilder};
-use crate::index::Index;
-use crate::kept::Kept;
+use crate::expiry::{self, Expiry};
 use crate::membership::Membership;
-use crate::phone_list::Phone;
-use crate::slot::Slot;
 use crate::snapshot::{ConnRef, Phones, Server};
-use crate::transition::{self, Refusal, Whose};
+use crate::state::cause::Cause;
+use crate::state::epoch::Epoch;
+use crate::state::hash::{self, DefaultHashBuilder};
+use crate::state::kept::Kept;
+use crate::state::phone_list::Phone;
+use crate::state::transition::{self, Refusal, Whose};
+use crate::store::Store;
+use crate::store::counts::Counts;
+use crate::store::slot::Slot;
 
 /// The registry of a relay: which binary holds a server-id, and which phones belong to it.
 ///
@@ -28,34 +28,21 @@ use crate::transition::{self, Refusal, Whose};
 ///
 /// Operations on one server-id are linearizable. Lookups never block and allocate nothing.
 pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
-    pub(crate) index: Arc<Index<C>>,
+    pub(crate) store: Arc<Store<C>>,
     pub(crate) hasher: S,
 }
 
-/// See [`Registry::books`].
+/// See [`Registry::internals`].
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub struct Books {
+pub struct Internals {
     /// Entries in the queue of deadlines. At rest there is one for each grace that ends.
     pub deadlines: usize,
     /// Retired slots that are still in the index.
-    pub empty_places: usize,
-    /// Retired slots that wait to be removed. At rest at least `empty_places`, because some have been
+    pub retired_slots: usize,
+    /// Retired slots that wait to be removed. At rest at least `retired_slots`, because some have been
     /// replaced.
-    pub lingering_places: usize,
-}
-
-impl<C: Conn + ?Sized> Registry<C> {
-    /// Creates an empty registry with the default settings: no cap on phones, and no grace.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::builder().build()
-    }
-
-    /// Returns a builder with the default settings.
-    pub fn builder() -> Builder<C> {
-        Builder::new()
-    }
+    pub lingering_slots: usize,
 }
 
 impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
@@ -64,7 +51,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     }
 
     fn slot(&self, server_id: &str) -> Option<Arc<Slot<C>>> {
-        self.index.slot(self.hash(server_id), server_id)
+        self.store.slot(self.hash(server_id), server_id)
     }
 
     /// Claims a server-id for a binary.
@@ -97,7 +84,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         conn: Arc<C>,
     ) -> Result<Claim<C>, ServerIdConflict<C>> {
         let conn = Kept::new(conn);
-        claim::claim(&self.index, self.hash(server_id), server_id, conn)
+        claim::claim(&self.store, self.hash(server_id), server_id, conn)
     }
 
     /// Releases a server-id, whoever holds it, even in grace.
@@ -162,7 +149,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     pub fn release_claim_after(&self, server_id: &str, epoch: Epoch, grace: Duration) -> bool {
         self.slot(server_id)
-            .is_some_and(|slot| claim::release_after(&slot, Whose::Claim(epoch), grace))
+            .is_some_and(|slot| slot.begin_grace(Whose::Claim(epoch), grace))
     }
 
     /// Registers a phone under a server-id that is held or in grace.
@@ -199,7 +186,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         let Some(slot) = self.slot(server_id) else {
             return Err(RegisterError::NoServer(Arc::clone(&phone.conn)));
         };
-        let max_phones = self.index.ledger.max_phones;
+        let max_phones = self.store.ledger.max_phones;
         let applied = slot.apply(|record| transition::register(record, max_phones, &phone));
         let refused = match applied.map(|applied| applied.outcome) {
             Some(Ok(removals)) => return Ok(Membership::new(slot, phone, removals)),
@@ -250,7 +237,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     #[must_use]
     pub fn binary_for(&self, server_id: &str) -> Option<ConnRef<C>> {
-        ConnRef::binary(self.index.snapshot(self.hash(server_id), server_id)?)
+        ConnRef::binary(self.store.snapshot(self.hash(server_id), server_id)?)
     }
 
     /// The phones of a server-id at one instant. Empty for an unknown server-id.
@@ -270,7 +257,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     #[must_use]
     pub fn phones_for(&self, server_id: &str) -> Phones<C> {
-        self.index
+        self.store
             .snapshot(self.hash(server_id), server_id)
             .map_or_else(Phones::none, Phones::of)
     }
@@ -293,7 +280,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     #[must_use]
     pub fn phone_for(&self, server_id: &str, conn_id: &str) -> Option<ConnRef<C>> {
         ConnRef::phone(
-            self.index.snapshot(self.hash(server_id), server_id)?,
+            self.store.snapshot(self.hash(server_id), server_id)?,
             conn_id,
         )
     }
@@ -340,7 +327,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn servers(&self) -> impl Iterator<Item = Server<C>> + Send + 'static + use<C, S> {
-        self.index.slots().into_iter().filter_map(Server::of)
+        self.store.slots().into_iter().filter_map(Server::of)
     }
 
     /// The number of connections.
@@ -360,7 +347,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.index.ledger.counts.sum()
+        self.store.ledger.counts.sum()
     }
 
     /// Removes the binary and all phones of a server-id at one instant. Returns `None` if there was neither.
@@ -410,7 +397,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expire(&self, now: Instant) -> Vec<Displaced<C>> {
-        let mut expired: Vec<_> = Expiry::new(&self.index.ledger, now).flatten().collect();
+        let mut expired: Vec<_> = Expiry::new(&self.store.ledger, now).flatten().collect();
         expired.reverse();
         expired
     }
@@ -435,33 +422,18 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let mut last = None;
-        // Not always the deadline of an entry that was passed: a deadline may have moved, even to before
-        // `last`.
-        let mut earliest: Option<Instant> = None;
-        while let Some((key, slot)) = self.index.ledger.deadlines.after(last) {
-            let deadline = slot
-                .snapshot()
-                .as_ref()
-                .and_then(|record| Some(record.arming()?.deadline));
-            earliest = earliest.into_iter().chain(deadline).min();
-            if earliest.is_some_and(|earliest| earliest <= key.deadline) {
-                break;
-            }
-            last = Some(key);
-        }
-        earliest
+        expiry::next_deadline(&self.store.ledger)
     }
 
     /// Internal sizes that no other call shows. For the tests: anything left behind here is a leak.
     #[doc(hidden)]
     #[must_use]
-    pub fn books(&self) -> Books {
-        let slots = self.index.slots();
-        Books {
-            deadlines: self.index.ledger.deadlines.len(),
-            empty_places: slots.iter().filter(|slot| slot.is_retired()).count(),
-            lingering_places: self.index.ledger.lingering_places(),
+    pub fn internals(&self) -> Internals {
+        let slots = self.store.slots();
+        Internals {
+            deadlines: self.store.ledger.deadlines.len(),
+            retired_slots: slots.iter().filter(|slot| slot.is_retired()).count(),
+            lingering_slots: self.store.ledger.lingering.len(),
         }
     }
 
@@ -485,7 +457,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn drain(&self) -> Vec<Displaced<C>> {
-        let slots = self.index.slots();
+        let slots = self.store.slots();
         slots
             .iter()
             .filter_map(|slot| claim::evict(slot, Whose::Anyone, Cause::Drained))
@@ -496,22 +468,16 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 impl<C: ?Sized, S: Clone> Clone for Registry<C, S> {
     fn clone(&self) -> Self {
         Self {
-            index: Arc::clone(&self.index),
+            store: Arc::clone(&self.store),
             hasher: self.hasher.clone(),
         }
-    }
-}
-
-impl<C: Conn + ?Sized, S: BuildHasher + Default> Default for Registry<C, S> {
-    fn default() -> Self {
-        Registry::builder().hasher(S::default()).build()
     }
 }
 
 impl<C: ?Sized, S> fmt::Debug for Registry<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
-            .field("counts", &self.index.ledger.counts.sum())
+            .field("counts", &self.store.ledger.counts.sum())
             .finish_non_exhaustive()
     }
 }

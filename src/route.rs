@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::facade::{Cached, Shared};
-use crate::phone_list::Phone;
-use crate::record::Record;
-use crate::slot::Slot;
+use crate::state::phone_list::Phone;
+use crate::state::record::Record;
+use crate::state::shared::Shared;
+use crate::store::cell::Cached;
+use crate::store::slot::Slot;
 
 /// A phone's path to its binary, for a loop that forwards one frame after another.
 ///

@@ -7,11 +7,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::conn::Conn;
-use crate::epoch::Epoch;
-use crate::facade::Shared;
-use crate::phone_list::{self, PhoneList, Place};
-use crate::record::{Record, Tenure};
-use crate::slot::{Slot, Snapshot};
+use crate::state::epoch::Epoch;
+use crate::state::phone_list::{self, PhoneList, Place};
+use crate::state::record::{Record, Tenure};
+use crate::state::shared::Shared;
+use crate::store::slot::{Slot, Snapshot};
 
 /// A connection that a lookup found.
 ///

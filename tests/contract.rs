@@ -974,9 +974,9 @@ mod the_queue_of_deadlines {
             phone(&registry, "p").detach();
             let conflict = registry.claim_server("s", wire("b2")).unwrap_err();
             registry.release_claim_after("s", claim.epoch(), seconds(10));
-            assert_eq!(registry.books().deadlines, 2);
+            assert_eq!(registry.internals().deadlines, 2);
             let _kept = run(&registry, claim, conflict);
-            assert_eq!(registry.books().deadlines, *left, "after: {way}");
+            assert_eq!(registry.internals().deadlines, *left, "after: {way}");
             assert_eq!(registry.next_deadline().is_some(), *left > 0);
             assert_counts_are_exact(&registry);
         }
@@ -1016,7 +1016,7 @@ mod the_queue_of_deadlines {
             ("expiry of both", 0, |registry, _, _| {
                 Box::new(registry.expire(at(7200)))
             }),
-            ("release of an empty server-id", 1, |registry, _, _| {
+            ("release of a grace without phones", 1, |registry, _, _| {
                 registry.unregister_phone("s", "p");
                 Box::new(registry.release_server("s"))
             }),
@@ -1451,9 +1451,9 @@ mod errors {
         let _p = registry.register_phone("s", wire("phone-4")).unwrap();
         let duplicate = registry.register_phone("s", wire("phone-4")).unwrap_err();
         for (refused, conn_id, advice) in [
-            (no_server, "phone-1", "once one has claimed"),
+            (no_server, "phone-1", "once a binary has claimed it"),
             (at_capacity, "phone-3", "max_phones"),
-            (duplicate, "phone-4", "conn-id of its own"),
+            (duplicate, "phone-4", "unique conn-id"),
         ] {
             let text = refused.to_string();
             assert!(text.contains(conn_id) && text.contains(advice), "{text}");

@@ -348,11 +348,11 @@ fn a_million_cycles_leave_nothing_behind() {
     let grown = BYTES.load(Relaxed) - after_warm_up;
     assert_eq!(registry.counts(), Counts::default());
     assert_eq!(registry.servers().count(), 0);
-    let books = registry.books();
-    assert_eq!(books.deadlines, 0);
+    let internals = registry.internals();
+    assert_eq!(internals.deadlines, 0);
     assert!(
-        books.empty_places <= books.lingering_places && books.lingering_places <= 1_024,
-        "{books:?}"
+        internals.retired_slots <= internals.lingering_slots && internals.lingering_slots <= 1_024,
+        "{internals:?}"
     );
     // A leak of one byte per cycle would be a million bytes. Memory waiting for a batch to fill is far less.
     assert!(
@@ -363,12 +363,12 @@ fn a_million_cycles_leave_nothing_behind() {
 
 /// No server-id returns, so no slot has been replaced: every retired slot must be a tracked one.
 fn assert_every_retired_slot_is_tracked(registry: &Registry<Wire>) {
-    let books = registry.books();
+    let internals = registry.internals();
     assert_eq!(
-        books.empty_places, books.lingering_places,
+        internals.retired_slots, internals.lingering_slots,
         "a retired slot will stay in the index forever, or a removed one is still tracked"
     );
-    assert_eq!(books.deadlines, 0);
+    assert_eq!(internals.deadlines, 0);
 }
 
 /// A leak of one slot in many would be too small to see in bytes.
@@ -385,7 +385,7 @@ fn no_retired_slot_is_forgotten() {
         }
     }
     assert_every_retired_slot_is_tracked(&registry);
-    assert!(registry.books().lingering_places <= 1_024);
+    assert!(registry.internals().lingering_slots <= 1_024);
 }
 
 /// Covers the longest name that lingers and the shortest that does not.
@@ -402,7 +402,7 @@ fn no_retired_slot_with_a_long_name_is_forgotten() {
         linger += usize::from(length <= 1_024);
         if turn == 1_000 {
             assert_every_retired_slot_is_tracked(&registry);
-            assert_eq!(registry.books().lingering_places, linger);
+            assert_eq!(registry.internals().lingering_slots, linger);
         }
     }
     // Others take their places in the queues, so that one of them that was forgotten is one too many.
@@ -410,7 +410,7 @@ fn no_retired_slot_with_a_long_name_is_forgotten() {
         cycle(&registry, &format!("short {turn}"), choice.of(4));
     }
     assert_every_retired_slot_is_tracked(&registry);
-    assert!(registry.books().lingering_places <= 1_024);
+    assert!(registry.internals().lingering_slots <= 1_024);
 }
 
 #[test]

@@ -539,7 +539,7 @@ impl Driver {
             self.registry.next_deadline().map(|at| self.hours(at)),
             self.model.next_deadline(),
         );
-        self.compare_books();
+        self.compare_internals();
         // Vary the sample.
         let first = usize::try_from(self.numbers).unwrap() % sample;
         let conn_ids = (0..self.shape.conn_ids).skip(first).step_by(sample);
@@ -583,12 +583,12 @@ impl Driver {
     }
 
     /// Compares internal state that no public call shows. Anything left behind here is a leak.
-    fn compare_books(&self) {
-        let books = self.registry.books();
-        assert_eq!(books.deadlines, self.model.deadlines().count());
+    fn compare_internals(&self) {
+        let internals = self.registry.internals();
+        assert_eq!(internals.deadlines, self.model.deadlines().count());
         assert!(
-            books.empty_places <= books.lingering_places,
-            "a retired slot will stay in the index forever: {books:?}"
+            internals.retired_slots <= internals.lingering_slots,
+            "a retired slot will stay in the index forever: {internals:?}"
         );
     }
 

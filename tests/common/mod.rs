@@ -56,14 +56,14 @@ pub fn assert_at_rest(registry: &Registry<Wire>) {
         .collect();
     let earliest = deadlines.iter().min().copied();
     assert_eq!(registry.next_deadline(), earliest);
-    let books = registry.books();
+    let internals = registry.internals();
     assert_eq!(
-        books.deadlines,
+        internals.deadlines,
         deadlines.len(),
         "the queue lacks a deadline, or holds a stale one"
     );
     assert!(
-        books.empty_places <= books.lingering_places,
-        "a retired slot will stay in the index forever: {books:?}"
+        internals.retired_slots <= internals.lingering_slots,
+        "a retired slot will stay in the index forever: {internals:?}"
     );
 }

@@ -363,17 +363,17 @@ impl Machine {
     }
 
     fn tidies(&self, state: &mut State, id: usize, tidy: Tidy) -> Step {
-        let is_walked = state.walks > 0;
+        let is_scanning = state.walks > 0;
         match tidy {
-            Tidy::LookFirst if is_walked => Step::Rest,
+            Tidy::LookFirst if is_scanning => Step::Rest,
             Tidy::LookFirst => Step::Tidy(Tidy::First),
             Tidy::First => match state.superseded.first().copied() {
                 None => Step::Rest,
                 Some(key) if self.has(Fault::LooksBeforeTheKey) => Step::Tidy(Tidy::Remove { key }),
                 Some(key) => Step::Tidy(Tidy::Look { key }),
             },
-            Tidy::Look { .. } if is_walked && self.has(Fault::WaitsForWalks) => self.tidy(),
-            Tidy::Look { .. } if is_walked => Step::Rest,
+            Tidy::Look { .. } if is_scanning && self.has(Fault::WaitsForWalks) => self.tidy(),
+            Tidy::Look { .. } if is_scanning => Step::Rest,
             Tidy::Look { key } => Step::Tidy(Tidy::Remove { key }),
             Tidy::Remove { key } => {
                 state.queue.remove(&key);
@@ -426,7 +426,7 @@ impl Machine {
         }
     }
 
-    /// `Ledger::retire`.
+    /// `Lingering::retire`.
     fn retire(&self, id: usize, books: Books) -> Step {
         let Books {
             slot,

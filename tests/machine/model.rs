@@ -17,9 +17,9 @@ fn first(name: Name) -> u8 {
 /// Bugs of the implementation that are planted in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
-    /// `claim::release_after` inserts the deadline after the swap.
+    /// `Slot::begin_grace` inserts the deadline after the swap.
     InsertsLate,
-    /// `claim::release_after` leaves the entry of a refused arming in the queue.
+    /// `Slot::begin_grace` leaves the entry of a refused arming in the queue.
     KeepsRefused,
     /// `Ledger::settle` leaves the entry of a grace that has ended or moved.
     KeepsDisarmed,
@@ -33,7 +33,7 @@ pub(crate) enum Fault {
     RemovesSuperseded,
     /// `Queue::supersede` does not tidy.
     LeavesSuperseded,
-    /// `Queue::end_walk` does not tidy.
+    /// `Queue::end_scan` does not tidy.
     EndsUntidily,
     /// `Queue::tidy` looks for running scans first, and only then takes a key and removes its entry.
     LooksBeforeTheKey,
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
     WaitsForWalks,
     /// `Index::remove` removes any slot with the name.
     RemovesByName,
-    /// `Index::insert_held` replaces any slot with the name.
+    /// `Store::insert_held` replaces any slot with the name.
     ReplacesAnything,
     /// `Slot::apply` treats a retired slot as vacant.
     RevivesRetired,
@@ -49,11 +49,11 @@ pub(crate) enum Fault {
     Stores,
     /// `Whose` admits every epoch.
     AnyEpoch,
-    /// `Ledger::retire` forgets the slot for which the ring had no room.
+    /// `Lingering::retire` forgets the slot for which the ring had no room.
     ForgetsLingering,
-    /// `Ledger::retire` forgets the slot that an ending thread could not remove.
+    /// `Lingering::retire` forgets the slot that an ending thread could not remove.
     ForgetsOverdue,
-    /// `Index::insert_held` does not remove overdue slots.
+    /// `Store::insert_held` does not remove overdue slots.
     NeverDrains,
     /// `claim::claim` looks a retired slot up again until another thread removes it.
     WaitsForRemoval,

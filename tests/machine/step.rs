@@ -68,13 +68,13 @@ pub(crate) struct Walk {
 pub(crate) enum Tidy {
     /// `first_superseded`.
     First,
-    /// `is_walked`.
+    /// `is_scanning`.
     Look { key: Key },
     /// `remove`, of the entry in the queue.
     Remove { key: Key },
     /// `remove`, of the key in `superseded`.
     Forget { key: Key },
-    /// `is_walked`, before a key is taken: a planted bug.
+    /// `is_scanning`, before a key is taken: a planted bug.
     LookFirst,
 }
 
@@ -89,7 +89,7 @@ pub(crate) enum Tidy {
 pub(crate) enum Step {
     /// Between two calls.
     Rest,
-    /// `Index::slot`, in `claim::claim` and in the methods of `Registry` that take a server-id.
+    /// `Store::slot`, in `claim::claim` and in the methods of `Registry` that take a server-id.
     LookUp { name: Name, purpose: Purpose },
     /// `Cell::load_counted`, the first line of `Slot::apply`.
     Load { slot: SlotId, op: Op },
@@ -101,7 +101,7 @@ pub(crate) enum Step {
         next: Option<Record>,
         op: Op,
     },
-    /// `Set::insert`, in `Index::insert_held`: adds a slot that is already held, or replaces `retired` with
+    /// `Index::insert`, in `Store::insert_held`: adds a slot that is already held, or replaces `retired` with
     /// it.
     Insert {
         name: Name,
@@ -109,19 +109,19 @@ pub(crate) enum Step {
         retired: Option<SlotId>,
         insist: Insist,
     },
-    /// `Slot::snapshot`, the first line of `claim::release_after`.
+    /// `Slot::snapshot`, the first line of `Slot::begin_grace`.
     Check {
         slot: SlotId,
         whose: Whose,
         deadline: Time,
     },
-    /// `Ledger::grace_of`, in `claim::release_after`: draws the number of an arming.
+    /// `Ledger::grace_of`, in `Slot::begin_grace`: draws the number of an arming.
     Arm {
         slot: SlotId,
         whose: Whose,
         deadline: Time,
     },
-    /// `Deadlines::insert`, in `claim::release_after`, before `Slot::apply`. (With `late`, after it: a
+    /// `Deadlines::insert`, in `Slot::begin_grace`, before `Slot::apply`. (With `late`, after it: a
     /// planted bug.)
     Enqueue {
         slot: SlotId,
@@ -129,45 +129,45 @@ pub(crate) enum Step {
         key: Key,
         late: Option<Books>,
     },
-    /// `Deadlines::remove`, at the end of `claim::release_after`, if the arming was refused.
+    /// `Deadlines::remove`, at the end of `Slot::begin_grace`, if the arming was refused.
     Unqueue { key: Key },
     /// `StripedCounts::add`, the first line of `Ledger::settle`.
     Count(Books),
     /// `Deadlines::remove`, in `Ledger::settle`: the grace has ended.
     Disarm(Books),
-    /// `is_walked`, in `Deadlines::supersede`, from `Ledger::settle`: the grace has another deadline.
+    /// `is_scanning`, in `Deadlines::supersede`, from `Ledger::settle`: the grace has another deadline.
     Supersede { key: Key },
     /// `Deadlines::remove`, in `Deadlines::supersede`.
     RemoveSuperseded { key: Key },
     /// `insert` into `superseded`, in `Deadlines::supersede`.
     Postpone { key: Key },
-    /// `is_walked` again, in `Deadlines::supersede`.
+    /// `is_scanning` again, in `Deadlines::supersede`.
     LookAgain,
-    /// The final part of `Deadlines::supersede` and `Deadlines::end_walk`.
+    /// The final part of `Deadlines::supersede` and `Deadlines::end_scan`.
     Tidy(Tidy),
-    /// `Lingering::push`, in `Ledger::retire`.
+    /// The push onto the stripe, in `Lingering::retire`.
     Linger { slot: SlotId, then: Then },
-    /// `Lingering::push_overdue`, in `Ledger::retire`, if `can_pin()` is false.
+    /// The push onto `overdue`, in `Lingering::retire`, if `can_pin()` is false.
     LeaveToOthers { slot: SlotId, then: Then },
-    /// `Lingering::pop`, in `Ledger::retire`: more slots are removed along with the one that had no room.
+    /// The pop from the stripe, in `Lingering::retire`: more slots are removed along with the one that had no room.
     PopLingering { left: usize, then: Then },
-    /// `Index::remove`, in `Ledger::retire`; then up to `left` more.
+    /// `Index::remove`, in `Lingering::retire`; then up to `left` more.
     RemoveLingering {
         slot: SlotId,
         left: usize,
         then: Then,
     },
-    /// `Ledger::pop_overdue`, in `Index::remove_overdue`.
+    /// The pop from `overdue`, in `Lingering::remove_overdue`.
     PopOverdue { left: usize },
-    /// `Index::remove`, in `Index::remove_overdue`.
+    /// `Index::remove`, in `Lingering::remove_overdue`.
     RemoveOverdue { slot: SlotId, left: usize },
-    /// `Deadlines::begin_walk`, in `Expiry::new`.
+    /// `Deadlines::begin_scan`, in `Expiry::new`.
     BeginWalk,
     /// `Ledger::next_arming`, in `Expiry::new`.
     ReadNewer,
     /// `Deadlines::before`, in `Expiry::next`.
     Search(Walk),
-    /// The subtraction of `Deadlines::end_walk`, in the drop of `Expiry`.
+    /// The subtraction of `Deadlines::end_scan`, in the drop of `Expiry`.
     EndWalk,
 }
 

@@ -1,4 +1,4 @@
-//! `src/transition.rs` on the model's records.
+//! `src/state/transition.rs` on the model's records.
 
 use crate::model::Fault;
 use crate::state::{Epoch, Grace, Key, Phone, Record, Tenure};

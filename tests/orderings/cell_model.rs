@@ -7,7 +7,7 @@ use real_std::sync::Mutex;
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::facade::Shared;
+use crate::state::shared::Shared;
 
 /// Every value ever put into the cell. A value's index stands for its address.
 pub struct ArcSwapAny<T> {

@@ -11,22 +11,22 @@ use crate::models::{DRAW_OF_ARMING, READ_OF_ARMING, SEEN};
 
 /// Every ordering in `src/`: the file, the call, and the ordering. Change a model before changing this.
 const ORDERINGS: [(&str, &str, Ordering); 14] = [
-    ("counts.rs", "counter.fetch_add", Relaxed),
-    ("counts.rs", ".load", Relaxed),
-    ("deadlines.rs", "self.walks.load", SeqCst),
-    ("deadlines.rs", "self.walks.fetch_add", SeqCst),
-    ("deadlines.rs", "self.walks.fetch_sub", SeqCst),
-    ("epoch.rs", "NEXT.fetch_add", SeqCst),
-    // The switch point of the schedules, compiled only for them.
-    ("facade.rs", ".load", SeqCst),
-    // `Cached::load`, on x86 and elsewhere.
-    ("facade.rs", "compiler_fence", SeqCst),
-    ("facade.rs", "fence", SeqCst),
-    ("ledger.rs", "self.armings.load", READ_OF_ARMING),
-    ("ledger.rs", "self.armings.fetch_add", DRAW_OF_ARMING),
     ("membership.rs", "self.seen.load", SEEN),
     ("membership.rs", "self.seen.store", SEEN),
-    ("striped.rs", "NEXT.fetch_add", Relaxed),
+    // `Cached::load`, on x86 and elsewhere.
+    ("store/cell.rs", "compiler_fence", SeqCst),
+    ("store/cell.rs", "fence", SeqCst),
+    ("store/counts.rs", "counter.fetch_add", Relaxed),
+    ("store/counts.rs", ".load", Relaxed),
+    ("store/deadlines.rs", "self.scans.load", SeqCst),
+    ("store/deadlines.rs", "self.scans.fetch_add", SeqCst),
+    ("store/deadlines.rs", "self.scans.fetch_sub", SeqCst),
+    ("store/epochs.rs", "NEXT.fetch_add", SeqCst),
+    ("store/ledger.rs", "self.armings.load", READ_OF_ARMING),
+    ("store/ledger.rs", "self.armings.fetch_add", DRAW_OF_ARMING),
+    ("store/striped.rs", "NEXT.fetch_add", Relaxed),
+    // The switch point of the schedules, compiled only for them.
+    ("store/switch_point.rs", ".load", SeqCst),
 ];
 
 fn root() -> &'static Path {

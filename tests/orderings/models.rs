@@ -61,7 +61,7 @@ mod a_grace_that_begins_after_an_expiry {
     };
 
     /// `Registry::expire` reads `Ledger::next_arming` and then hands a server-id out. A thread that claims it
-    /// again and begins a grace (`claim::release_after`) has already loaded a later record when it draws its
+    /// again and begins a grace (`Slot::begin_grace`) has already loaded a later record when it draws its
     /// number (`Ledger::grace_of`).
     ///
     /// A load stands for the draw. Loom shows a read-modify-write only the newest value. The language
@@ -150,7 +150,7 @@ mod a_grace_that_began_before_an_expiry {
         other_cell: AtomicUsize,
     }
 
-    /// The caller of `Registry::expire` has seen `claim::release_after` return.
+    /// The caller of `Registry::expire` has seen `Slot::begin_grace` return.
     fn that_was_seen_to_begin(seen_by: Ordering) {
         explore(move |registry: &Arc<Registry>| {
             let arm = spawn_with(registry, |registry| {
@@ -270,7 +270,7 @@ mod a_grace_that_is_seen {
 
     const GRACE: usize = 1;
 
-    /// `claim::release_after` inserts the deadline, then swaps the grace into the record. The insertion is
+    /// `Slot::begin_grace` inserts the deadline, then swaps the grace into the record. The insertion is
     /// `Relaxed` here, weaker than the skip list's, so that only the cell orders what is seen.
     fn has_its_deadline(swap: Ordering, load: Ordering, inserted_first: bool) {
         explore(move |registry: &Arc<Registry>| {

@@ -3,7 +3,7 @@
 //!
 //! Three checks:
 //!
-//! - `the_sources`: `facade.rs`, `counts.rs`, `striped.rs` and `epoch.rs` themselves, compiled again with
+//! - `the_sources`: `cell.rs`, `counts.rs`, `striped.rs` and `epochs.rs` themselves, compiled again with
 //!   loom's atomics in place of the standard library's and a model of a cell in place of arc-swap's.
 //! - `models`: the steps of the other files, in loom's terms. Each model names the code it stands for.
 //! - `drift`: every ordering in `src/` is one that the models cover. A change there fails the test until
@@ -35,17 +35,6 @@ pub use cell_model::{ArcSwapAny, Cache, Guard};
 pub use real_std::{cell, fmt, hash, marker, mem, num, ops};
 pub use stand_ins::{sync, thread};
 
-#[path = "../../src/epoch.rs"]
-#[allow(dead_code, reason = "nothing displays an epoch here")]
-mod epoch;
-#[path = "../../src/facade.rs"]
-#[allow(dead_code, reason = "only cells are used here")]
-mod facade;
-mod record;
-
-#[path = "../../src/counts.rs"]
-mod counts;
-
 /// The operating system sees all of loom's threads as one thread, so loom keeps their thread-locals.
 macro_rules! thread_local {
     ($(#[$attribute:meta])* static $name:ident: $type:ty = const { $value:expr };) => {
@@ -53,8 +42,25 @@ macro_rules! thread_local {
     };
 }
 
-#[path = "../../src/striped.rs"]
-mod striped;
+#[path = "../../src/state"]
+mod state {
+    #[allow(dead_code, reason = "nothing displays an epoch here")]
+    pub(crate) mod epoch;
+    #[path = "../../tests/orderings/record.rs"]
+    pub(crate) mod record;
+    #[allow(dead_code, reason = "there are no lists of phones here")]
+    pub(crate) mod shared;
+}
+
+#[path = "../../src/store"]
+mod store {
+    #[allow(dead_code, reason = "nothing here looks at a cell without a count")]
+    pub(crate) mod cell;
+    pub(crate) mod counts;
+    pub(crate) mod epochs;
+    mod striped;
+    mod switch_point;
+}
 
 mod drift;
 mod models;

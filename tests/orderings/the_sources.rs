@@ -5,11 +5,12 @@ use real_std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use crate::counts::{Change, Counts, StripedCounts};
-use crate::epoch::Epoch;
-use crate::facade::{Cached, Cell, HasCell};
-use crate::record::{Record, Tenure};
 use crate::stand_ins::{Without, explore};
+use crate::state::record::{Record, Tenure};
+use crate::state::shared::Shared;
+use crate::store::cell::{Cached, Cell, HasCell};
+use crate::store::counts::{Change, Counts, StripedCounts};
+use crate::store::epochs;
 
 impl HasCell for Arc<Cell<u32>> {
     type Value = u32;
@@ -24,7 +25,7 @@ impl HasCell for Arc<Cell<u32>> {
 fn changes_then_reads_a_route(without: Without) {
     fn change_and_ask(mine: &Cell<u32>, others: &mut Cached<Arc<Cell<u32>>>) -> bool {
         let before = mine.load_counted().unwrap();
-        let next = crate::facade::Shared::new(1);
+        let next = Shared::new(1);
         assert!(mine.compare_and_swap(&before, Some(next)).is_ok());
         **others.load().unwrap() == 1
     }
@@ -164,18 +165,18 @@ fn counts_updated_by_load_and_store_lose_changes() {
 fn draws_of_epochs(without: Without) {
     explore(without, || {
         // The first draw of the execution.
-        let first = Epoch::draw();
+        let first = epochs::draw();
         let returned = Arc::new(AtomicU64::new(0));
         let other = thread::spawn({
             let returned = Arc::clone(&returned);
             move || {
-                let drawn = Epoch::draw();
+                let drawn = epochs::draw();
                 returned.store(drawn.get(), Ordering::Release);
                 drawn
             }
         });
         let before = returned.load(Ordering::Acquire);
-        let drawn = Epoch::draw();
+        let drawn = epochs::draw();
         assert!(
             first < drawn && before < drawn.get(),
             "a later claim has a smaller epoch"

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{Wire, assert_at_rest, at, seconds};
 use jobs::{Hands, JOBS, Soak};
-use memory::{Line, resident_kib};
+use memory::{Line, resident_kib, trim};
 use switchboard::{Counts, Registry};
 
 /// The shortest run, in seconds, that judges memory. In a shorter one the warm-up is too short.
@@ -29,7 +29,7 @@ const SAMPLES: u32 = 600;
 const WARM_UP: usize = SAMPLES as usize / 3;
 
 /// Noise can look like growth. On a busy machine, a reader that is preempted delays reclamation, and the pages
-/// of that peak stay fragmented.
+/// of that peak stay fragmented. Without a bug, two runs of a minute grew by 0.1 and 0.5 MB.
 const MAX_GROWTH_KIB: f64 = 4096.0;
 
 fn number(variable: &str) -> Option<u64> {
@@ -50,6 +50,9 @@ fn watch(soak: &Soak, run: Duration) -> Vec<(f64, f64)> {
         thread::sleep(next.saturating_duration_since(Instant::now()));
         if soak.is_over() {
             break;
+        }
+        if run.as_secs() >= JUDGED_FROM {
+            trim();
         }
         if let Some(kib) = resident_kib() {
             samples.push((begun.elapsed().as_secs_f64(), kib));

@@ -5,7 +5,7 @@ use std::fs;
 
 /// Makes glibc return free pages to the system. It would otherwise keep the pages of the highest peak so far.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim() {
+pub(crate) fn trim() {
     unsafe extern "C" {
         safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
     }
@@ -13,11 +13,10 @@ fn trim() {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn trim() {}
+pub(crate) fn trim() {}
 
-/// The resident memory after all free pages were returned. `None` on systems other than Linux.
+/// `None` on systems other than Linux.
 pub(crate) fn resident_kib() -> Option<f64> {
-    trim();
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

@@ -256,7 +256,10 @@ mod tests {
             let mut frame = vec![first, 0xfe, high, low, 0, 0, 0, 0];
             frame.resize(frame.len() + usize::from(bytes), 0);
             self.peer.write_all(&frame).await.expect("room");
-            self.wire.read_exact(&mut frame).await.expect("it is there");
+            self.wire
+                .read_exact(&mut frame)
+                .await
+                .expect("the bytes were sent");
         }
 
         /// Writes until the next write blocks.
@@ -463,7 +466,7 @@ mod tests {
                     let mut taken = vec![0; bytes];
                     loop {
                         tokio::time::sleep(LIMIT * 9 / 10).await;
-                        peer.read_exact(&mut taken).await.expect("it is there");
+                        peer.read_exact(&mut taken).await.expect("the bytes were sent");
                     }
                 } => unreachable!("it takes all there is"),
             };
@@ -485,7 +488,7 @@ mod tests {
             () = async {
                 loop {
                     tokio::time::sleep(LIMIT * 9 / 10).await;
-                    peer.read_u8().await.expect("it is there");
+                    peer.read_u8().await.expect("the bytes were sent");
                 }
             } => unreachable!("it takes all there is"),
         };

@@ -139,7 +139,9 @@ mod tests {
         assert_eq!(seen.taken(), 0);
         let mut read = vec![0; 1000];
         let (written, ()) = tokio::join!(tcp.write_all(&bytes[..1000]), async {
-            peer.read_exact(&mut read).await.expect("it is there");
+            peer.read_exact(&mut read)
+                .await
+                .expect("the bytes were sent");
         });
         written.expect("room");
         assert_eq!((seen.taken(), seen.progress()), (1000, 1000));

@@ -1,16 +1,16 @@
 //! The transitions of a record: pure functions from a record to a decision.
 //!
-//! They know nothing of threads. [`Slot::apply`](crate::slot::Slot::apply) calls one, possibly several times,
-//! and installs the record that it decided on.
+//! [`Slot::apply`](crate::store::slot::Slot::apply) calls one, possibly several times, and installs the record
+//! that it decided on.
 
 use std::time::Instant;
 
-use crate::displaced::Cause;
-use crate::epoch::Epoch;
-use crate::facade::Shared;
-use crate::kept::Kept;
-use crate::phone_list::{Phone, PhoneList};
-use crate::record::{Grace, Record, Tenure};
+use crate::state::cause::Cause;
+use crate::state::epoch::Epoch;
+use crate::state::kept::Kept;
+use crate::state::phone_list::{Phone, PhoneList};
+use crate::state::record::{Grace, Record, Tenure};
+use crate::state::shared::Shared;
 
 /// The next record (`None` retires the slot) and a result, or a refusal, which changes nothing.
 pub(crate) type Decision<C, T, E> = Result<(Option<Shared<Record<C>>>, T), E>;

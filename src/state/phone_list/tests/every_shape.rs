@@ -107,7 +107,7 @@ fn letter(first: u64, second: u64, third: u64) -> u64 {
 }
 
 #[test]
-fn every_way_to_deal_phones_out_to_four_children_is_a_right_list() {
+fn every_distribution_of_phones_among_four_children_is_a_valid_list() {
     let letters = [0, 1, 2, 3].map(|first| letter(first, 0, 0));
     let shapes = explore(&letters, &[LEAF_MAX + 1; 4], LEAF_MAX + 2);
     assert!(shapes > 10_000, "{shapes} shapes");
@@ -115,7 +115,7 @@ fn every_way_to_deal_phones_out_to_four_children_is_a_right_list() {
 
 /// The second level splits while the first one is split, and merges while its siblings stay.
 #[test]
-fn every_way_to_deal_phones_out_below_one_child_is_a_right_list() {
+fn every_distribution_of_phones_below_one_child_is_a_valid_list() {
     let below = [0, 1, 3].map(|second| letter(2, second, 1));
     let letters = [
         below[0],
@@ -130,7 +130,7 @@ fn every_way_to_deal_phones_out_below_one_child_is_a_right_list() {
 
 /// Two sibling branches at the second level, and one branch at the third.
 #[test]
-fn branches_beside_branches_are_right_lists() {
+fn sibling_branches_are_valid_lists() {
     let letters = [
         letter(1, 0, 0),
         letter(1, 0, 3),

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-use crate::facade::switch_point;
-use crate::record::Record;
-use crate::striped::Striped;
+use crate::state::record::Record;
+use crate::store::striped::Striped;
+use crate::store::switch_point::switch_point;
 
 /// The number of connections in a registry.
 ///

@@ -9,7 +9,7 @@ mod every_size;
 type Wire = &'static str;
 
 fn epochs() -> (Epoch, Epoch) {
-    (Epoch::draw(), Epoch::draw())
+    (Epoch::from_number(1), Epoch::from_number(2))
 }
 
 fn phone(conn_id: &'static str) -> Shared<Phone<Wire>> {
@@ -57,9 +57,9 @@ fn next<T, E: std::fmt::Debug>(decision: Decision<Wire, T, E>) -> (Record<Wire>,
     let Ok((record, value)) = decision else {
         panic!("refused");
     };
-    let record = Shared::try_unwrap(record.expect("it retires the slot"));
+    let record = Shared::try_unwrap(record.expect("the transition does not retire the slot"));
     let Ok(record) = record else {
-        panic!("nobody else has it");
+        panic!("something else refers to the record");
     };
     (record, value)
 }
@@ -109,7 +109,7 @@ fn take_over_pushes_out_only_the_incumbent_that_it_names() {
     assert_eq!(cause, Some(Cause::TakenOver));
     assert_eq!((next_record.phones.len(), next_record.removals), (0, 6));
 
-    let stranger = Epoch::draw();
+    let stranger = Epoch::from_number(3);
     let conflict = take_over(&held(stranger), old, &new, epoch).err().unwrap();
     assert_eq!(conflict.epoch, stranger);
 
@@ -122,7 +122,7 @@ fn take_over_pushes_out_only_the_incumbent_that_it_names() {
 }
 
 #[test]
-fn release_is_the_business_of_whom_it_concerns() {
+fn release_needs_the_right_claim() {
     let (mine, other) = epochs();
     for (whose, held_too, grace_too) in [
         (Whose::Anyone, true, true),
@@ -224,7 +224,7 @@ fn register_adds_a_phone_or_says_why_not_in_order() {
 }
 
 #[test]
-fn leaving_is_silent_and_being_removed_is_not() {
+fn leaving_is_not_counted_as_a_removal() {
     let (mine, _) = epochs();
     let q = phone("q");
     let (both, _) = next(register(&held(mine), 9, &q));

@@ -167,7 +167,7 @@ fn a_phone_that_comes_and_goes_leaves_the_older_ones_alone() {
 }
 
 #[test]
-fn removing_what_is_not_there_keeps_a_small_list() {
+fn another_registration_with_the_same_name_is_not_in_the_list() {
     let list = PhoneList::new().with(&hashed(1, 1));
     assert!(!list.contains(&hashed(1, 1)), "another registration");
 }

@@ -1,10 +1,5 @@
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crossbeam_utils::CachePadded;
-
-use crate::facade::switch_point;
 
 /// The identity of a claim: unique in this process and never reused.
 ///
@@ -14,15 +9,7 @@ use crate::facade::switch_point;
 pub struct Epoch(NonZeroU64);
 
 impl Epoch {
-    /// Draws the next epoch.
-    ///
-    /// All draws are read-modify-writes of one variable, so they have one order. `SeqCst` also puts them into
-    /// the total order of all cell operations. So the later of two claims has the larger epoch even if only a
-    /// third server-id shows which one was later.
-    pub(crate) fn draw() -> Self {
-        static NEXT: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(1));
-        switch_point();
-        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn from_number(number: u64) -> Self {
         Self(NonZeroU64::new(number).expect("2^64 claims outlast every process"))
     }
 

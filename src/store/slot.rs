@@ -1,13 +1,17 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::facade::{self, Cell, HasCell, Shared};
-use crate::ledger::{Change, Ledger};
-use crate::phone_list::Name;
-use crate::record::Record;
-use crate::transition::Decision;
+use crate::state::phone_list::Name;
+use crate::state::record::Record;
+use crate::state::shared::Shared;
+use crate::state::transition::{self, Decision, Whose};
+use crate::store::cell::{self, Cell, HasCell};
+use crate::store::deadlines::Key;
+use crate::store::index::Entry;
+use crate::store::ledger::{Change, Ledger};
 
 /// The record of a slot at one instant. `None` if the slot is retired.
-pub(crate) type Snapshot<C> = facade::Snapshot<Record<C>>;
+pub(crate) type Snapshot<C> = cell::Snapshot<Record<C>>;
 
 /// The entry of one server-id: its name, and one cell with its current record.
 ///
@@ -20,7 +24,7 @@ pub(crate) struct Slot<C: ?Sized> {
     cell: Cell<Record<C>>,
     pub(crate) server_id: Name,
     pub(crate) hash: u64,
-    pub(crate) ledger: Arc<Ledger<C>>,
+    ledger: Arc<Ledger<Self>>,
 }
 
 impl<C: ?Sized> HasCell for Arc<Slot<C>> {
@@ -28,6 +32,16 @@ impl<C: ?Sized> HasCell for Arc<Slot<C>> {
 
     fn cell(&self) -> &Cell<Record<C>> {
         &self.cell
+    }
+}
+
+impl<C: ?Sized> Entry for Slot<C> {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn server_id(&self) -> &str {
+        &self.server_id
     }
 }
 
@@ -41,7 +55,7 @@ impl<C: ?Sized> Slot<C> {
     pub(crate) fn new(
         hash: u64,
         server_id: &str,
-        ledger: &Arc<Ledger<C>>,
+        ledger: &Arc<Ledger<Self>>,
         record: Record<C>,
     ) -> Self {
         Self {
@@ -92,5 +106,39 @@ impl<C: ?Sized> Slot<C> {
                 Err(found) => before = found?,
             }
         }
+    }
+
+    /// Begins a grace that ends `after` from now, or re-arms one. Returns `false` if `whose` does not hold
+    /// the server-id.
+    ///
+    /// The deadline enters the queue before the compare-and-swap, so any thread that sees the grace finds its
+    /// deadline there.
+    pub(crate) fn begin_grace(self: &Arc<Self>, whose: Whose, after: Duration) -> bool {
+        let record = self.snapshot();
+        let admitted = record
+            .as_ref()
+            .is_some_and(|record| whose.tenure(record).is_ok());
+        drop(record);
+        if !admitted {
+            return false;
+        }
+        let grace = self.ledger.grace_of(after);
+        let key = Key::of(grace);
+        if let Some(key) = key {
+            self.ledger.deadlines.insert(key, self);
+        }
+        let applied = self.apply(|record| transition::grace(record, whose, grace));
+        let armed = applied.is_some_and(|applied| applied.outcome.is_ok());
+        if let Some(key) = key
+            && !armed
+        {
+            self.ledger.deadlines.remove(key);
+        }
+        armed
+    }
+
+    /// What the drop of a claim does: begins the grace that the registry was built with, or releases.
+    pub(crate) fn default_grace(&self) -> Option<Duration> {
+        self.ledger.grace
     }
 }

@@ -7,9 +7,9 @@ use std::slice;
 
 use smallstr::SmallString;
 
-use crate::facade::{Shared, SharedSlice};
-use crate::hash;
-use crate::kept::Kept;
+use crate::state::hash;
+use crate::state::kept::Kept;
+use crate::state::shared::{Shared, SharedSlice};
 
 /// The bits of the hash that one branch consumes.
 const BITS: u32 = 2;
@@ -117,7 +117,7 @@ impl<C: ?Sized> PhoneList<C> {
             Place::Last => self.last.as_ref(),
             Place::Older { hash, at } => self.leaf(hash).get(at),
         };
-        &entry.expect("a place is of this list").phone
+        &entry.expect("the place belongs to this list").phone
     }
 
     /// The list with one more phone. Its conn-id must not be in the list.
@@ -158,7 +158,7 @@ impl<C: ?Sized> PhoneList<C> {
                 _ => [].iter(),
             },
             depth: 0,
-            // Only the first iterator is used until the walk descends to the next level.
+            // Only the first iterator is used until the search descends to the next level.
             above: std::array::from_fn(|_| match &self.older {
                 Node::Branch(branch) => branch.children.iter(),
                 _ => [].iter(),

@@ -16,7 +16,9 @@ impl<C: ?Sized> Kept<C> {
     }
 
     pub(crate) fn into_arc(mut self) -> Arc<C> {
-        self.0.take().expect("only this and the drop take it")
+        self.0
+            .take()
+            .expect("only this call and the drop take the connection")
     }
 }
 
@@ -25,7 +27,7 @@ impl<C: ?Sized> Deref for Kept<C> {
 
     #[inline]
     fn deref(&self) -> &Arc<C> {
-        self.0.as_ref().expect("only the drop takes it")
+        self.0.as_ref().expect("only the drop takes the connection")
     }
 }
 

@@ -7,9 +7,8 @@ use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_skiplist::base::SkipList;
 use crossbeam_utils::CachePadded;
 
-use crate::facade::switch_point;
-use crate::record::Grace;
-use crate::slot::Slot;
+use crate::state::record::Grace;
+use crate::store::switch_point::switch_point;
 
 /// A deadline, and the number of the arming that set it. No two armings share a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,25 +63,25 @@ fn pin() -> Guard {
 ///
 /// This is a trait because crossbeam's list requires its contents to be `Send` and `'static`. The drop of a
 /// guard arms a grace, and cannot require that of a connection. The code that builds a registry can.
-pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
-    fn insert(&self, key: Key, slot: &Arc<Slot<C>>);
+pub(crate) trait Deadlines<S>: Send + Sync {
+    fn insert(&self, key: Key, slot: &Arc<S>);
 
     fn remove(&self, key: Key);
 
     /// Removes the old entry of a grace that was re-armed: at once, or when no scan is running any more.
     fn supersede(&self, key: Key);
 
-    fn begin_walk(&self);
+    fn begin_scan(&self);
 
-    fn end_walk(&self);
+    fn end_scan(&self);
 
     /// The first entry after `key`, or the very first one.
     ///
     /// One step at a time, so that nothing is pinned while the caller works on the result.
-    fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)>;
+    fn after(&self, key: Option<Key>) -> Option<(Key, Arc<S>)>;
 
     /// The last entry before `key`. This, too, is a single step.
-    fn before(&self, key: Key) -> Option<(Key, Arc<Slot<C>>)>;
+    fn before(&self, key: Key) -> Option<(Key, Arc<S>)>;
 
     /// The number of entries.
     fn len(&self) -> usize;
@@ -90,32 +89,32 @@ pub(crate) trait Deadlines<C: ?Sized>: Send + Sync {
 
 /// The list is used through its base and not as a `SkipMap`, because a range of a `SkipMap` leaks nodes
 /// (crossbeam issue 1178, not yet fixed in a release).
-pub(crate) struct Queue<C: ?Sized> {
-    entries: SkipList<Key, Weak<Slot<C>>>,
+pub(crate) struct Queue<S> {
+    entries: SkipList<Key, Weak<S>>,
     /// The number of running scans.
-    walks: CachePadded<AtomicUsize>,
+    scans: CachePadded<AtomicUsize>,
     /// Entries to be removed once no scan is running.
     superseded: SkipList<Key, ()>,
 }
 
-impl<C: ?Sized> Queue<C> {
+impl<S> Queue<S> {
     pub(crate) fn new() -> Self {
         Self {
             entries: SkipList::new(COLLECTOR.clone()),
-            walks: CachePadded::new(AtomicUsize::new(0)),
+            scans: CachePadded::new(AtomicUsize::new(0)),
             superseded: SkipList::new(COLLECTOR.clone()),
         }
     }
 
     /// `SeqCst`: a scan that begins after this has returned `false` finds everything that was inserted before
     /// this call.
-    fn is_walked(&self) -> bool {
+    fn is_scanning(&self) -> bool {
         switch_point();
-        self.walks.load(Ordering::SeqCst) > 0
+        self.scans.load(Ordering::SeqCst) > 0
     }
 }
 
-impl<C: Send + Sync + 'static + ?Sized> Queue<C> {
+impl<S: Send + Sync + 'static> Queue<S> {
     /// Removes superseded entries while no scan is running. Called by the thread that ends the last scan, and
     /// by a thread that supersedes an entry and then sees no scan running. A thread that still sees one
     /// leaves its entry to the end of the last scan, which comes later.
@@ -123,7 +122,7 @@ impl<C: Send + Sync + 'static + ?Sized> Queue<C> {
         while let Some(key) = self.first_superseded() {
             // This check must come after the key was read: a scan that begins later finds the entry that
             // superseded it.
-            if self.is_walked() {
+            if self.is_scanning() {
                 return;
             }
             remove(&self.entries, key);
@@ -152,8 +151,8 @@ fn remove<V: Send + 'static>(list: &SkipList<Key, V>, key: Key) {
     }
 }
 
-impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
-    fn insert(&self, key: Key, slot: &Arc<Slot<C>>) {
+impl<S: Send + Sync + 'static> Deadlines<S> for Queue<S> {
+    fn insert(&self, key: Key, slot: &Arc<S>) {
         insert(&self.entries, key, Arc::downgrade(slot));
     }
 
@@ -162,28 +161,29 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
     }
 
     fn supersede(&self, key: Key) {
-        if !self.is_walked() {
-            return self.remove(key);
+        if self.is_scanning() {
+            insert(&self.superseded, key, ());
+            if !self.is_scanning() {
+                self.tidy();
+            }
+        } else {
+            self.remove(key);
         }
-        insert(&self.superseded, key, ());
-        if !self.is_walked() {
+    }
+
+    fn begin_scan(&self) {
+        switch_point();
+        self.scans.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end_scan(&self) {
+        switch_point();
+        if self.scans.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.tidy();
         }
     }
 
-    fn begin_walk(&self) {
-        switch_point();
-        self.walks.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn end_walk(&self) {
-        switch_point();
-        if self.walks.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.tidy();
-        }
-    }
-
-    fn after(&self, key: Option<Key>) -> Option<(Key, Arc<Slot<C>>)> {
+    fn after(&self, key: Option<Key>) -> Option<(Key, Arc<S>)> {
         switch_point();
         let pin = &pin();
         let bound = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -196,7 +196,7 @@ impl<C: Send + Sync + 'static + ?Sized> Deadlines<C> for Queue<C> {
         }
     }
 
-    fn before(&self, key: Key) -> Option<(Key, Arc<Slot<C>>)> {
+    fn before(&self, key: Key) -> Option<(Key, Arc<S>)> {
         switch_point();
         let pin = &pin();
         let mut entry = self.entries.upper_bound(Bound::Excluded(&key), pin)?;

@@ -4,28 +4,24 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use crate::conn::Conn;
-use crate::counts::{self, StripedCounts};
-use crate::deadlines::{Deadlines, Key, Queue};
-use crate::facade::{can_pin, switch_point};
-use crate::index::Index;
-use crate::lingering::{self, Lingering};
-use crate::record::{Grace, Record};
-use crate::slot::Slot;
+use crate::state::record::{Grace, Record};
+use crate::store::counts::{self, StripedCounts};
+use crate::store::deadlines::{Deadlines, Key, Queue};
+use crate::store::index::Entry;
+use crate::store::lingering::{Lingering, Remove};
+use crate::store::switch_point::switch_point;
 
 /// The settings of a registry, and its shared state apart from the server-ids. Every slot refers to it, so
 /// that guards need nothing but their slot.
 ///
 /// Aligned so that its reference count, which every new slot changes, has a cache line of its own.
 #[repr(align(128))]
-pub(crate) struct Ledger<C: ?Sized> {
+pub(crate) struct Ledger<S> {
     pub(crate) counts: StripedCounts,
-    pub(crate) deadlines: Box<dyn Deadlines<C>>,
-    /// Weak, because the index owns the slots and each slot shares ownership of this ledger.
-    pub(crate) index: Weak<Index<C>>,
+    pub(crate) deadlines: Box<dyn Deadlines<S>>,
+    pub(crate) lingering: Lingering<S>,
     pub(crate) max_phones: usize,
     pub(crate) grace: Option<Duration>,
-    lingering: Lingering<C>,
     armings: CachePadded<AtomicU64>,
 }
 
@@ -54,25 +50,28 @@ impl Change {
     }
 }
 
-impl<C: ?Sized> Ledger<C> {
-    pub(crate) fn new(index: Weak<Index<C>>, max_phones: usize, grace: Option<Duration>) -> Self
+impl<S: Entry> Ledger<S> {
+    pub(crate) fn new(
+        index: Weak<dyn Remove<S>>,
+        max_phones: usize,
+        grace: Option<Duration>,
+    ) -> Self
     where
-        C: Conn,
+        S: Send + Sync + 'static,
     {
         Self {
             counts: StripedCounts::new(),
             deadlines: Box::new(Queue::new()),
-            index,
+            lingering: Lingering::new(index),
             max_phones,
             grace,
-            lingering: Lingering::new(),
             armings: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
     /// Records the effects of one successful compare-and-swap. Only the thread that won it calls this, and
     /// only once.
-    pub(crate) fn settle(&self, slot: &Arc<Slot<C>>, change: &Change) {
+    pub(crate) fn settle(&self, slot: &Arc<S>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {
             if change.goes_on {
@@ -82,51 +81,8 @@ impl<C: ?Sized> Ledger<C> {
             }
         }
         if change.retired {
-            self.retire(slot);
+            self.lingering.retire(slot);
         }
-    }
-
-    /// Leaves a retired slot in the index for a while, and removes slots that have been there long enough. A
-    /// thread that cannot remove a slot leaves that to the next claim.
-    fn retire(&self, slot: &Arc<Slot<C>>) {
-        switch_point();
-        let overdue = if slot.server_id.len() > lingering::LONG {
-            Some(Arc::downgrade(slot))
-        } else {
-            self.lingering.push(slot)
-        };
-        let Some(overdue) = overdue else {
-            return;
-        };
-        if !can_pin() {
-            return self.lingering.push_overdue(overdue);
-        }
-        switch_point();
-        let Some(index) = self.index.upgrade() else {
-            return;
-        };
-        if slot.server_id.len() > lingering::LONG {
-            return index.remove(slot);
-        }
-        let more = std::iter::from_fn(|| {
-            switch_point();
-            self.lingering.pop()
-        });
-        let over = std::iter::once(overdue).chain(more).take(lingering::BATCH);
-        // A slot that has been freed was replaced in the index before.
-        for slot in over.filter_map(|slot| slot.upgrade()) {
-            index.remove(&slot);
-        }
-    }
-
-    /// Returns a slot that the thread that retired it could not remove from the index.
-    pub(crate) fn pop_overdue(&self) -> Option<Weak<Slot<C>>> {
-        self.lingering.pop_overdue()
-    }
-
-    /// The number of retired slots that wait to be removed, including those that have been replaced.
-    pub(crate) fn lingering_places(&self) -> usize {
-        self.lingering.len()
     }
 
     /// The number of the next arming. Every grace that began before this call has a smaller number. Every

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::epoch::Epoch;
-use crate::kept::Kept;
-use crate::phone_list::PhoneList;
+use crate::state::epoch::Epoch;
+use crate::state::kept::Kept;
+use crate::state::phone_list::PhoneList;
 
 /// The holder of a server-id, and the phones that belong to it.
 ///

@@ -1,0 +1,108 @@
+//! arc-swap's cell as the crate uses it. No other file names arc-swap.
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::atomic::{Ordering, compiler_fence, fence};
+
+use arc_swap::{ArcSwapAny, Cache, Guard};
+
+use crate::state::shared::Shared;
+use crate::store::switch_point::switch_point;
+
+/// The contents of a cell at one instant. It keeps them alive, usually without writing to a reference count.
+pub(crate) type Snapshot<T> = Guard<Option<Shared<T>>>;
+
+/// A cell whose contents are replaced as a whole.
+///
+/// The inner cell is never dropped, because its drop would look for readers in all threads, even if the cell
+/// is empty. The cell is emptied instead, and then there is nothing to free.
+pub(crate) struct Cell<T>(ManuallyDrop<ArcSwapAny<Option<Shared<T>>>>);
+
+impl<T> Cell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(ArcSwapAny::from(Some(Shared::new(
+            value,
+        )))))
+    }
+
+    pub(crate) fn load(&self) -> Snapshot<T> {
+        switch_point();
+        self.0.load()
+    }
+
+    /// Like [`load`](Self::load), but counts a reference. Writers use this: arc-swap would make them count
+    /// one anyway.
+    pub(crate) fn load_counted(&self) -> Option<Shared<T>> {
+        switch_point();
+        self.0.load_full()
+    }
+
+    /// Replaces `before` with `next`. If the cell no longer holds `before`, returns the current contents.
+    ///
+    /// Contents are compared by address. `before` keeps its own contents alive, so nothing else can be at
+    /// that address.
+    pub(crate) fn compare_and_swap(
+        &self,
+        before: &Shared<T>,
+        next: Option<Shared<T>>,
+    ) -> Result<(), Option<Shared<T>>> {
+        switch_point();
+        let found = self.0.compare_and_swap(Shared::as_ptr(before), next);
+        match &*found {
+            Some(found) if Shared::ptr_eq(before, found) => Ok(()),
+            _ => Err(Guard::into_inner(found)),
+        }
+    }
+}
+
+/// A type that contains a cell.
+pub(crate) trait HasCell {
+    type Value;
+
+    fn cell(&self) -> &Cell<Self::Value>;
+}
+
+/// A cached copy of the contents of a cell. A load refreshes it if the contents have changed.
+pub(crate) struct Cached<O: HasCell>(Cache<Inside<O>, Option<Shared<O::Value>>>);
+
+struct Inside<O>(O);
+
+impl<O: HasCell> Deref for Inside<O> {
+    type Target = ArcSwapAny<Option<Shared<O::Value>>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.cell().0
+    }
+}
+
+impl<O: HasCell> Cached<O> {
+    pub(crate) fn new(owner: O) -> Self {
+        switch_point();
+        Self(Cache::new(Inside(owner)))
+    }
+
+    /// The contents of the cell. If they have not changed, this costs a load and a comparison of their
+    /// address.
+    ///
+    /// arc-swap loads the address `Relaxed`, which does not order the load after this thread's operations on
+    /// other cells; hence the fence. On x86 a store into a cell is a locked instruction, which no later load
+    /// overtakes. So there only the compiler has to be restrained.
+    #[inline]
+    pub(crate) fn load(&mut self) -> Option<&Shared<O::Value>> {
+        switch_point();
+        if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+        self.0.load().as_ref()
+    }
+}
+
+impl<T> Drop for Cell<T> {
+    fn drop(&mut self) {
+        if self.0.load().is_some() {
+            self.0.store(None);
+        }
+    }
+}

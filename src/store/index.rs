@@ -1,0 +1,136 @@
+//! The index: finds the slot of a server-id.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::store::set::{Equivalent, Set};
+
+/// What the index knows of a slot.
+pub(crate) trait Entry {
+    fn hash(&self) -> u64;
+
+    fn server_id(&self) -> &str;
+}
+
+pub(crate) struct Index<S> {
+    /// Padded: retiring a slot counts a reference to the index, and lookups must not be slowed by that.
+    slots: CachePadded<Set<Key<S>>>,
+}
+
+/// The hash is stored next to the pointer, so that neither a resize nor a mismatch touches the slot.
+struct Key<S> {
+    hash: u64,
+    slot: Arc<S>,
+}
+
+impl<S: Entry> Index<S> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            slots: CachePadded::new(Set::with_capacity(capacity)),
+        }
+    }
+
+    /// Calls `read` with the slot of a server-id and returns the result. The slot may be retired by then.
+    pub(crate) fn read<T>(
+        &self,
+        hash: u64,
+        server_id: &str,
+        read: impl FnOnce(&Arc<S>) -> T,
+    ) -> Option<T> {
+        self.slots
+            .read(&Probe { hash, server_id }, |key| read(&key.slot))
+    }
+
+    /// Inserts a slot. It replaces `retired`, or nothing. Returns `false` if the server-id has another slot
+    /// by now.
+    pub(crate) fn insert(&self, slot: &Arc<S>, retired: Option<&Arc<S>>) -> bool {
+        let key = Key {
+            hash: slot.hash(),
+            slot: Arc::clone(slot),
+        };
+        let may_replace =
+            |found: &Key<S>| retired.is_some_and(|retired| Arc::ptr_eq(&found.slot, retired));
+        self.slots.insert(key, may_replace)
+    }
+
+    /// See [`Remove::remove`](crate::store::lingering::Remove::remove).
+    pub(crate) fn remove(&self, slot: &Arc<S>, is_long: bool) {
+        let probe = Probe {
+            hash: slot.hash(),
+            server_id: slot.server_id(),
+        };
+        let meant = |key: &Key<S>| Arc::ptr_eq(&key.slot, slot);
+        self.slots.remove_if(&probe, meant, is_long);
+    }
+
+    /// All slots that are there throughout the call, and perhaps some that come or go meanwhile.
+    pub(crate) fn slots(&self) -> Vec<Arc<S>> {
+        self.slots.read_all(|key| Arc::clone(&key.slot))
+    }
+}
+
+impl<S: Entry> PartialEq for Key<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.slot.server_id() == other.slot.server_id()
+    }
+}
+
+impl<S: Entry> Eq for Key<S> {}
+
+impl<S> Hash for Key<S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// The part of a key that a lookup knows.
+struct Probe<'a> {
+    hash: u64,
+    server_id: &'a str,
+}
+
+impl<S: Entry> Equivalent<Key<S>> for Probe<'_> {
+    fn equivalent(&self, key: &Key<S>) -> bool {
+        self.hash == key.hash && *self.server_id == *key.slot.server_id()
+    }
+}
+
+impl Hash for Probe<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Named(&'static str);
+
+    /// All hashes collide.
+    impl Entry for Named {
+        fn hash(&self) -> u64 {
+            1
+        }
+
+        fn server_id(&self) -> &str {
+            self.0
+        }
+    }
+
+    #[test]
+    fn server_ids_whose_hashes_collide_are_told_apart() {
+        let index = Index::with_capacity(0);
+        let (one, other) = (Arc::new(Named("one")), Arc::new(Named("other")));
+        assert!(index.insert(&one, None));
+        assert!(index.insert(&other, None));
+        let found = |name| index.read(1, name, Arc::clone);
+        assert!(Arc::ptr_eq(&found("one").expect("inserted"), &one));
+        assert!(Arc::ptr_eq(&found("other").expect("inserted"), &other));
+        assert!(found("third").is_none());
+        assert!(!index.insert(&Arc::new(Named("one")), None), "one is there");
+        assert_eq!(index.slots().len(), 2);
+    }
+}
