@@ -67,10 +67,10 @@ impl<C: ?Sized> Claim<C> {
     }
 
     /// The current record, if this claim holds the server-id.
-    fn tenure(&self) -> Option<Snapshot<C>> {
+    fn record(&self) -> Option<Snapshot<C>> {
         let record = self.slot.snapshot();
         let mine = record
-            .as_ref()
+            .get()
             .is_some_and(|record| record.held_by(self.epoch));
         mine.then_some(record)
     }
@@ -80,7 +80,7 @@ impl<C: ?Sized> Claim<C> {
     /// Consistency: linearizable. Cost: one cell load; no allocation.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.tenure().is_some()
+        self.record().is_some()
     }
 
     /// The phones of the server-id. Empty once this claim no longer holds it.
@@ -88,7 +88,7 @@ impl<C: ?Sized> Claim<C> {
     /// Consistency: linearizable. Cost: one cell load, whatever the number of phones; no allocation.
     #[must_use]
     pub fn phones(&self) -> Phones<C> {
-        self.tenure().map_or_else(Phones::none, Phones::of)
+        self.record().map_or_else(Phones::none, Phones::of)
     }
 
     /// The phone with this conn-id. `None` once this claim no longer holds the server-id.
@@ -110,7 +110,7 @@ impl<C: ?Sized> Claim<C> {
     /// ```
     #[must_use]
     pub fn phone(&self, conn_id: &str) -> Option<ConnRef<C>> {
-        ConnRef::phone(self.tenure()?, conn_id)
+        ConnRef::phone(self.record()?, conn_id)
     }
 
     /// The connections displaced by this claim, through reclaim or take-over.
@@ -189,8 +189,8 @@ impl<C: ?Sized> fmt::Debug for Claim<C> {
     }
 }
 
-/// Claims a server-id. A first claim creates a slot that is already held. Any other claim changes the record
-/// of the existing slot.
+/// Claims a server-id. A claim that finds no live slot inserts one that is already held. Any other claim
+/// changes the record of the slot.
 pub(crate) fn claim<C: ?Sized>(
     store: &Arc<Store<C>>,
     hash: u64,
@@ -213,6 +213,7 @@ pub(crate) fn claim<C: ?Sized>(
     }
 }
 
+// Here and not in `error`, which this module imports.
 impl<C: ?Sized> ServerIdConflict<C> {
     /// Takes the server-id over from the incumbent.
     ///

@@ -5,8 +5,9 @@ use bytes::Bytes;
 
 /// A connection as the registry sees it: it has a name, and lookups return it.
 ///
-/// The registry stores connections and returns them. It never calls [`send`](Self::send),
-/// [`close`](Self::close) or [`close_with`](Self::close_with) itself. The trait has these methods so that
+/// The registry stores connections and returns them. It never calls [`close`](Self::close) or
+/// [`close_with`](Self::close_with), and [`send`](Self::send) only in
+/// [`Phones::broadcast`](crate::Phones::broadcast). The trait has these methods so that
 /// code that looks a connection up can use it, and so that `Registry<dyn Conn>` works.
 ///
 /// ```
@@ -84,7 +85,7 @@ forward_conn!(Arc, Box);
 #[non_exhaustive]
 pub enum SendError {
     /// The connection is closed; nothing sent to it will arrive.
-    #[error("the connection is closed; look the connection up again")]
+    #[error("the connection is closed; look up its successor")]
     Closed,
     /// The connection's outbox is full: its peer does not keep up.
     #[error("the connection's outbox is full; drop the frame or close the connection")]

@@ -61,7 +61,7 @@ impl<C: ?Sized> Displaced<C> {
         Self {
             server_id: slot.server_id.as_str().into(),
             binary: tenure.map(|tenure| Arc::clone(&tenure.binary)),
-            phones: Phones::of(Snapshot::from_inner(Some(before))),
+            phones: Phones::of(Snapshot::of(Some(before))),
             cause,
         }
     }

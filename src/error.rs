@@ -109,7 +109,7 @@ impl<C: Conn + ?Sized> fmt::Display for RegisterError<C> {
             ),
             Self::DuplicateConnId(conn) => (
                 conn,
-                "a phone with this conn-id is already registered; use a unique conn-id for each connection",
+                "a phone with this conn-id is already registered under its server-id; use a unique conn-id for each connection",
             ),
         };
         write!(f, "phone {:?} was not registered: {why}", conn.conn_id())

@@ -11,9 +11,8 @@ use crate::store::slot::Slot;
 /// queue and yields what it ended.
 ///
 /// The scan ends the graces that began before it did, wherever their deadlines move meanwhile: the entries
-/// that they had when the scan began stay until it ends. It runs backwards because of storms: graces that all
-/// begin now and last equally long are inserted where the scan has already been. So it ends however long the
-/// storm goes on.
+/// that they had when the scan began stay until it ends. It runs backwards so that a storm of new graces does not
+/// prolong it: if they all last equally long, their deadlines are later than those it has left.
 pub(crate) struct Expiry<'a, C: ?Sized> {
     ledger: &'a Ledger<Slot<C>>,
     now: Instant,
@@ -29,7 +28,7 @@ impl<'a, C: ?Sized> Expiry<'a, C> {
         Self {
             ledger,
             now,
-            newer: ledger.next_arming(),
+            newer: ledger.armings(),
             end: Key::last_at(now),
         }
     }
@@ -56,13 +55,13 @@ impl<C: ?Sized> Drop for Expiry<'_, C> {
 /// The earliest deadline of a grace.
 pub(crate) fn next_deadline<C: ?Sized>(ledger: &Ledger<Slot<C>>) -> Option<Instant> {
     let mut last = None;
-    // Not always the deadline of an entry that was passed: a deadline may have moved, even to before `last`.
+    // Read from the records, not from the entries: a deadline may have moved since, even to before `last`.
     let mut earliest: Option<Instant> = None;
     while let Some((key, slot)) = ledger.deadlines.after(last) {
         let deadline = slot
             .snapshot()
-            .as_ref()
-            .and_then(|record| Some(record.arming()?.deadline));
+            .get()
+            .and_then(|record| Some(record.armed_grace()?.deadline));
         earliest = earliest.into_iter().chain(deadline).min();
         if earliest.is_some_and(|earliest| earliest <= key.deadline) {
             break;

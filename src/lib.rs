@@ -3,8 +3,8 @@
 //! A relay sits between *binaries* (a daemon on somebody's machine, one per server-id) and *phones* (its
 //! clients, many per server-id). Both connect to the relay, and every frame it forwards needs a lookup: which
 //! binary holds this server-id, and which phones belong to it? This crate does that lookup and nothing else.
-//! It has no runtime, threads or timers of its own. It never sends on a connection, closes one or spawns a
-//! task.
+//! It has no runtime, threads or timers of its own. It sends on a connection only in [`Phones::broadcast`],
+//! and never closes one.
 //!
 //! - [Usage](#usage)
 //! - [Terms](#terms)
@@ -47,16 +47,18 @@
 //! | binary | the one connection that holds a server-id |
 //! | phone | one of the connections registered under a server-id |
 //! | claim | the act and the right of holding a server-id; each has a fresh [`Epoch`] |
-//! | grace | the window after a binary went away in which its server-id is kept for it |
-//! | displaced | the connections that an operation removed from the registry; the caller gets them and closes them |
+//! | held | claimed by a binary that has not gone away |
+//! | grace | the time after a binary went away in which it and its phones stay registered; the next claim ends it |
+//! | vacant | claimed by nobody, but phones of an earlier claim remain |
+//! | displaced | removed along with the whole server-id, or by the next claim; the caller gets these connections and closes them |
 //!
 //! # Guarantees
 //!
 //! - Every race for a server-id has one winner, and every operation on one server-id is linearizable. Each
-//!   change is one compare-and-swap of one immutable record, which holds the binary *and* the phones.
+//!   change replaces one immutable record, which holds the binary *and* the phones, in one step.
 //! - Nothing that an old claim does, late or not, touches its successor.
-//! - A phone is refused, or registered, or in exactly one [`Displaced`]. It is never lost, and never in two
-//!   of them.
+//! - A registered phone stays registered until it is unregistered or displaced. A displaced phone is in exactly
+//!   one [`Displaced`].
 //! - Every refusal returns the rejected connection.
 //! - A connection that has left the registry and is held by no caller is dropped before the call that removed
 //!   it returns, or when the last snapshot of it is dropped. Snapshots include those of concurrent calls, and
@@ -112,8 +114,8 @@
 //!   connection, and the connection the guard. A long chain of connections, each owning the guard of the
 //!   next, is dropped recursively and may overflow the stack.
 //! - A [`Route`] keeps the record it saw last until it is used again. Drop it before a long wait.
-//! - Entries of removed server-ids stay in memory for a while, empty. Each stripe of the registry keeps up to
-//!   1,024 of them, with names of up to 1 KiB, and each thread that removed some keeps a batch of about 256.
+//! - Entries of removed server-ids stay in memory, empty, until enough others have been removed after them, or
+//!   until their server-id is claimed again. Each stripe of the registry keeps up to 1,024 of them, with names of up to 1 KiB, and each thread that removed some keeps a batch of about 256.
 //!   There are as many stripes as cores, rounded up to a power of two, and at most 64. Each stripe itself
 //!   takes 16 KiB.
 //! - One process: the registry knows nothing of other machines.
@@ -122,8 +124,8 @@
 // is empty.
 #![cfg(not(all(test, switchboard_shuttle)))]
 
-// Three layers, and imports go down only: the handles that callers have; what threads share; values and pure
-// functions. IMPLEMENTATION.md draws them.
+// Three layers, and imports go down only: the handles (the files beside this one), `store` (what threads share)
+// and `state` (immutable values and pure functions). IMPLEMENTATION.md draws them.
 mod builder;
 mod claim;
 mod conn;

@@ -59,13 +59,13 @@ impl<C: ?Sized> Membership<C> {
     }
 
     /// The current record, if the phone is in it.
-    fn tenure(&self) -> Option<Snapshot<C>> {
+    fn record(&self) -> Option<Snapshot<C>> {
         let record = self.slot.snapshot();
-        let removals = record.as_ref()?.removals;
+        let removals = record.get()?.removals;
         switch_point();
         let seen = self.seen.load(Ordering::Relaxed);
         if removals != seen {
-            if !record.as_ref()?.phones.contains(&self.phone) {
+            if !record.get()?.phones.contains(&self.phone) {
                 return None;
             }
             switch_point();
@@ -81,7 +81,7 @@ impl<C: ?Sized> Membership<C> {
     /// allocation.
     #[must_use]
     pub fn is_registered(&self) -> bool {
-        self.tenure().is_some()
+        self.record().is_some()
     }
 
     /// The binary of the server-id. In grace, this is the binary that went away.
@@ -106,7 +106,7 @@ impl<C: ?Sized> Membership<C> {
     /// ```
     #[must_use]
     pub fn binary(&self) -> Option<ConnRef<C>> {
-        ConnRef::binary(self.tenure()?)
+        ConnRef::binary(self.record()?)
     }
 
     /// A cached path to the binary, for a loop that forwards one frame after another.

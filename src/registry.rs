@@ -26,7 +26,8 @@ use crate::store::slot::Slot;
 /// any [`ServerIdConflict`], which may still need it. Claims and memberships may outlive it. They then keep
 /// the current record of their own server-id.
 ///
-/// Operations on one server-id are linearizable. Lookups never block and allocate nothing.
+/// Operations on one server-id are linearizable. Lookups never block. After a thread's first lookup they
+/// allocate nothing.
 pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
     pub(crate) store: Arc<Store<C>>,
     pub(crate) hasher: S,
@@ -36,11 +37,11 @@ pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Internals {
-    /// Entries in the queue of deadlines. At rest there is one for each grace that ends.
+    /// Entries in the queue of deadlines. At rest there is one for each grace that ends by itself.
     pub deadlines: usize,
     /// Retired slots that are still in the index.
     pub retired_slots: usize,
-    /// Retired slots that wait to be removed. At rest at least `retired_slots`, because some have been
+    /// Retired slots that wait to be removed. At rest these are `retired_slots` and those that a claim has
     /// replaced.
     pub lingering_slots: usize,
 }
@@ -154,7 +155,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Registers a phone under a server-id that is held or in grace.
     ///
-    /// The conn-id is read once, before the first attempt.
+    /// The conn-id is read once, before the server-id is looked up.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, one compare-and-swap of the record, and a copy
     /// of the path to the phone in the list. The last two are repeated if another change to the same
@@ -188,13 +189,13 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         };
         let max_phones = self.store.ledger.max_phones;
         let applied = slot.apply(|record| transition::register(record, max_phones, &phone));
-        let refused = match applied.map(|applied| applied.outcome) {
+        let error = match applied.map(|applied| applied.outcome) {
             Some(Ok(removals)) => return Ok(Membership::new(slot, phone, removals)),
             Some(Err(Refusal::AtCapacity)) => RegisterError::AtCapacity,
             Some(Err(Refusal::DuplicateConnId)) => RegisterError::DuplicateConnId,
             Some(Err(Refusal::NoServer)) | None => RegisterError::NoServer,
         };
-        Err(refused(Arc::clone(&phone.conn)))
+        Err(error(Arc::clone(&phone.conn)))
     }
 
     /// Removes the phone with this conn-id and returns it, whatever the state of the server-id.
@@ -373,12 +374,12 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Their cause is [`Cause::Expired`]. The earliest deadline comes first, unless a deadline moves
     /// meanwhile.
     ///
-    /// Consistency: linearizable for each server-id; the call as a whole is not one instant. A grace that is
-    /// over when the call begins is ended by it, even if it is re-armed meanwhile, unless its deadline is
-    /// later than `now` when the call reaches it. Of several concurrent calls, exactly one returns it. A
+    /// Consistency: linearizable for each server-id; the call as a whole is not one instant. The call ends
+    /// every grace that is over when it begins, unless the grace is re-armed to later than `now` before the call
+    /// reaches it. Of several concurrent calls, exactly one returns it. A
     /// grace that begins while the call runs may be left to the next call.
     ///
-    /// Cost: one search in the queue of deadlines for each grace that was over when the call began. One more
+    /// Cost: one search in the queue of deadlines for each grace that was over when the call began, and one more
     /// for each that begins or is re-armed meanwhile with a deadline that the call has not reached yet. The
     /// number of server-ids does not matter. A grace that is re-armed while any call of `expire` runs keeps
     /// its old entry in the queue until none runs. So call this from one timer: calls that overlap without
@@ -398,6 +399,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     pub fn expire(&self, now: Instant) -> Vec<Displaced<C>> {
         let mut expired: Vec<_> = Expiry::new(&self.store.ledger, now).flatten().collect();
+        // The scan runs from the latest deadline to the earliest.
         expired.reverse();
         expired
     }

@@ -41,18 +41,18 @@ enum Who {
 
 impl<C: ?Sized> ConnRef<C> {
     pub(crate) fn binary(record: Snapshot<C>) -> Option<Self> {
-        record.as_ref()?.tenure.as_ref()?;
+        record.get()?.tenure.as_ref()?;
         let who = Who::Binary;
         Some(Self { record, who })
     }
 
     pub(crate) fn phone(record: Snapshot<C>, conn_id: &str) -> Option<Self> {
-        let who = Who::Phone(record.as_ref()?.phones.place(conn_id)?);
+        let who = Who::Phone(record.get()?.phones.place(conn_id)?);
         Some(Self { record, who })
     }
 
     fn arc(&self) -> &Arc<C> {
-        let found = self.record.as_ref().and_then(|record| match self.who {
+        let found = self.record.get().and_then(|record| match self.who {
             Who::Binary => record.tenure.as_ref().map(|tenure| &tenure.binary),
             Who::Phone(place) => Some(&record.phones.at(place).conn),
         });
@@ -119,12 +119,12 @@ impl<C: ?Sized> Phones<C> {
     }
 
     pub(crate) fn none() -> Self {
-        Self::of(Snapshot::from_inner(None))
+        Self::of(Snapshot::of(None))
     }
 
     fn list(&self) -> &PhoneList<C> {
         self.record
-            .as_ref()
+            .get()
             .map_or(const { &PhoneList::new() }, |record| &record.phones)
     }
 
@@ -177,7 +177,7 @@ impl<C: ?Sized> Phones<C> {
 
 impl<C: ?Sized> Clone for Phones<C> {
     fn clone(&self) -> Self {
-        Self::of(Snapshot::from_inner(Option::clone(&self.record)))
+        Self::of(self.record.clone())
     }
 }
 
@@ -244,7 +244,7 @@ pub struct Server<C: ?Sized> {
 
 impl<C: ?Sized> Server<C> {
     pub(crate) fn of(slot: Arc<Slot<C>>) -> Option<Self> {
-        let record = Snapshot::into_inner(slot.snapshot())?;
+        let record = slot.snapshot().into_counted()?;
         Some(Self { slot, record })
     }
 
@@ -267,7 +267,7 @@ impl<C: ?Sized> Server<C> {
     /// The phones.
     #[must_use]
     pub fn phones(&self) -> Phones<C> {
-        Phones::of(Snapshot::from_inner(Some(Shared::clone(&self.record))))
+        Phones::of(Snapshot::of(Some(Shared::clone(&self.record))))
     }
 
     /// The epoch of the claim that holds the server-id, including in grace.
@@ -314,11 +314,11 @@ impl<C: ?Sized> fmt::Debug for Server<C> {
 /// The state of a server-id: vacant, held or in grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Nobody holds it. Phones of an earlier tenure remain.
+    /// Nobody holds it. Phones of an earlier claim remain.
     Vacant,
     /// The binary that claimed it holds it.
     Held,
-    /// The binary went away, and the server-id is kept for it.
+    /// The binary went away. It and its phones stay registered until the deadline, or until the next claim.
     Grace {
         /// The end of the grace. For a grace that never ends, this is the latest instant of the platform.
         deadline: Instant,

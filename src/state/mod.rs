@@ -1,10 +1,11 @@
-//! The state of a server-id at one instant, and the state that each operation makes of it: values and pure
-//! functions. Nothing here knows that there are other threads.
+//! The state of a server-id at one instant, as immutable values, and the transitions between states, as pure
+//! functions. Also what these are made of: reference counts, names and hashes.
 
 pub(crate) mod cause;
 pub(crate) mod epoch;
 pub(crate) mod hash;
 pub(crate) mod kept;
+pub(crate) mod name;
 pub(crate) mod phone_list;
 pub(crate) mod record;
 pub(crate) mod shared;

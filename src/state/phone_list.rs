@@ -1,14 +1,13 @@
-//! The phones of one server-id: a persistent list. A change copies the path to it.
+//! The phones of one server-id: a persistent list. A change copies only the path from the root to a leaf.
 //!
 //! The newest phone is stored in the list itself. The others are in a trie over the hash of the conn-id. The
 //! old list and the new one share its branches and leaves, so that a change copies one path and nothing else.
 
 use std::slice;
 
-use smallstr::SmallString;
-
 use crate::state::hash;
 use crate::state::kept::Kept;
+use crate::state::name::Name;
 use crate::state::shared::{Shared, SharedSlice};
 
 /// The bits of the hash that one branch consumes.
@@ -20,9 +19,6 @@ const LEAF_MAX: usize = 16;
 /// A branch with no more phones than this becomes a leaf again. This is well below `LEAF_MAX`, so that a
 /// phone that comes and goes at the border doesn't rebuild the node every time.
 const MERGE_AT: usize = LEAF_MAX / 2;
-
-/// A name that is stored inline, unless it is longer than a UUID.
-pub(crate) type Name = SmallString<[u8; 36]>;
 
 /// A registration. Its address is its identity: a later phone with the same conn-id is a different one.
 pub(crate) struct Phone<C: ?Sized> {
@@ -94,7 +90,7 @@ impl<C: ?Sized> PhoneList<C> {
             || self.leaf(phone.hash).iter().any(|entry| entry.is(phone))
     }
 
-    /// The position of a phone. It leads to the phone without a comparison, in this list and in no other.
+    /// The position of a phone. Valid only in this list, where [`at`](Self::at) then compares no names.
     pub(crate) fn place(&self, conn_id: &str) -> Option<Place> {
         self.place_of(hash::conn_id(conn_id), conn_id)
     }
@@ -190,7 +186,7 @@ impl<C: ?Sized> Clone for PhoneList<C> {
     }
 }
 
-/// Uses the top bits first: an index over the low bits has none in common with this one.
+/// Uses the top bits first.
 fn child(hash: u64, level: usize) -> usize {
     let used = u32::try_from(level).expect("there are few levels") * BITS;
     let bits = hash.rotate_left(used + BITS) % FAN_OUT as u64;

@@ -22,15 +22,17 @@ pub(crate) struct Record<C: ?Sized> {
 pub(crate) struct Tenure<C: ?Sized> {
     pub(crate) binary: Kept<C>,
     pub(crate) epoch: Epoch,
-    /// `None` while the binary has not gone away.
+    /// `Some` once the binary has gone away.
     pub(crate) grace: Option<Grace>,
 }
 
-/// The binary went away, and its server-id is kept for it.
+/// The binary went away. It and its phones stay registered until the deadline, or until the next claim.
+///
+/// An *arming* sets or moves the deadline of a grace, and draws a fresh number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grace {
     pub(crate) deadline: Instant,
-    /// The number of this arming. `None` if the deadline is never reached; the queue then has no entry.
+    /// The number of the latest arming. `None` if the deadline is never reached; the queue then has no entry.
     pub(crate) arming: Option<u64>,
     /// The number of the first arming of this grace.
     pub(crate) began: u64,
@@ -56,7 +58,7 @@ impl<C: ?Sized> Record<C> {
         tenure.is_some_and(|tenure| tenure.grace.is_some())
     }
 
-    pub(crate) fn arming(&self) -> Option<Grace> {
+    pub(crate) fn armed_grace(&self) -> Option<Grace> {
         self.tenure
             .as_ref()?
             .grace

@@ -1,8 +1,8 @@
-//! triomphe's reference counts as the crate uses them. No other file names triomphe.
+//! triomphe's reference counts as the crate uses them. No other file uses triomphe.
 
 use std::ops::Deref;
 
-/// A reference count without weak references, so that freeing something updates one count less.
+/// A reference count without weak references: freeing something updates one counter and not two.
 ///
 /// `ThreadSanitizer` does not understand the fence before the free. Builds for it use the standard library's
 /// `Arc`, which it does understand.

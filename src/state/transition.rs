@@ -53,7 +53,7 @@ impl Whose {
         }
     }
 
-    pub(crate) fn tenure<C: ?Sized>(self, record: &Record<C>) -> Result<&Tenure<C>, NotHeld> {
+    pub(crate) fn admitted<C: ?Sized>(self, record: &Record<C>) -> Result<&Tenure<C>, NotHeld> {
         match &record.tenure {
             Some(tenure) if self.admits(tenure) => Ok(tenure),
             _ => Err(NotHeld),
@@ -95,7 +95,7 @@ pub(crate) fn take_over<C: ?Sized>(
     binary: &Kept<C>,
     epoch: Epoch,
 ) -> Decision<C, Option<Cause>, Conflict<C>> {
-    match Whose::Present(incumbent).tenure(record) {
+    match Whose::Present(incumbent).admitted(record) {
         Ok(_) => Ok((
             Some(displace(record, binary, epoch)),
             Some(Cause::TakenOver),
@@ -114,7 +114,7 @@ fn displace<C: ?Sized>(record: &Record<C>, binary: &Kept<C>, epoch: Epoch) -> Sh
 
 /// Makes the server-id vacant. The phones stay.
 pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
-    whose.tenure(record)?;
+    whose.admitted(record)?;
     let vacant = Record {
         tenure: None,
         phones: record.phones.clone(),
@@ -123,13 +123,13 @@ pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C
     Ok((unless_empty(vacant), ()))
 }
 
-/// Begins a grace, or re-arms one, which keeps the number with which it began. The phones stay.
+/// Begins a grace, or re-arms it. A re-armed grace keeps its `began`. The phones stay.
 pub(crate) fn grace<C: ?Sized>(
     record: &Record<C>,
     whose: Whose,
     grace: Grace,
 ) -> Decision<C, (), NotHeld> {
-    let tenure = whose.tenure(record)?;
+    let tenure = whose.admitted(record)?;
     let began = tenure.grace.map_or(grace.began, |earlier| earlier.began);
     let tenure = Tenure {
         grace: Some(Grace { began, ..grace }),
@@ -143,14 +143,14 @@ pub(crate) fn grace<C: ?Sized>(
     Ok((Some(Shared::new(waiting)), ()))
 }
 
-/// Removes the binary and all phones if the grace is over and began before the arming `newer`. Only the
-/// deadline in the record counts. It does not matter which of several deadlines made the caller look.
+/// Removes the binary and all phones if the grace is over and `began` is smaller than `newer`. Only the
+/// deadline in the record counts: the entry of the queue that led here may be out of date.
 pub(crate) fn expire<C: ?Sized>(
     record: &Record<C>,
     now: Instant,
     newer: u64,
 ) -> Decision<C, (), NotHeld> {
-    match record.arming() {
+    match record.armed_grace() {
         Some(grace) if grace.deadline <= now && grace.began < newer => Ok((None, ())),
         _ => Err(NotHeld),
     }
@@ -159,7 +159,7 @@ pub(crate) fn expire<C: ?Sized>(
 /// Removes the binary and all phones. `Whose::Anyone` also evicts the phones of a vacant server-id.
 pub(crate) fn evict<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
     if !matches!(whose, Whose::Anyone) {
-        whose.tenure(record)?;
+        whose.admitted(record)?;
     }
     Ok((None, ()))
 }
@@ -187,8 +187,8 @@ pub(crate) fn register<C: ?Sized>(
     Ok((Some(Shared::new(larger)), record.removals))
 }
 
-/// Removes this registration for its own membership. The removal count stays the same, so siblings need not
-/// search.
+/// Removes this registration for its own membership. The removal count stays the same, so the memberships of
+/// other phones need not search.
 pub(crate) fn leave<C: ?Sized>(
     record: &Record<C>,
     phone: &Shared<Phone<C>>,

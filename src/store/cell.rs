@@ -1,4 +1,4 @@
-//! arc-swap's cell as the crate uses it. No other file names arc-swap.
+//! arc-swap's cell as the crate uses it. No other file uses arc-swap.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -10,7 +10,28 @@ use crate::state::shared::Shared;
 use crate::store::switch_point::switch_point;
 
 /// The contents of a cell at one instant. It keeps them alive, usually without writing to a reference count.
-pub(crate) type Snapshot<T> = Guard<Option<Shared<T>>>;
+pub(crate) struct Snapshot<T>(Guard<Option<Shared<T>>>);
+
+impl<T> Snapshot<T> {
+    pub(crate) fn of(contents: Option<Shared<T>>) -> Self {
+        Self(Guard::from_inner(contents))
+    }
+
+    pub(crate) fn get(&self) -> Option<&Shared<T>> {
+        self.0.as_ref()
+    }
+
+    pub(crate) fn into_counted(self) -> Option<Shared<T>> {
+        Guard::into_inner(self.0)
+    }
+}
+
+/// Counts a reference.
+impl<T> Clone for Snapshot<T> {
+    fn clone(&self) -> Self {
+        Self::of(self.get().cloned())
+    }
+}
 
 /// A cell whose contents are replaced as a whole.
 ///
@@ -27,7 +48,7 @@ impl<T> Cell<T> {
 
     pub(crate) fn load(&self) -> Snapshot<T> {
         switch_point();
-        self.0.load()
+        Snapshot(self.0.load())
     }
 
     /// Like [`load`](Self::load), but counts a reference. Writers use this: arc-swap would make them count
@@ -39,8 +60,8 @@ impl<T> Cell<T> {
 
     /// Replaces `before` with `next`. If the cell no longer holds `before`, returns the current contents.
     ///
-    /// Contents are compared by address. `before` keeps its own contents alive, so nothing else can be at
-    /// that address.
+    /// Contents are compared by address. `before` is a strong reference, so no other contents can be at its
+    /// address.
     pub(crate) fn compare_and_swap(
         &self,
         before: &Shared<T>,

@@ -18,7 +18,7 @@ pub struct Counts {
     pub in_grace: usize,
 }
 
-/// The change of the counts by one successful compare-and-swap.
+/// The change of the counts by one change of a record.
 #[derive(Clone, Copy)]
 pub(crate) struct Change {
     binaries: isize,
@@ -65,8 +65,8 @@ impl StripedCounts {
         Self(Striped::new(Stripe::default))
     }
 
-    /// `Relaxed` suffices: the counts order nothing. A reader that may expect a call to be counted has
-    /// synchronized with the end of that call in some other way.
+    /// `Relaxed` suffices: the counts order nothing. A reader that must see a call's change has already
+    /// synchronized with the return of that call.
     pub(crate) fn add(&self, change: Change) {
         let stripe = self.0.mine();
         for (counter, by) in [

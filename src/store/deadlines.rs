@@ -75,7 +75,7 @@ pub(crate) trait Deadlines<S>: Send + Sync {
 
     fn end_scan(&self);
 
-    /// The first entry after `key`, or the very first one.
+    /// The first entry after `key`, or the first of all if `key` is `None`.
     ///
     /// One step at a time, so that nothing is pinned while the caller works on the result.
     fn after(&self, key: Option<Key>) -> Option<(Key, Arc<S>)>;

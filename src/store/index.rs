@@ -8,15 +8,23 @@ use crossbeam_utils::CachePadded;
 use crate::store::set::{Equivalent, Set};
 
 /// What the index knows of a slot.
-pub(crate) trait Entry {
+pub(crate) trait HasServerId {
     fn hash(&self) -> u64;
 
     fn server_id(&self) -> &str;
 }
 
 pub(crate) struct Index<S> {
-    /// Padded: retiring a slot counts a reference to the index, and lookups must not be slowed by that.
+    /// Padded: the reference count of the store lies next to this field, and removals change it. Lookups must
+    /// not share its cache line.
     slots: CachePadded<Set<Key<S>>>,
+}
+
+/// A slot with a longer server-id is removed as soon as it is retired: 1 MiB of names per stripe is enough.
+const LONG: usize = 1024;
+
+pub(crate) fn is_long<S: HasServerId>(slot: &Arc<S>) -> bool {
+    slot.server_id().len() > LONG
 }
 
 /// The hash is stored next to the pointer, so that neither a resize nor a mismatch touches the slot.
@@ -25,7 +33,7 @@ struct Key<S> {
     slot: Arc<S>,
 }
 
-impl<S: Entry> Index<S> {
+impl<S: HasServerId> Index<S> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self {
             slots: CachePadded::new(Set::with_capacity(capacity)),
@@ -55,14 +63,15 @@ impl<S: Entry> Index<S> {
         self.slots.insert(key, may_replace)
     }
 
-    /// See [`Remove::remove`](crate::store::lingering::Remove::remove).
-    pub(crate) fn remove(&self, slot: &Arc<S>, is_long: bool) {
+    /// Removes a retired slot. A successor with the same server-id stays. A long server-id is freed without
+    /// waiting for others.
+    pub(crate) fn remove(&self, slot: &Arc<S>) {
         let probe = Probe {
             hash: slot.hash(),
             server_id: slot.server_id(),
         };
         let meant = |key: &Key<S>| Arc::ptr_eq(&key.slot, slot);
-        self.slots.remove_if(&probe, meant, is_long);
+        self.slots.remove_if(&probe, meant, is_long(slot));
     }
 
     /// All slots that are there throughout the call, and perhaps some that come or go meanwhile.
@@ -71,13 +80,13 @@ impl<S: Entry> Index<S> {
     }
 }
 
-impl<S: Entry> PartialEq for Key<S> {
+impl<S: HasServerId> PartialEq for Key<S> {
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash && self.slot.server_id() == other.slot.server_id()
     }
 }
 
-impl<S: Entry> Eq for Key<S> {}
+impl<S: HasServerId> Eq for Key<S> {}
 
 impl<S> Hash for Key<S> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -91,7 +100,7 @@ struct Probe<'a> {
     server_id: &'a str,
 }
 
-impl<S: Entry> Equivalent<Key<S>> for Probe<'_> {
+impl<S: HasServerId> Equivalent<Key<S>> for Probe<'_> {
     fn equivalent(&self, key: &Key<S>) -> bool {
         self.hash == key.hash && *self.server_id == *key.slot.server_id()
     }
@@ -110,7 +119,7 @@ mod tests {
     struct Named(&'static str);
 
     /// All hashes collide.
-    impl Entry for Named {
+    impl HasServerId for Named {
         fn hash(&self) -> u64 {
             1
         }
@@ -130,7 +139,12 @@ mod tests {
         assert!(Arc::ptr_eq(&found("one").expect("inserted"), &one));
         assert!(Arc::ptr_eq(&found("other").expect("inserted"), &other));
         assert!(found("third").is_none());
-        assert!(!index.insert(&Arc::new(Named("one")), None), "one is there");
+        let successor = Arc::new(Named("one"));
+        assert!(!index.insert(&successor, None), "one is there");
+        assert!(Arc::ptr_eq(&found("one").expect("kept"), &one));
+        assert!(index.insert(&successor, Some(&one)));
+        index.remove(&one);
+        assert!(Arc::ptr_eq(&found("one").expect("stays"), &successor));
         assert_eq!(index.slots().len(), 2);
     }
 }

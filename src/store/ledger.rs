@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 use crate::state::record::{Grace, Record};
 use crate::store::counts::{self, StripedCounts};
 use crate::store::deadlines::{Deadlines, Key, Queue};
-use crate::store::index::Entry;
+use crate::store::index::HasServerId;
 use crate::store::lingering::{Lingering, Remove};
 use crate::store::switch_point::switch_point;
 
@@ -25,11 +25,11 @@ pub(crate) struct Ledger<S> {
     armings: CachePadded<AtomicU64>,
 }
 
-/// The effects of one successful compare-and-swap on the ledger.
+/// The effects of one change on the ledger.
 pub(crate) struct Change {
     counts: counts::Change,
     disarmed: Option<Key>,
-    /// The grace continues, with another deadline or without one.
+    /// There is still a grace, with another deadline or without one.
     goes_on: bool,
     retired: bool,
 }
@@ -39,8 +39,8 @@ impl Change {
         before: Option<&Record<C>>,
         after: Option<&Record<C>>,
     ) -> Self {
-        let was = before.and_then(Record::arming);
-        let is = after.and_then(Record::arming);
+        let was = before.and_then(Record::armed_grace);
+        let is = after.and_then(Record::armed_grace);
         Self {
             counts: counts::Change::between(before, after),
             disarmed: was.filter(|_| was != is).and_then(Key::of),
@@ -50,9 +50,9 @@ impl Change {
     }
 }
 
-impl<S: Entry> Ledger<S> {
+impl<S: HasServerId> Ledger<S> {
     pub(crate) fn new(
-        index: Weak<dyn Remove<S>>,
+        store: Weak<dyn Remove<S> + Send + Sync>,
         max_phones: usize,
         grace: Option<Duration>,
     ) -> Self
@@ -62,15 +62,15 @@ impl<S: Entry> Ledger<S> {
         Self {
             counts: StripedCounts::new(),
             deadlines: Box::new(Queue::new()),
-            lingering: Lingering::new(index),
+            lingering: Lingering::new(store),
             max_phones,
             grace,
             armings: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
-    /// Records the effects of one successful compare-and-swap. Only the thread that won it calls this, and
-    /// only once.
+    /// Records the effects of one change: a compare-and-swap, or the insertion of a slot. The thread that made
+    /// the change calls this, once.
     pub(crate) fn settle(&self, slot: &Arc<S>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {
@@ -81,16 +81,16 @@ impl<S: Entry> Ledger<S> {
             }
         }
         if change.retired {
-            self.lingering.retire(slot);
+            self.lingering.keep(slot);
         }
     }
 
-    /// The number of the next arming. Every grace that began before this call has a smaller number. Every
-    /// grace requested after this call has this number or a larger one.
+    /// The number of armings so far, which is the number of the next one. Every grace that began before this
+    /// call has a smaller number. Every grace requested after this call has this number or a larger one.
     ///
     /// `SeqCst`, like the draw of a number: both are then part of the one total order of all cell operations.
-    /// So the above also holds if only another server-id shows which came first, the grace or the call.
-    pub(crate) fn next_arming(&self) -> u64 {
+    /// So this also holds for two threads that have synchronized only through the cell of another server-id.
+    pub(crate) fn armings(&self) -> u64 {
         switch_point();
         self.armings.load(Ordering::SeqCst)
     }

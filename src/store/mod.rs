@@ -1,8 +1,8 @@
-//! What threads share. No other layer names papaya, arc-swap or the skip list.
+//! What threads share. No other layer uses papaya, arc-swap or the skip list.
 //!
 //! A [slot](slot::Slot) holds the record of one server-id, and [`Slot::apply`] replaces it. Then the
 //! [ledger](ledger::Ledger) updates the rest: the counters, the queue of deadlines, and, if the slot is empty
-//! for good, the index. These containers hold slots without knowing them.
+//! for good, the index. These containers are generic over the slot: it holds the ledger, so they cannot name it.
 
 pub(crate) mod cell;
 pub(crate) mod counts;
@@ -26,7 +26,7 @@ use lingering::Remove;
 use slot::{Slot, Snapshot};
 
 /// What the handles of a registry share. Each slot also holds the ledger, so that a guard needs nothing but
-/// its slot. No slot holds the index: a guard that outlives the registry keeps only its own slot.
+/// its slot. No slot holds the index: a guard that outlives the registry keeps only its own slot and the ledger.
 pub(crate) struct Store<C: ?Sized> {
     index: Index<Slot<C>>,
     pub(crate) ledger: Arc<Ledger<Slot<C>>>,
@@ -58,8 +58,8 @@ impl<C: ?Sized> Store<C> {
         self.index.slots()
     }
 
-    /// Inserts a new slot that is already held; a first claim linearizes here. It replaces `retired`, or
-    /// nothing. Returns `None` if there is another slot by now.
+    /// Inserts a new slot that is already held. A claim that found no live slot linearizes here. The slot
+    /// replaces `retired`, or nothing. Returns `None` if there is another slot by now.
     pub(crate) fn insert_held(
         &self,
         hash: u64,
@@ -73,13 +73,13 @@ impl<C: ?Sized> Store<C> {
             return None;
         }
         self.ledger.settle(&slot, &change);
-        self.ledger.lingering.remove_overdue();
+        self.ledger.lingering.remove_overdue(self);
         Some(slot)
     }
 }
 
-impl<C: Send + Sync + ?Sized> Remove<Slot<C>> for Store<C> {
-    fn remove(&self, slot: &Arc<Slot<C>>, is_long: bool) {
-        self.index.remove(slot, is_long);
+impl<C: ?Sized> Remove<Slot<C>> for Store<C> {
+    fn remove(&self, slot: &Arc<Slot<C>>) {
+        self.index.remove(slot);
     }
 }

@@ -1,4 +1,4 @@
-//! papaya's hash map as the crate uses it. No other file names papaya.
+//! papaya's hash map as the crate uses it. No other file uses papaya.
 
 use std::cell::Cell;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -27,7 +27,7 @@ impl<K: Eq + Hash> Set<K> {
             .capacity(capacity)
             .hasher(BuildHasherDefault::default())
             .collector(seize::Collector::new().batch_size(RECLAIM_BATCH))
-            // The blocking mode never finishes a resize if many keys collide.
+            // Incremental, the default: the blocking mode never finishes a resize if many keys collide.
             .resize_mode(ResizeMode::default())
             .build();
         Self(set)
@@ -35,9 +35,9 @@ impl<K: Eq + Hash> Set<K> {
 
     fn pin(&self) -> impl papaya::Guard + '_ {
         let pin = self.0.guard();
-        if STATE.get() == State::Outside {
+        if STATE.get() == ThreadState::Outside {
             // This must follow the setup of papaya's thread-locals: see `can_pin`.
-            let _ = LEAVING.try_with(|_| STATE.set(State::Inside));
+            let _ = LEAVING.try_with(|_| STATE.set(ThreadState::Inside));
         }
         pin
     }
@@ -65,10 +65,9 @@ impl<K: Eq + Hash> Set<K> {
         }
         switch_point();
         // A resize that nobody finishes makes every later lookup search two tables, and only writes advance
-        // it. So the thread that grew the table finishes the resize here: creating an iterator does that
-        // first.
+        // it. So the thread that grew the table finishes the resize here: creating an iterator does that.
         let _ = self.0.iter(&pin);
-        // Replaced tables also wait for a whole batch, and each of them counts as one item.
+        // A replaced table is freed with its batch, in which it counts as one item. Don't let it wait that long.
         let insertions = INSERTIONS.get() + 1;
         INSERTIONS.set(insertions % TABLE_BATCH);
         if insertions == TABLE_BATCH {
@@ -120,7 +119,7 @@ impl Hasher for PassThrough {
 
 /// The state of a thread with respect to papaya.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ThreadState {
     /// The thread has not used a set of this crate yet.
     Outside,
     Inside,
@@ -132,13 +131,13 @@ struct Leaving;
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        STATE.set(State::Left);
+        STATE.set(ThreadState::Left);
     }
 }
 
 thread_local! {
     /// Has no destructor, so it can be read at any time.
-    static STATE: Cell<State> = const { Cell::new(State::Outside) };
+    static STATE: Cell<ThreadState> = const { Cell::new(ThreadState::Outside) };
     static INSERTIONS: Cell<u32> = const { Cell::new(0) };
     static LEAVING: Leaving = const { Leaving };
 }
@@ -151,5 +150,5 @@ thread_local! {
 /// after papaya's, so ours is destroyed first. A thread that has never pinned cannot tell: it may use another
 /// papaya map, which has the same thread-locals.
 pub(crate) fn can_pin() -> bool {
-    STATE.get() == State::Inside
+    STATE.get() == ThreadState::Inside
 }

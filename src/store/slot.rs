@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::state::phone_list::Name;
+use crate::state::name::Name;
 use crate::state::record::Record;
 use crate::state::shared::Shared;
 use crate::state::transition::{self, Decision, Whose};
 use crate::store::cell::{self, Cell, HasCell};
 use crate::store::deadlines::Key;
-use crate::store::index::Entry;
+use crate::store::index::HasServerId;
 use crate::store::ledger::{Change, Ledger};
 
 /// The record of a slot at one instant. `None` if the slot is retired.
@@ -35,7 +35,7 @@ impl<C: ?Sized> HasCell for Arc<Slot<C>> {
     }
 }
 
-impl<C: ?Sized> Entry for Slot<C> {
+impl<C: ?Sized> HasServerId for Slot<C> {
     fn hash(&self) -> u64 {
         self.hash
     }
@@ -71,15 +71,14 @@ impl<C: ?Sized> Slot<C> {
     }
 
     pub(crate) fn is_retired(&self) -> bool {
-        self.snapshot().is_none()
+        self.snapshot().get().is_none()
     }
 
-    /// Applies a transition in one compare-and-swap. That is the linearization point of every change to this
-    /// server-id, and the only place where a record is replaced. A refusal linearizes at the load of the
-    /// record that it was based on.
+    /// Applies a transition in one compare-and-swap. That is the linearization point of every change but the
+    /// insertion of a slot, and the only place where a record is replaced. A refusal linearizes at the load
+    /// of the record that it was based on.
     ///
-    /// Returns `None` if the slot is retired. It was vacant and without phones when it retired, and its cell
-    /// has been empty since.
+    /// Returns `None` if the slot is retired: its cell is empty, and stays empty.
     ///
     /// The ledger is updated before the old record is dropped: the `Drop` of a connection may call the
     /// registry and must find it consistent.
@@ -112,12 +111,13 @@ impl<C: ?Sized> Slot<C> {
     /// the server-id.
     ///
     /// The deadline enters the queue before the compare-and-swap, so any thread that sees the grace finds its
-    /// deadline there.
+    /// deadline there. The record is checked first, so that most refused calls draw no number and leave the
+    /// queue alone.
     pub(crate) fn begin_grace(self: &Arc<Self>, whose: Whose, after: Duration) -> bool {
         let record = self.snapshot();
         let admitted = record
-            .as_ref()
-            .is_some_and(|record| whose.tenure(record).is_ok());
+            .get()
+            .is_some_and(|record| whose.admitted(record).is_ok());
         drop(record);
         if !admitted {
             return false;
@@ -137,7 +137,7 @@ impl<C: ?Sized> Slot<C> {
         armed
     }
 
-    /// What the drop of a claim does: begins the grace that the registry was built with, or releases.
+    /// The grace that the drop of a claim begins. If this is `None`, the drop releases the server-id.
     pub(crate) fn default_grace(&self) -> Option<Duration> {
         self.ledger.grace
     }

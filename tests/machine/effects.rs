@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use crate::model::{Fault, Machine};
 use crate::state::{Counts, Epoch, Key, NOW, Name, Record, Slot, SlotId, State, Wrong};
-use crate::step::{Books, Purpose, Step, Then, Tidy, Walk};
+use crate::step::{Books, Purpose, Scan, Step, Then, Tidy};
 use crate::transition::{Insist, Op};
 
 impl Machine {
@@ -109,15 +109,15 @@ impl Machine {
                 }
                 self.retire(id, books)
             }
-            Step::BeginWalk
+            Step::BeginScan
             | Step::ReadNewer
             | Step::Search(_)
-            | Step::EndWalk
+            | Step::EndScan
             | Step::Supersede { .. }
             | Step::RemoveSuperseded { .. }
             | Step::Postpone { .. }
             | Step::LookAgain
-            | Step::Tidy(_) => self.walk(state, id, step),
+            | Step::Tidy(_) => self.scan(state, id, step),
             _ => self.clear(state, id, step),
         }
     }
@@ -188,7 +188,7 @@ impl Machine {
                 Step::LookUp { name, purpose }
             }
             Op::Grace { key, .. } => Step::Unqueue { key },
-            Op::Expire { newer, met } => Step::Search(Walk {
+            Op::Expire { newer, met } => Step::Search(Scan {
                 newer,
                 met: Some(met),
             }),
@@ -241,7 +241,7 @@ impl Machine {
             }
             Op::Expire { newer, met } => {
                 let met = Some(met);
-                Then::Walk(Walk { newer, met })
+                Then::Scan(Scan { newer, met })
             }
             _ => Then::Return,
         };
@@ -314,26 +314,26 @@ impl Machine {
 
     /// The steps of `expire` outside its calls of `Slot::apply`, and those of a call that supersedes an
     /// entry.
-    fn walk(&self, state: &mut State, id: usize, step: Step) -> Step {
+    fn scan(&self, state: &mut State, id: usize, step: Step) -> Step {
         match step {
-            Step::BeginWalk => {
-                state.walks += 1;
+            Step::BeginScan => {
+                state.scans += 1;
                 state.threads[id].owed = over(state);
                 Step::ReadNewer
             }
             Step::ReadNewer => {
                 let newer = state.armings;
-                Step::Search(Walk { newer, met: None })
+                Step::Search(Scan { newer, met: None })
             }
-            Step::Search(walk) => Self::search(state, id, walk),
-            Step::EndWalk => {
-                state.walks -= 1;
-                if state.walks > 0 || self.has(Fault::EndsUntidily) {
+            Step::Search(scan) => Self::search(state, id, scan),
+            Step::EndScan => {
+                state.scans -= 1;
+                if state.scans > 0 || self.has(Fault::EndsUntidily) {
                     return Step::Rest;
                 }
                 self.tidy()
             }
-            Step::Supersede { key } if state.walks > 0 => Step::Postpone { key },
+            Step::Supersede { key } if state.scans > 0 => Step::Postpone { key },
             Step::Supersede { key } => Step::RemoveSuperseded { key },
             Step::RemoveSuperseded { key } => {
                 state.queue.remove(&key);
@@ -346,7 +346,7 @@ impl Machine {
                 }
                 Step::LookAgain
             }
-            Step::LookAgain if state.walks > 0 => Step::Rest,
+            Step::LookAgain if state.scans > 0 => Step::Rest,
             Step::LookAgain => self.tidy(),
             Step::Tidy(tidy) => self.tidies(state, id, tidy),
             _ => unreachable!("handled elsewhere: {step:?}"),
@@ -363,7 +363,7 @@ impl Machine {
     }
 
     fn tidies(&self, state: &mut State, id: usize, tidy: Tidy) -> Step {
-        let is_scanning = state.walks > 0;
+        let is_scanning = state.scans > 0;
         match tidy {
             Tidy::LookFirst if is_scanning => Step::Rest,
             Tidy::LookFirst => Step::Tidy(Tidy::First),
@@ -372,7 +372,7 @@ impl Machine {
                 Some(key) if self.has(Fault::LooksBeforeTheKey) => Step::Tidy(Tidy::Remove { key }),
                 Some(key) => Step::Tidy(Tidy::Look { key }),
             },
-            Tidy::Look { .. } if is_scanning && self.has(Fault::WaitsForWalks) => self.tidy(),
+            Tidy::Look { .. } if is_scanning && self.has(Fault::WaitsForScans) => self.tidy(),
             Tidy::Look { .. } if is_scanning => Step::Rest,
             Tidy::Look { key } => Step::Tidy(Tidy::Remove { key }),
             Tidy::Remove { key } => {
@@ -387,15 +387,15 @@ impl Machine {
         }
     }
 
-    fn search(state: &mut State, id: usize, walk: Walk) -> Step {
+    fn search(state: &mut State, id: usize, scan: Scan) -> Step {
         let last = Key {
             deadline: NOW,
             arming: u8::MAX,
         };
-        let to = walk.met.map_or(Bound::Included(last), Bound::Excluded);
+        let to = scan.met.map_or(Bound::Included(last), Bound::Excluded);
         let mut before = state.queue.range((Bound::Unbounded, to));
         if let Some((&met, &slot)) = before.next_back() {
-            let newer = walk.newer;
+            let newer = scan.newer;
             let op = Op::Expire { newer, met };
             return Step::Load { slot, op };
         }
@@ -404,7 +404,7 @@ impl Machine {
             state.wrong.insert(Wrong::MissedGrace);
         }
         (thread.owed, thread.taken) = (0, 0);
-        Step::EndWalk
+        Step::EndScan
     }
 
     /// `Ledger::settle`. Skips counters that do not change.
@@ -426,7 +426,7 @@ impl Machine {
         }
     }
 
-    /// `Lingering::retire`.
+    /// `Lingering::keep`.
     fn retire(&self, id: usize, books: Books) -> Step {
         let Books {
             slot,
@@ -511,7 +511,7 @@ fn after(then: Then) -> Step {
     match then {
         Then::Return | Then::RemoveOverdue(0) => Step::Rest,
         Then::RemoveOverdue(left) => Step::PopOverdue { left },
-        Then::Walk(walk) => Step::Search(walk),
+        Then::Scan(scan) => Step::Search(scan),
     }
 }
 

@@ -80,7 +80,7 @@ fn two_threads() -> Machine {
             p::REFUSED,
             p::STALE_ENTRY,
             p::OLD_CLAIM,
-            p::TWO_WALK,
+            p::TWO_SCAN,
         ],
     }
 }
@@ -124,7 +124,7 @@ fn moving_deadlines(moves: u8) -> Machine {
             p::MET_BEFORE,
             p::LOOKS_AGAIN,
             p::OLD_CLAIM,
-            p::TWO_WALK,
+            p::TWO_SCAN,
         ],
         ..two_threads()
     }
@@ -133,7 +133,7 @@ fn moving_deadlines(moves: u8) -> Machine {
 /// One thread runs `expire` twice. Meanwhile two graces come to be over, and the deadline of one moves to a
 /// later time. Its entry can therefore be superseded before the first scan, between the two, or during the
 /// second.
-fn two_walks() -> Machine {
+fn two_scans() -> Machine {
     Machine {
         starts: vec![vec![Start::Held, Start::Grace(LATE)]],
         programs: vec![
@@ -256,7 +256,7 @@ fn three_threads_keep_every_property() {
 #[test]
 fn deadlines_that_move_during_expire_keep_every_property() {
     search("moving deadlines", moving_deadlines(1));
-    search_deep("two scans in turn", two_walks());
+    search_deep("two scans in turn", two_scans());
     search_deep(
         "moving deadlines, two expire in turn",
         with_calls(2, moving_deadlines(1)),
@@ -335,13 +335,13 @@ fn the_model_sees_a_superseded_entry_that_is_never_removed() {
 }
 
 #[test]
-fn the_model_sees_a_superseded_entry_that_a_new_walk_needs() {
-    sees(Fault::LooksBeforeTheKey, p::NONE_MISSED, two_walks());
+fn the_model_sees_a_superseded_entry_that_a_new_scan_needs() {
+    sees(Fault::LooksBeforeTheKey, p::NONE_MISSED, two_scans());
 }
 
 #[test]
-fn the_model_sees_a_tidying_that_waits_for_walks() {
-    sees(Fault::WaitsForWalks, p::CALLS_END, moving_deadlines(1));
+fn the_model_sees_a_tidying_that_waits_for_scans() {
+    sees(Fault::WaitsForScans, p::CALLS_END, moving_deadlines(1));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) enum Fault {
     /// `Queue::tidy` looks for running scans first, and only then takes a key and removes its entry.
     LooksBeforeTheKey,
     /// `Queue::tidy` retries until no scan is running.
-    WaitsForWalks,
+    WaitsForScans,
     /// `Index::remove` removes any slot with the name.
     RemovesByName,
     /// `Store::insert_held` replaces any slot with the name.
@@ -49,9 +49,9 @@ pub(crate) enum Fault {
     Stores,
     /// `Whose` admits every epoch.
     AnyEpoch,
-    /// `Lingering::retire` forgets the slot for which the ring had no room.
+    /// `Lingering::keep` forgets the slot for which the ring had no room.
     ForgetsLingering,
-    /// `Lingering::retire` forgets the slot that an ending thread could not remove.
+    /// `Lingering::keep` forgets the slot that an ending thread could not remove.
     ForgetsOverdue,
     /// `Store::insert_held` does not remove overdue slots.
     NeverDrains,
@@ -150,7 +150,7 @@ impl Machine {
             // One extra entry, for the claims made at rest.
             index: vec![None; names.len() + 1],
             queue: BTreeMap::new(),
-            walks: 0,
+            scans: 0,
             superseded: BTreeSet::new(),
             armings: 0,
             counts: Counts::default(),
@@ -266,7 +266,7 @@ impl Machine {
                 let op = Op::Leave { phone };
                 Step::Load { slot, op }
             }
-            Verb::Expire => Step::BeginWalk,
+            Verb::Expire => Step::BeginScan,
         })
     }
 

@@ -11,7 +11,7 @@ use crate::transition::Op;
 
 pub(crate) fn all(machine: &Machine) -> Vec<Property<Machine>> {
     let must_be_seen = |situation: &Property<Machine>| machine.sees.contains(&situation.name);
-    let situations = situations().into_iter().chain(of_walks());
+    let situations = situations().into_iter().chain(of_scans());
     always()
         .into_iter()
         .chain(in_the_end())
@@ -106,7 +106,7 @@ fn in_the_end() -> Vec<Property<Machine>> {
     vec![
         Property::always(QUEUE_AT_REST, |_, state: &State| {
             let settled = graces(state) == queued(state) && state.superseded.is_empty();
-            !state.is_at_rest() || settled && state.walks == 0
+            !state.is_at_rest() || settled && state.scans == 0
         }),
         Property::always(COUNTS_AT_REST, |_, state: &State| {
             let live = state.live().map(|(_, record)| Counts::of(Some(record)));
@@ -183,7 +183,7 @@ pub(crate) const MOVES_BACK: &str =
 pub(crate) const MET_BEFORE: &str = "expire ends a grace that it met at an earlier deadline";
 pub(crate) const LOOKS_AGAIN: &str = "the last scan ends while an entry is being postponed";
 pub(crate) const OLD_CLAIM: &str = "an old claim meets its successor";
-pub(crate) const TWO_WALK: &str = "two scans run at once";
+pub(crate) const TWO_SCAN: &str = "two scans run at once";
 pub(crate) const SUCCESSOR_STAYS: &str =
     "a lingering slot is removed while its successor is in the index";
 pub(crate) const OVERDUE: &str = "a claim finds a slot that a thread left at its end";
@@ -247,7 +247,7 @@ fn situations() -> Vec<Property<Machine>> {
 }
 
 /// Situations of `expire`, and of calls that supersede an entry.
-fn of_walks() -> Vec<Property<Machine>> {
+fn of_scans() -> Vec<Property<Machine>> {
     vec![
         Property::sometimes(STALE_ENTRY, |_, state: &State| {
             about_to(state, |step| match *step {
@@ -276,22 +276,22 @@ fn of_walks() -> Vec<Property<Machine>> {
             })
         }),
         Property::sometimes(MOVES_AHEAD, |_, state: &State| {
-            let walks = state
+            let scans = state
                 .threads
                 .iter()
-                .filter_map(|thread| thread.next.walk()?.met);
+                .filter_map(|thread| thread.next.scan()?.met);
             let moves: Vec<_> = state.threads.iter().filter_map(moves).collect();
-            walks
+            scans
                 .into_iter()
                 .any(|met| moves.iter().any(|&(from, to)| to < from && from < met))
         }),
         Property::sometimes(MOVES_BACK, |_, state: &State| {
-            let walks = state
+            let scans = state
                 .threads
                 .iter()
-                .filter_map(|thread| thread.next.walk()?.met);
+                .filter_map(|thread| thread.next.scan()?.met);
             let moves: Vec<_> = state.threads.iter().filter_map(moves).collect();
-            walks.into_iter().any(|met| {
+            scans.into_iter().any(|met| {
                 let behind = |&(from, to): &(Key, Key)| from < met && met < to;
                 moves.iter().any(|to| behind(to) && to.1.deadline <= NOW)
             })
@@ -312,11 +312,11 @@ fn of_walks() -> Vec<Property<Machine>> {
             })
         }),
         Property::sometimes(LOOKS_AGAIN, |_, state: &State| {
-            state.walks == 0 && about_to(state, |step| matches!(step, Step::LookAgain))
+            state.scans == 0 && about_to(state, |step| matches!(step, Step::LookAgain))
         }),
-        Property::sometimes(TWO_WALK, |_, state: &State| {
-            let walks = state.threads.iter().filter_map(|thread| thread.next.walk());
-            walks.count() > 1
+        Property::sometimes(TWO_SCAN, |_, state: &State| {
+            let scans = state.threads.iter().filter_map(|thread| thread.next.scan());
+            scans.count() > 1
         }),
     ]
 }

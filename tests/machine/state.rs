@@ -173,8 +173,8 @@ pub(crate) struct State {
     pub(crate) index: Vec<Option<SlotId>>,
     /// `ledger::Ledger::deadlines`.
     pub(crate) queue: BTreeMap<Key, SlotId>,
-    /// `deadlines::Queue::walks`.
-    pub(crate) walks: u8,
+    /// `deadlines::Queue::scans`.
+    pub(crate) scans: u8,
     /// `deadlines::Queue::superseded`.
     pub(crate) superseded: BTreeSet<Key>,
     /// `ledger::Ledger::armings`.

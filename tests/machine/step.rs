@@ -52,12 +52,12 @@ pub(crate) enum Then {
     Return,
     /// A first claim removes up to this many slots that threads could not remove at their end.
     RemoveOverdue(usize),
-    Walk(Walk),
+    Scan(Scan),
 }
 
 /// The variables of `Expiry`: one scan of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Walk {
+pub(crate) struct Scan {
     pub(crate) newer: u8,
     /// The entry met last.
     pub(crate) met: Option<Key>,
@@ -145,13 +145,13 @@ pub(crate) enum Step {
     LookAgain,
     /// The final part of `Deadlines::supersede` and `Deadlines::end_scan`.
     Tidy(Tidy),
-    /// The push onto the stripe, in `Lingering::retire`.
+    /// The push onto the stripe, in `Lingering::keep`.
     Linger { slot: SlotId, then: Then },
-    /// The push onto `overdue`, in `Lingering::retire`, if `can_pin()` is false.
+    /// The push onto `overdue`, in `Lingering::keep`, if `can_pin()` is false.
     LeaveToOthers { slot: SlotId, then: Then },
-    /// The pop from the stripe, in `Lingering::retire`: more slots are removed along with the one that had no room.
+    /// The pop from the stripe, in `Lingering::keep`: more slots are removed along with the one that had no room.
     PopLingering { left: usize, then: Then },
-    /// `Index::remove`, in `Lingering::retire`; then up to `left` more.
+    /// `Index::remove`, in `Lingering::keep`; then up to `left` more.
     RemoveLingering {
         slot: SlotId,
         left: usize,
@@ -162,13 +162,13 @@ pub(crate) enum Step {
     /// `Index::remove`, in `Lingering::remove_overdue`.
     RemoveOverdue { slot: SlotId, left: usize },
     /// `Deadlines::begin_scan`, in `Expiry::new`.
-    BeginWalk,
-    /// `Ledger::next_arming`, in `Expiry::new`.
+    BeginScan,
+    /// `Ledger::armings`, in `Expiry::new`.
     ReadNewer,
     /// `Deadlines::before`, in `Expiry::next`.
-    Search(Walk),
+    Search(Scan),
     /// The subtraction of `Deadlines::end_scan`, in the drop of `Expiry`.
-    EndWalk,
+    EndScan,
 }
 
 impl Step {
@@ -207,7 +207,7 @@ impl Step {
     }
 
     /// The variables of the `expire` that is running in this step.
-    pub(crate) fn walk(&self) -> Option<Walk> {
+    pub(crate) fn scan(&self) -> Option<Scan> {
         match *self {
             Self::Load {
                 op: Op::Expire { newer, met },
@@ -218,33 +218,33 @@ impl Step {
                 ..
             } => {
                 let met = Some(met);
-                Some(Walk { newer, met })
+                Some(Scan { newer, met })
             }
             Self::Count(Books {
-                then: Then::Walk(walk),
+                then: Then::Scan(scan),
                 ..
             })
             | Self::Disarm(Books {
-                then: Then::Walk(walk),
+                then: Then::Scan(scan),
                 ..
             })
             | Self::Linger {
-                then: Then::Walk(walk),
+                then: Then::Scan(scan),
                 ..
             }
             | Self::LeaveToOthers {
-                then: Then::Walk(walk),
+                then: Then::Scan(scan),
                 ..
             }
             | Self::PopLingering {
-                then: Then::Walk(walk),
+                then: Then::Scan(scan),
                 ..
             }
             | Self::RemoveLingering {
-                then: Then::Walk(walk),
+                then: Then::Scan(scan),
                 ..
             }
-            | Self::Search(walk) => Some(walk),
+            | Self::Search(scan) => Some(scan),
             _ => None,
         }
     }
@@ -258,7 +258,7 @@ impl Step {
     /// from one kind of step to a later one.
     pub(crate) fn progress(&self, turn: usize) -> [usize; 5] {
         // From the end of the queue towards its front.
-        let walked = self.walk().and_then(|walk| walk.met).map_or(0, |met| {
+        let scanned = self.scan().and_then(|scan| scan.met).map_or(0, |met| {
             usize::from(u16::MAX) - usize::from(met.deadline) * 256 - usize::from(met.arming)
         });
         let insists = |insist| usize::from(insist == Insist::HasDone) * 2;
@@ -267,13 +267,13 @@ impl Step {
             Op::TakeOver { .. } => 1,
             _ => 0,
         };
-        let settles = |then| if matches!(then, Then::Walk(_)) { 0 } else { 3 };
+        let settles = |then| if matches!(then, Then::Scan(_)) { 0 } else { 3 };
         let (stage, kind, version) = match *self {
             Self::LookUp {
                 purpose: Purpose::Apply(op),
                 ..
             } => (of_op(op), 0, 0),
-            Self::LookUp { .. } | Self::BeginWalk => (0, 0, 0),
+            Self::LookUp { .. } | Self::BeginScan => (0, 0, 0),
             Self::Check { .. } | Self::ReadNewer => (0, 1, 0),
             Self::Arm { .. } => (0, 2, 0),
             Self::Enqueue { .. } => (0, 3, 0),
@@ -288,9 +288,9 @@ impl Step {
             Self::PopLingering { left, then } => (settles(then), 11, 100 - 2 * left),
             Self::PopOverdue { left } => (3, 12, 99 - 2 * left),
             Self::RemoveOverdue { left, .. } => (3, 12, 100 - 2 * left),
-            Self::Search(walk) => (0, if walk.met.is_some() { 13 } else { 2 }, 0),
+            Self::Search(scan) => (0, if scan.met.is_some() { 13 } else { 2 }, 0),
             Self::Unqueue { .. } => (0, 14, 0),
-            Self::EndWalk | Self::Supersede { .. } => (3, 15, 0),
+            Self::EndScan | Self::Supersede { .. } => (3, 15, 0),
             Self::RemoveSuperseded { .. } | Self::Postpone { .. } => (3, 16, 0),
             Self::LookAgain | Self::Tidy(Tidy::LookFirst) => (3, 17, 0),
             Self::Tidy(Tidy::First) => (3, 18, 0),
@@ -299,6 +299,6 @@ impl Step {
             Self::Tidy(Tidy::Forget { .. }) => (3, 21, 0),
             Self::Rest => (4, 0, 0),
         };
-        [stage, turn, walked, kind, version]
+        [stage, turn, scanned, kind, version]
     }
 }

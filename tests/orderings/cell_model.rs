@@ -18,6 +18,10 @@ pub struct ArcSwapAny<T> {
 pub struct Guard<T>(T);
 
 impl<T> Guard<T> {
+    pub fn from_inner(contents: T) -> Self {
+        Self(contents)
+    }
+
     pub fn into_inner(guard: Self) -> T {
         guard.0
     }

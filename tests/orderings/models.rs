@@ -15,9 +15,9 @@ const SWAP: Ordering = AcqRel;
 const LOAD: Ordering = Acquire;
 /// `Ledger::grace_of`.
 pub(crate) const DRAW_OF_ARMING: Ordering = SeqCst;
-/// `Ledger::next_arming`.
+/// `Ledger::armings`.
 pub(crate) const READ_OF_ARMING: Ordering = SeqCst;
-/// `Membership::tenure`, both the load and the store.
+/// `Membership::record`, both the load and the store.
 pub(crate) const SEEN: Ordering = Relaxed;
 
 /// Runs a model with fresh shared memory in every execution.
@@ -60,7 +60,7 @@ mod a_grace_that_begins_after_an_expiry {
         draws_after_it_loads: true,
     };
 
-    /// `Registry::expire` reads `Ledger::next_arming` and then hands a server-id out. A thread that claims it
+    /// `Registry::expire` reads `Ledger::armings` and then hands a server-id out. A thread that claims it
     /// again and begins a grace (`Slot::begin_grace`) has already loaded a later record when it draws its
     /// number (`Ledger::grace_of`).
     ///
@@ -221,7 +221,7 @@ mod a_grace_that_is_rearmed_during_a_scan {
 
     #[derive(Default)]
     struct Queue {
-        walks: AtomicUsize,
+        scans: AtomicUsize,
         new_entry: AtomicBool,
     }
 
@@ -235,9 +235,9 @@ mod a_grace_that_is_rearmed_during_a_scan {
                 if are_in_one_order {
                     fence(SeqCst);
                 }
-                queue.walks.load(Acquire) > 0
+                queue.scans.load(Acquire) > 0
             });
-            queue.walks.fetch_add(1, AcqRel);
+            queue.scans.fetch_add(1, AcqRel);
             if are_in_one_order {
                 fence(SeqCst);
             }
@@ -416,7 +416,7 @@ mod a_membership_that_two_threads_share {
     type Records = [(u64, bool); 3];
     const COUNTED: Records = [(0, true), (1, true), (2, false)];
 
-    /// `Membership::tenure`, concurrent with two calls of `Registry::unregister_phone`.
+    /// `Membership::record`, concurrent with two calls of `Registry::unregister_phone`.
     fn shows_the_present_state(records: Records, remembered_only_if_found: bool) {
         explore(move |slot: &Arc<Slot>| {
             let ask = move |slot: &Slot| {

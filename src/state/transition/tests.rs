@@ -97,7 +97,7 @@ fn claim_in_grace_pushes_everybody_out() {
     let (old, epoch) = epochs();
     let (next, cause) = next(claim(&in_grace(old, 1), &Kept::of("new"), epoch).map_err(drop));
     assert_eq!(cause, Some(Cause::Reclaimed));
-    assert!(next.held_by(epoch) && next.arming().is_none());
+    assert!(next.held_by(epoch) && next.armed_grace().is_none());
     assert_eq!((next.phones.len(), next.removals), (0, 6));
 }
 
@@ -166,8 +166,8 @@ fn grace_keeps_binary_epoch_and_phones() {
     for record in [held(mine), in_grace(mine, 1)] {
         let (waiting, ()) = next(grace(&record, Whose::Claim(mine), a_grace(2)));
         assert!(waiting.held_by(mine));
-        let began = record.arming().map_or(2, |earlier| earlier.began);
-        let arming = waiting.arming().unwrap();
+        let began = record.armed_grace().map_or(2, |earlier| earlier.began);
+        let arming = waiting.armed_grace().unwrap();
         assert_eq!((arming.arming, arming.began), (Some(2), began));
         assert_eq!((binary(&waiting), waiting.phones.len()), (Some("b"), 1));
         assert_eq!(waiting.removals, 5);
@@ -178,7 +178,7 @@ fn grace_keeps_binary_epoch_and_phones() {
 fn expiry_ends_a_grace_that_is_over_and_no_other() {
     let (mine, _) = epochs();
     let mut record = in_grace(mine, 7);
-    let deadline = record.arming().unwrap().deadline;
+    let deadline = record.armed_grace().unwrap().deadline;
     assert!(retires(expire(&record, deadline, 8)));
     let just_before = deadline.checked_sub(Duration::from_nanos(1)).unwrap();
     assert!(expire(&record, just_before, 8).is_err());

@@ -131,7 +131,7 @@ fn a_release_keeps_all_phones_and_is_no_removal() {
     of_every_size(|mine, phones, record| {
         for whose in [Whose::Anyone, Whose::Claim(mine), Whose::Present(mine)] {
             let decision = release(record, whose);
-            if whose.tenure(record).is_err() {
+            if whose.admitted(record).is_err() {
                 assert!(decision.is_err());
             } else if phones.is_empty() {
                 assert!(retires(decision));
@@ -177,7 +177,7 @@ fn an_eviction_takes_everybody_out_of_any_record() {
 #[test]
 fn an_expiry_takes_everybody_out_where_the_grace_ends() {
     of_every_size(|_, _, record| {
-        let deadline = record.arming().map(|grace| grace.deadline);
+        let deadline = record.armed_grace().map(|grace| grace.deadline);
         let now = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
         assert!(
             expire(record, now, 1).is_err(),
