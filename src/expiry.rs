@@ -11,8 +11,8 @@ use crate::store::slot::Slot;
 /// queue and yields what it ended.
 ///
 /// The scan ends the graces that began before it did, wherever their deadlines move meanwhile: the entries
-/// that they had when the scan began stay until it ends. It runs backwards so that a storm of new graces does not
-/// prolong it: if they all last equally long, their deadlines are later than those it has left.
+/// that they had when the scan began stay until it ends. It runs backwards so that a storm of new graces does
+/// not prolong it: if they all last equally long, their deadlines are later than those it has left.
 pub(crate) struct Expiry<'a, C: ?Sized> {
     ledger: &'a Ledger<Slot<C>>,
     now: Instant,

@@ -57,8 +57,8 @@
 //! - Every race for a server-id has one winner, and every operation on one server-id is linearizable. Each
 //!   change replaces one immutable record, which holds the binary *and* the phones, in one step.
 //! - Nothing that an old claim does, late or not, touches its successor.
-//! - A registered phone stays registered until it is unregistered or displaced. A displaced phone is in exactly
-//!   one [`Displaced`].
+//! - A registered phone stays registered until it is unregistered or displaced. A displaced phone is in
+//!   exactly one [`Displaced`].
 //! - Every refusal returns the rejected connection.
 //! - A connection that has left the registry and is held by no caller is dropped before the call that removed
 //!   it returns, or when the last snapshot of it is dropped. Snapshots include those of concurrent calls, and
@@ -114,18 +114,18 @@
 //!   connection, and the connection the guard. A long chain of connections, each owning the guard of the
 //!   next, is dropped recursively and may overflow the stack.
 //! - A [`Route`] keeps the record it saw last until it is used again. Drop it before a long wait.
-//! - Entries of removed server-ids stay in memory, empty, until enough others have been removed after them, or
-//!   until their server-id is claimed again. Each stripe of the registry keeps up to 1,024 of them, with names of up to 1 KiB, and each thread that removed some keeps a batch of about 256.
-//!   There are as many stripes as cores, rounded up to a power of two, and at most 64. Each stripe itself
-//!   takes 16 KiB.
+//! - Entries of removed server-ids stay in memory, empty, until enough others have been removed after them,
+//!   or until their server-id is claimed again. Each stripe of the registry keeps up to 1,024 of them, with
+//!   names of up to 1 KiB, and each thread that removed some keeps a batch of about 256. There are as many
+//!   stripes as cores, rounded up to a power of two, and at most 64. Each stripe itself takes 16 KiB.
 //! - One process: the registry knows nothing of other machines.
 #![forbid(unsafe_code)]
 // The unit tests belong to the package `switchboard` and run under no scheduler: with shuttle, the test build
 // is empty.
 #![cfg(not(all(test, switchboard_shuttle)))]
 
-// Three layers, and imports go down only: the handles (the files beside this one), `store` (what threads share)
-// and `state` (immutable values and pure functions). IMPLEMENTATION.md draws them.
+// Three layers, and imports go down only: the handles (the files beside this one), `store` (what threads
+// share) and `state` (immutable values and pure functions). IMPLEMENTATION.md draws them.
 mod builder;
 mod claim;
 mod conn;

@@ -375,15 +375,15 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// meanwhile.
     ///
     /// Consistency: linearizable for each server-id; the call as a whole is not one instant. The call ends
-    /// every grace that is over when it begins, unless the grace is re-armed to later than `now` before the call
-    /// reaches it. Of several concurrent calls, exactly one returns it. A
-    /// grace that begins while the call runs may be left to the next call.
+    /// every grace that is over when it begins, unless the grace is re-armed to later than `now` before the
+    /// call reaches it. Of several concurrent calls, exactly one returns it. A grace that begins while the
+    /// call runs may be left to the next call.
     ///
-    /// Cost: one search in the queue of deadlines for each grace that was over when the call began, and one more
-    /// for each that begins or is re-armed meanwhile with a deadline that the call has not reached yet. The
-    /// number of server-ids does not matter. A grace that is re-armed while any call of `expire` runs keeps
-    /// its old entry in the queue until none runs. So call this from one timer: calls that overlap without
-    /// end would keep all those entries.
+    /// Cost: one search in the queue of deadlines for each grace that was over when the call began, and one
+    /// more for each that begins or is re-armed meanwhile with a deadline that the call has not reached yet.
+    /// The number of server-ids does not matter. A grace that is re-armed while any call of `expire` runs
+    /// keeps its old entry in the queue until none runs. So call this from one timer: calls that overlap
+    /// without end would keep all those entries.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

@@ -1,7 +1,7 @@
 //! The transitions of a record: pure functions from a record to a decision.
 //!
-//! [`Slot::apply`](crate::store::slot::Slot::apply) calls one, possibly several times, and installs the record
-//! that it decided on.
+//! [`Slot::apply`](crate::store::slot::Slot::apply) calls one, possibly several times, and installs the
+//! record that it decided on.
 
 use std::time::Instant;
 

@@ -69,8 +69,8 @@ impl<S: HasServerId> Ledger<S> {
         }
     }
 
-    /// Records the effects of one change: a compare-and-swap, or the insertion of a slot. The thread that made
-    /// the change calls this, once.
+    /// Records the effects of one change: a compare-and-swap, or the insertion of a slot. The thread that
+    /// made the change calls this, once.
     pub(crate) fn settle(&self, slot: &Arc<S>, change: &Change) {
         self.counts.add(change.counts);
         if let Some(key) = change.disarmed {

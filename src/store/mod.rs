@@ -2,7 +2,8 @@
 //!
 //! A [slot](slot::Slot) holds the record of one server-id, and [`Slot::apply`] replaces it. Then the
 //! [ledger](ledger::Ledger) updates the rest: the counters, the queue of deadlines, and, if the slot is empty
-//! for good, the index. These containers are generic over the slot: it holds the ledger, so they cannot name it.
+//! for good, the index. These containers are generic over the slot: it holds the ledger, so they cannot name
+//! it.
 
 pub(crate) mod cell;
 pub(crate) mod counts;
@@ -26,7 +27,8 @@ use lingering::Remove;
 use slot::{Slot, Snapshot};
 
 /// What the handles of a registry share. Each slot also holds the ledger, so that a guard needs nothing but
-/// its slot. No slot holds the index: a guard that outlives the registry keeps only its own slot and the ledger.
+/// its slot. No slot holds the index: a guard that outlives the registry keeps only its own slot and the
+/// ledger.
 pub(crate) struct Store<C: ?Sized> {
     index: Index<Slot<C>>,
     pub(crate) ledger: Arc<Ledger<Slot<C>>>,

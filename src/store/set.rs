@@ -67,7 +67,8 @@ impl<K: Eq + Hash> Set<K> {
         // A resize that nobody finishes makes every later lookup search two tables, and only writes advance
         // it. So the thread that grew the table finishes the resize here: creating an iterator does that.
         let _ = self.0.iter(&pin);
-        // A replaced table is freed with its batch, in which it counts as one item. Don't let it wait that long.
+        // A replaced table is freed with its batch, in which it counts as one item. Don't let it wait that
+        // long.
         let insertions = INSERTIONS.get() + 1;
         INSERTIONS.set(insertions % TABLE_BATCH);
         if insertions == TABLE_BATCH {

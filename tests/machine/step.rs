@@ -149,7 +149,8 @@ pub(crate) enum Step {
     Linger { slot: SlotId, then: Then },
     /// The push onto `overdue`, in `Lingering::keep`, if `can_pin()` is false.
     LeaveToOthers { slot: SlotId, then: Then },
-    /// The pop from the stripe, in `Lingering::keep`: more slots are removed along with the one that had no room.
+    /// The pop from the stripe, in `Lingering::keep`: more slots are removed along with the one that had no
+    /// room.
     PopLingering { left: usize, then: Then },
     /// `Index::remove`, in `Lingering::keep`; then up to `left` more.
     RemoveLingering {
