@@ -7,6 +7,7 @@ use crate::conn::Conn;
 use crate::registry::Registry;
 use crate::state::hash::DefaultHashBuilder;
 use crate::store::Store;
+use crate::store::ledger::{Orphans, Settings};
 
 /// The settings of a new [`Registry`]. Created by [`Registry::builder`].
 ///
@@ -24,8 +25,7 @@ use crate::store::Store;
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder<C: ?Sized, S = DefaultHashBuilder> {
     capacity: usize,
-    max_phones: usize,
-    grace: Option<Duration>,
+    settings: Settings,
     hasher: S,
     conn: PhantomData<fn() -> Box<C>>,
 }
@@ -34,8 +34,11 @@ impl<C: ?Sized> Builder<C> {
     pub(crate) fn new() -> Self {
         Self {
             capacity: 0,
-            max_phones: usize::MAX,
-            grace: None,
+            settings: Settings {
+                max_phones: usize::MAX,
+                grace: None,
+                orphans: Orphans::default(),
+            },
             hasher: DefaultHashBuilder::default(),
             conn: PhantomData,
         }
@@ -58,14 +61,35 @@ impl<C: ?Sized, S> Builder<C, S> {
     /// Limits the number of phones per server-id. Further ones are refused with
     /// [`RegisterError::AtCapacity`](crate::RegisterError::AtCapacity). The default is no limit.
     pub fn max_phones(mut self, max_phones: usize) -> Self {
-        self.max_phones = max_phones;
+        self.settings.max_phones = max_phones;
         self
     }
 
     /// Makes the drop of a [`Claim`](crate::Claim) leave its server-id in grace for this long. By default,
     /// the drop releases the server-id.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = Some(grace);
+        self.settings.grace = Some(grace);
+        self
+    }
+
+    /// Decides what becomes of the phones of a server-id that is released. By default, they stay registered.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::Registry;
+    /// use std::time::Instant;
+    /// use switchboard::{Cause, Orphans};
+    ///
+    /// let registry: Registry<Wire> = Registry::builder().orphans(Orphans::Displace).build();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let _phone = registry.register_phone("s", Arc::new(Wire("p")))?;
+    /// claim.release();
+    /// let out = registry.expire(Instant::now());
+    /// assert_eq!((out[0].phones.len(), out[0].cause), (1, Cause::Released));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn orphans(mut self, orphans: Orphans) -> Self {
+        self.settings.orphans = orphans;
         self
     }
 
@@ -77,8 +101,7 @@ impl<C: ?Sized, S> Builder<C, S> {
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<C, T> {
         Builder {
             capacity: self.capacity,
-            max_phones: self.max_phones,
-            grace: self.grace,
+            settings: self.settings,
             hasher,
             conn: PhantomData,
         }
@@ -91,7 +114,7 @@ impl<C: ?Sized, S> Builder<C, S> {
         C: Conn,
     {
         Registry {
-            store: Store::new(self.capacity, self.max_phones, self.grace),
+            store: Store::new(self.capacity, self.settings),
             hasher: self.hasher,
         }
     }
@@ -101,8 +124,9 @@ impl<C: ?Sized, S> fmt::Debug for Builder<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("capacity", &self.capacity)
-            .field("max_phones", &self.max_phones)
-            .field("grace", &self.grace)
+            .field("max_phones", &self.settings.max_phones)
+            .field("grace", &self.settings.grace)
+            .field("orphans", &self.settings.orphans)
             .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,16 @@
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::displaced::Displaced;
 use crate::error::ServerIdConflict;
-use crate::snapshot::{ConnRef, Phones};
+use crate::snapshot::{ConnRef, Phones, Server};
 use crate::state::cause::Cause;
+use crate::state::change::Attempt;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
-use crate::state::record::Record;
-use crate::state::transition::{self, Conflict, Whose};
+use crate::state::transition::{self, Claimed, Conflict, Whose};
 use crate::store::slot::{Applied, Slot, Snapshot};
 use crate::store::{Store, epochs};
 
@@ -131,7 +131,7 @@ impl<C: ?Sized> Claim<C> {
     /// Consistency: linearizable. Cost: one compare-and-swap of the record.
     pub fn release(mut self) -> bool {
         self.guarding = false;
-        release(&self.slot, Whose::Claim(self.epoch))
+        self.slot.release(Whose::Claim(self.epoch))
     }
 
     /// Leaves the server-id in grace for the duration `grace` from now; then it expires.
@@ -144,7 +144,28 @@ impl<C: ?Sized> Claim<C> {
     /// of deadlines.
     pub fn release_after(mut self, grace: Duration) -> bool {
         self.guarding = false;
-        self.slot.begin_grace(Whose::Claim(self.epoch), grace)
+        let deadline = || Instant::now().checked_add(grace);
+        self.slot.begin_grace(Whose::Claim(self.epoch), deadline)
+    }
+
+    /// Like [`release_after`](Self::release_after), with a deadline in place of a duration. For programs whose
+    /// clock is not the system's, such as tests with a clock of their own.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::Registry;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let registry = Registry::new();
+    /// let deadline = Instant::now() + Duration::from_secs(30);
+    /// registry.claim_server("s", Arc::new(Wire("b")))?.release_until(deadline);
+    /// assert_eq!(registry.next_deadline(), Some(deadline));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn release_until(mut self, deadline: Instant) -> bool {
+        self.guarding = false;
+        let whose = Whose::Claim(self.epoch);
+        self.slot.begin_grace(whose, || Some(deadline))
     }
 
     /// Removes the binary and all its phones at one instant.
@@ -172,8 +193,10 @@ impl<C: ?Sized> Drop for Claim<C> {
         }
         let whose = Whose::Present(self.epoch);
         match self.slot.default_grace() {
-            Some(grace) => self.slot.begin_grace(whose, grace),
-            None => release(&self.slot, whose),
+            Some(grace) => self
+                .slot
+                .begin_grace(whose, || Instant::now().checked_add(grace)),
+            None => self.slot.release(whose),
         };
     }
 }
@@ -190,24 +213,27 @@ impl<C: ?Sized> fmt::Debug for Claim<C> {
 }
 
 /// Claims a server-id. A claim that finds no live slot inserts one that is already held. Any other claim
-/// changes the record of the slot.
+/// changes the record of the slot, if it is vacant, or in grace and `may_reclaim`.
 pub(crate) fn claim<C: ?Sized>(
     store: &Arc<Store<C>>,
     hash: u64,
     server_id: &str,
     conn: Kept<C>,
+    may_reclaim: impl Fn(&Server<C>) -> bool,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {
     loop {
-        let epoch = epochs::draw();
         let mut retired = None;
-        if let Some(slot) = store.slot(hash, server_id) {
-            match slot.apply(|record| transition::claim(record, &conn, epoch)) {
-                Some(applied) => return conclude(store, slot, conn, epoch, applied),
+        if let Some((slot, record)) = store.slot_and_record(hash, server_id) {
+            let applied = slot.apply_to(record, Attempt::Claim, |record| {
+                let may_reclaim = || may_reclaim(&Server::new(&slot, record));
+                transition::claim(record, &conn, epochs::draw, may_reclaim)
+            });
+            match applied {
+                Some(applied) => return conclude(store, slot, conn, applied),
                 None => retired = Some(slot),
             }
         }
-        let record = Record::held(conn.clone(), epoch);
-        if let Some(slot) = store.insert_held(hash, server_id, retired.as_ref(), record) {
+        if let Some((slot, epoch)) = store.insert_held(hash, server_id, retired.as_ref(), &conn) {
             return Ok(Claim::new(slot, conn, epoch, None));
         }
     }
@@ -246,14 +272,15 @@ impl<C: ?Sized> ServerIdConflict<C> {
             slot,
             incumbent: _,
             incumbent_epoch,
+            kind: _,
             conn,
         } = self;
-        let epoch = epochs::draw();
-        let applied =
-            slot.apply(|record| transition::take_over(record, incumbent_epoch, &conn, epoch));
+        let applied = slot.apply(Attempt::Claim, |record| {
+            transition::take_over(record, incumbent_epoch, &conn, epochs::draw)
+        });
         match applied {
-            Some(applied) => conclude(&store, slot, conn, epoch, applied),
-            None => claim(&store, slot.hash, &slot.server_id, conn),
+            Some(applied) => conclude(&store, slot, conn, applied),
+            None => claim(&store, slot.hash, &slot.server_id, conn, |_| true),
         }
     }
 }
@@ -262,27 +289,24 @@ fn conclude<C: ?Sized>(
     store: &Arc<Store<C>>,
     slot: Arc<Slot<C>>,
     conn: Kept<C>,
-    epoch: Epoch,
-    applied: Applied<C, Result<Option<Cause>, Conflict<C>>>,
+    applied: Result<Applied<C, Claimed>, Conflict<C>>,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {
-    match applied.outcome {
-        Ok(cause) => {
-            let displaced = cause.map(|cause| Displaced::of(&slot, applied.before, cause));
-            Ok(Claim::new(slot, conn, epoch, displaced))
+    match applied {
+        Ok(Applied { value, before }) => {
+            let displaced = value
+                .displaced
+                .map(|cause| Displaced::of(&slot, before, cause));
+            Ok(Claim::new(slot, conn, value.epoch, displaced))
         }
-        Err(Conflict { incumbent, epoch }) => Err(ServerIdConflict {
+        Err(conflict) => Err(ServerIdConflict {
             store: Arc::clone(store),
             slot,
-            incumbent,
-            incumbent_epoch: epoch,
+            incumbent: conflict.incumbent,
+            incumbent_epoch: conflict.epoch,
+            kind: conflict.kind,
             conn,
         }),
     }
-}
-
-pub(crate) fn release<C: ?Sized>(slot: &Arc<Slot<C>>, whose: Whose) -> bool {
-    let applied = slot.apply(|record| transition::release(record, whose));
-    applied.is_some_and(|applied| applied.outcome.is_ok())
 }
 
 pub(crate) fn evict<C: ?Sized>(
@@ -290,7 +314,7 @@ pub(crate) fn evict<C: ?Sized>(
     whose: Whose,
     cause: Cause,
 ) -> Option<Displaced<C>> {
-    let applied = slot.apply(|record| transition::evict(record, whose))?;
-    applied.outcome.ok()?;
-    Some(Displaced::of(slot, applied.before, cause))
+    let attempt = Attempt::Displace(cause);
+    let applied = slot.apply(attempt, |record| transition::evict(record, whose))?;
+    Some(Displaced::of(slot, applied.ok()?.before, cause))
 }

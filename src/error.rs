@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::conn::Conn;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
+use crate::state::transition::ConflictKind;
 use crate::store::Store;
 use crate::store::slot::Slot;
 
@@ -17,6 +18,7 @@ pub struct ServerIdConflict<C: ?Sized> {
     pub(crate) slot: Arc<Slot<C>>,
     pub(crate) incumbent: Kept<C>,
     pub(crate) incumbent_epoch: Epoch,
+    pub(crate) kind: ConflictKind,
     pub(crate) conn: Kept<C>,
 }
 
@@ -37,6 +39,12 @@ impl<C: ?Sized> ServerIdConflict<C> {
     #[must_use]
     pub fn incumbent_epoch(&self) -> Epoch {
         self.incumbent_epoch
+    }
+
+    /// Why the claim was refused.
+    #[must_use]
+    pub fn kind(&self) -> ConflictKind {
+        self.kind
     }
 
     /// The rejected connection.

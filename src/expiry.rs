@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use crate::displaced::Displaced;
-use crate::state::cause::Cause;
+use crate::state::change::Attempt;
 use crate::state::transition;
 use crate::store::deadlines::Key;
 use crate::store::ledger::Ledger;
@@ -40,9 +40,11 @@ impl<C: ?Sized> Iterator for Expiry<'_, C> {
     fn next(&mut self) -> Option<Self::Item> {
         let (key, slot) = self.ledger.deadlines.before(self.end)?;
         self.end = key;
-        let applied = slot.apply(|record| transition::expire(record, self.now, self.newer));
-        let ended = applied.filter(|applied| applied.outcome.is_ok());
-        Some(ended.map(|ended| Displaced::of(&slot, ended.before, Cause::Expired)))
+        let ended = slot.apply(Attempt::Expire, |record| {
+            transition::expire(record, self.now, self.newer)
+        });
+        let ended = ended.and_then(Result::ok);
+        Some(ended.map(|ended| Displaced::of(&slot, ended.before, ended.value)))
     }
 }
 

@@ -129,13 +129,17 @@
 mod builder;
 mod claim;
 mod conn;
+mod deadline;
 mod displaced;
 mod error;
+mod events;
 mod expiry;
 mod membership;
 mod registry;
 mod route;
 mod snapshot;
+mod wait;
+mod watch;
 
 mod store;
 
@@ -144,18 +148,25 @@ mod state;
 pub use builder::Builder;
 pub use claim::Claim;
 pub use conn::{Conn, SendError};
+pub use deadline::EarlierDeadline;
 pub use displaced::Displaced;
 pub use error::{RegisterError, ServerIdConflict};
+pub use events::{Events, Lagged, NextEvent};
 pub use membership::Membership;
 #[doc(hidden)]
 pub use registry::Internals;
 pub use registry::Registry;
 pub use route::Route;
-pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server, Status};
+pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server};
 pub use state::cause::Cause;
+pub use state::change::{Change, Event, Version};
 pub use state::epoch::Epoch;
 pub use state::hash::DefaultHashBuilder;
+pub use state::status::Status;
+pub use state::transition::ConflictKind;
 pub use store::counts::Counts;
+pub use store::ledger::Orphans;
+pub use watch::{Changed, WaitForBinary, Watch};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::route::Route;
 use crate::snapshot::ConnRef;
+use crate::state::change::Attempt;
 use crate::state::phone_list::Phone;
 use crate::state::shared::Shared;
 use crate::state::transition;
@@ -135,10 +136,11 @@ impl<C: ?Sized> Membership<C> {
     }
 
     fn leave(&self) -> bool {
+        let attempt = Attempt::Unregister(&self.phone.conn_id);
         let applied = self
             .slot
-            .apply(|record| transition::leave(record, &self.phone));
-        applied.is_some_and(|applied| applied.outcome.is_ok())
+            .apply(attempt, |record| transition::leave(record, &self.phone));
+        matches!(applied, Some(Ok(_)))
     }
 }
 

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::claim::{self, Claim};
 use crate::conn::Conn;
+use crate::deadline::EarlierDeadline;
 use crate::displaced::Displaced;
 use crate::error::{RegisterError, ServerIdConflict};
+use crate::events::Events;
 use crate::expiry::{self, Expiry};
 use crate::membership::Membership;
 use crate::snapshot::{ConnRef, Phones, Server};
 use crate::state::cause::Cause;
+use crate::state::change::Attempt;
 use crate::state::epoch::Epoch;
 use crate::state::hash::{self, DefaultHashBuilder};
 use crate::state::kept::Kept;
@@ -19,6 +22,7 @@ use crate::state::transition::{self, Refusal, Whose};
 use crate::store::Store;
 use crate::store::counts::Counts;
 use crate::store::slot::Slot;
+use crate::watch::{WaitForBinary, Watch};
 
 /// The registry of a relay: which binary holds a server-id, and which phones belong to it.
 ///
@@ -44,6 +48,8 @@ pub struct Internals {
     /// Retired slots that wait to be removed. At rest these are `retired_slots` and those that a claim has
     /// replaced.
     pub lingering_slots: usize,
+    /// Server-ids that somebody watches or waits for.
+    pub watched: usize,
 }
 
 impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
@@ -85,7 +91,116 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         conn: Arc<C>,
     ) -> Result<Claim<C>, ServerIdConflict<C>> {
         let conn = Kept::new(conn);
-        claim::claim(&self.store, self.hash(server_id), server_id, conn)
+        claim::claim(&self.store, self.hash(server_id), server_id, conn, |_| true)
+    }
+
+    /// Claims a server-id, and ends a grace only on a condition.
+    ///
+    /// If the server-id is in grace, `may_reclaim` decides with its state at that instant: whether the caller
+    /// may have it, and displace its old binary and phones. Without a grace, this is
+    /// [`claim_server`](Self::claim_server), and the condition is not asked. It may be asked several times, if
+    /// other changes come first. It must not block. It may call the registry.
+    ///
+    /// Consistency: linearizable: if the claim succeeds, the condition held at the instant of the claim. Cost:
+    /// as [`claim_server`](Self::claim_server).
+    ///
+    /// # Errors
+    ///
+    /// [`ServerIdConflict`], as for [`claim_server`](Self::claim_server). If the condition returned `false`, its
+    /// [`kind`](ServerIdConflict::kind) is [`ConflictKind::ReclaimDenied`](crate::ConflictKind::ReclaimDenied),
+    /// and the incumbent is the binary that went away.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{ConflictKind, Registry};
+    /// use std::time::Duration;
+    ///
+    /// let registry = Registry::new();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let proof = claim.epoch();
+    /// claim.release_after(Duration::from_secs(30));
+    ///
+    /// let stranger = registry.claim_server_if("s", Arc::new(Wire("stranger")), |_| false);
+    /// assert_eq!(stranger.unwrap_err().kind(), ConflictKind::ReclaimDenied);
+    /// let back = Arc::new(Wire("b, back"));
+    /// let claim = registry.claim_server_if("s", back, |server| server.epoch() == Some(proof))?;
+    /// assert!(claim.displaced().is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn claim_server_if(
+        &self,
+        server_id: &str,
+        conn: Arc<C>,
+        may_reclaim: impl Fn(&Server<C>) -> bool,
+    ) -> Result<Claim<C>, ServerIdConflict<C>> {
+        let conn = Kept::new(conn);
+        let hash = self.hash(server_id);
+        claim::claim(&self.store, hash, server_id, conn, may_reclaim)
+    }
+
+    /// Waits until a binary that has not gone away holds this server-id. A binary in grace does not count.
+    ///
+    /// Completes at once if there is one. The future is cancel-safe and needs no particular runtime. Nothing is
+    /// stored for the server-id in the index, whatever its name: the wait itself holds the name until it ends.
+    ///
+    /// Consistency: the binary held the server-id at an instant during the wait. No wake-up is lost: as long as
+    /// a binary is there, no wait sleeps. Cost: at first as [`binary_for`](Self::binary_for). A wait that has
+    /// to sleep takes a short lock, which it shares with waits for other server-ids and with changes of them.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{Conn, Registry};
+    /// use std::thread;
+    ///
+    /// let registry = Registry::new();
+    /// let wait = registry.wait_for_binary("s");
+    /// let daemon = thread::spawn({
+    ///     let registry = registry.clone();
+    ///     move || registry.claim_server("s", Arc::new(Wire("b"))).map(|claim| claim.detach())
+    /// });
+    /// // In async code: `wait.await`, perhaps within a timeout of the runtime.
+    /// let binary = wait.block_until(None).unwrap();
+    /// assert_eq!(binary.conn_id(), "b");
+    /// # daemon.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_for_binary(&self, server_id: &str) -> WaitForBinary<C> {
+        WaitForBinary::new(&self.store, self.hash(server_id), server_id)
+    }
+
+    /// Watches one server-id, held or not: its latest state, and the wait for the next one.
+    ///
+    /// Cost: as [`server`](Self::server). While anybody watches any server-id, each change of the registry
+    /// takes a short lock to see whether its own server-id is watched.
+    pub fn watch(&self, server_id: &str) -> Watch<C> {
+        Watch::new(&self.store, self.hash(server_id), server_id)
+    }
+
+    /// Listens to every change of the registry from now on.
+    ///
+    /// The events come in the order in which the changes took effect, over all server-ids. To know the state of
+    /// the whole registry at all times, call this first and [`servers`](Self::servers) afterwards. Then apply
+    /// each event whose version is larger than the one of the server-id's state. A listener that falls 8,192
+    /// changes behind, or 1 MiB of names, gets [`Lagged`](crate::Lagged) and starts anew from `servers`. So may
+    /// a listener that has just begun, if changes were under way at that instant.
+    ///
+    /// Cost: while anybody listens, changes take turns. Each makes its swap and passes it on under one lock.
+    /// Lookups are not affected.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{Change, Registry};
+    /// let registry = Registry::new();
+    /// let mut events = registry.events();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// // In async code: `events.next().await`.
+    /// let event = events.try_next().expect("it was claimed")?;
+    /// assert_eq!(event.epoch, Some(claim.epoch()));
+    /// assert_eq!(event.change, Change::Claimed { displaced: None });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events(&self) -> Events<C> {
+        Events::new(&self.store)
     }
 
     /// Releases a server-id, whoever holds it, even in grace.
@@ -106,7 +221,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     pub fn release_server(&self, server_id: &str) -> bool {
         self.slot(server_id)
-            .is_some_and(|slot| claim::release(&slot, Whose::Anyone))
+            .is_some_and(|slot| slot.release(Whose::Anyone))
     }
 
     /// Releases a server-id if this epoch still holds it, even in grace. Meant for claims that were
@@ -125,7 +240,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// ```
     pub fn release_claim(&self, server_id: &str, epoch: Epoch) -> bool {
         self.slot(server_id)
-            .is_some_and(|slot| claim::release(&slot, Whose::Claim(epoch)))
+            .is_some_and(|slot| slot.release(Whose::Claim(epoch)))
     }
 
     /// Leaves a server-id in grace for the duration `grace` from now, if this epoch still holds it.
@@ -149,8 +264,16 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn release_claim_after(&self, server_id: &str, epoch: Epoch, grace: Duration) -> bool {
+        let deadline = || Instant::now().checked_add(grace);
         self.slot(server_id)
-            .is_some_and(|slot| slot.begin_grace(Whose::Claim(epoch), grace))
+            .is_some_and(|slot| slot.begin_grace(Whose::Claim(epoch), deadline))
+    }
+
+    /// Like [`release_claim_after`](Self::release_claim_after), with a deadline in place of a duration. For
+    /// programs whose clock is not the system's, such as tests with a clock of their own.
+    pub fn release_claim_until(&self, server_id: &str, epoch: Epoch, deadline: Instant) -> bool {
+        self.slot(server_id)
+            .is_some_and(|slot| slot.begin_grace(Whose::Claim(epoch), || Some(deadline)))
     }
 
     /// Registers a phone under a server-id that is held or in grace.
@@ -184,13 +307,16 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     ) -> Result<Membership<C>, RegisterError<C>> {
         let conn = Kept::new(conn);
         let phone = Phone::new(conn.conn_id().into(), conn);
-        let Some(slot) = self.slot(server_id) else {
+        let found = self.store.slot_and_record(self.hash(server_id), server_id);
+        let Some((slot, record)) = found else {
             return Err(RegisterError::NoServer(Arc::clone(&phone.conn)));
         };
-        let max_phones = self.store.ledger.max_phones;
-        let applied = slot.apply(|record| transition::register(record, max_phones, &phone));
-        let error = match applied.map(|applied| applied.outcome) {
-            Some(Ok(removals)) => return Ok(Membership::new(slot, phone, removals)),
+        let max_phones = self.store.ledger.settings.max_phones;
+        let applied = slot.apply_to(record, Attempt::Register(&phone.conn_id), |record| {
+            transition::register(record, max_phones, &phone)
+        });
+        let error = match applied {
+            Some(Ok(applied)) => return Ok(Membership::new(slot, phone, applied.value)),
             Some(Err(Refusal::AtCapacity)) => RegisterError::AtCapacity,
             Some(Err(Refusal::DuplicateConnId)) => RegisterError::DuplicateConnId,
             Some(Err(Refusal::NoServer)) | None => RegisterError::NoServer,
@@ -216,9 +342,13 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unregister_phone(&self, server_id: &str, conn_id: &str) -> Option<Arc<C>> {
-        let slot = self.slot(server_id)?;
-        let applied = slot.apply(|record| transition::unregister(record, conn_id))?;
-        applied.outcome.ok().map(Kept::into_arc)
+        let (slot, record) = self
+            .store
+            .slot_and_record(self.hash(server_id), server_id)?;
+        let applied = slot.apply_to(record, Attempt::Unregister(conn_id), |record| {
+            transition::unregister(record, conn_id)
+        })?;
+        Some(applied.ok()?.value.into_arc())
     }
 
     /// The binary of a server-id. In grace, this is the binary that went away.
@@ -427,6 +557,32 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         expiry::next_deadline(&self.store.ledger)
     }
 
+    /// Waits until a grace ends before `than`, or until there is a grace at all if that is `None`. Returns its
+    /// deadline.
+    ///
+    /// A task that ends graces waits for this while it sleeps until the next deadline. So it misses none,
+    /// whoever begins it: a call, or the drop of a claim when a task panics.
+    ///
+    /// ```no_run
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{Conn, Displaced, Registry};
+    /// # fn close(out: &Displaced<Wire>) { out.phones.iter().for_each(|phone| phone.close()); }
+    /// # let registry = Registry::<Wire>::new();
+    /// use std::time::Instant;
+    ///
+    /// loop {
+    ///     let next = registry.next_deadline();
+    ///     // In async code, with tokio: `timeout_at(next.into(), registry.earlier_deadline(next)).await`.
+    ///     let _ = registry.earlier_deadline(next).block_until(next);
+    ///     registry.expire(Instant::now()).iter().for_each(close);
+    /// }
+    /// ```
+    ///
+    /// Cost: one search in the queue of deadlines for each grace that begins meanwhile.
+    pub fn earlier_deadline(&self, than: Option<Instant>) -> EarlierDeadline<C> {
+        EarlierDeadline::new(&self.store, than)
+    }
+
     /// Internal sizes that no other call shows. For the tests: anything left behind here is a leak.
     #[doc(hidden)]
     #[must_use]
@@ -436,6 +592,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
             deadlines: self.store.ledger.deadlines.len(),
             retired_slots: slots.iter().filter(|slot| slot.is_retired()).count(),
             lingering_slots: self.store.ledger.lingering.len(),
+            watched: self.store.ledger.watchers.len(),
         }
     }
 

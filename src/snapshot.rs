@@ -2,15 +2,16 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::conn::Conn;
+use crate::state::change::Version;
 use crate::state::epoch::Epoch;
 use crate::state::phone_list::{self, PhoneList, Place};
 use crate::state::record::{Record, Tenure};
 use crate::state::shared::Shared;
+use crate::state::status::Status;
 use crate::store::slot::{Slot, Snapshot};
 
 /// A connection that a lookup found.
@@ -57,6 +58,27 @@ impl<C: ?Sized> ConnRef<C> {
             Who::Phone(place) => Some(&record.phones.at(place).conn),
         });
         found.expect("a record never changes, and this one had the connection")
+    }
+
+    /// The status of the server-id at the instant of the lookup. If this is [`Status::Grace`], the binary has
+    /// gone away.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{Registry, Status};
+    /// use std::time::Duration;
+    ///
+    /// let registry = Registry::new();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// assert_eq!(registry.binary_for("s").unwrap().status(), Status::Held);
+    /// claim.release_after(Duration::from_secs(30));
+    /// assert!(matches!(registry.binary_for("s").unwrap().status(), Status::Grace { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let record = self.record.get();
+        record.map_or(Status::Vacant, |record| record.status())
     }
 
     /// Returns a counted reference to the connection.
@@ -248,6 +270,13 @@ impl<C: ?Sized> Server<C> {
         Some(Self { slot, record })
     }
 
+    pub(crate) fn new(slot: &Arc<Slot<C>>, record: &Shared<Record<C>>) -> Self {
+        Self {
+            slot: Arc::clone(slot),
+            record: Shared::clone(record),
+        }
+    }
+
     fn tenure(&self) -> Option<&Tenure<C>> {
         self.record.tenure.as_ref()
     }
@@ -279,15 +308,14 @@ impl<C: ?Sized> Server<C> {
     /// Whether the server-id is vacant, held or in grace.
     #[must_use]
     pub fn status(&self) -> Status {
-        match self.tenure() {
-            None => Status::Vacant,
-            Some(Tenure { grace: None, .. }) => Status::Held,
-            Some(Tenure {
-                grace: Some(grace), ..
-            }) => Status::Grace {
-                deadline: grace.deadline,
-            },
-        }
+        self.record.status()
+    }
+
+    /// The version of this state. Later states of the same server-id have larger versions. Compare it with the
+    /// version of an [`Event`](crate::Event).
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.slot.version(&self.record)
     }
 }
 
@@ -309,18 +337,4 @@ impl<C: ?Sized> fmt::Debug for Server<C> {
             .field("phones", &self.phones())
             .finish_non_exhaustive()
     }
-}
-
-/// The state of a server-id: vacant, held or in grace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// Nobody holds it. Phones of an earlier claim remain.
-    Vacant,
-    /// The binary that claimed it holds it.
-    Held,
-    /// The binary went away. It and its phones stay registered until the deadline, or until the next claim.
-    Grace {
-        /// The end of the grace. For a grace that never ends, this is the latest instant of the platform.
-        deadline: Instant,
-    },
 }

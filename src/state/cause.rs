@@ -1,5 +1,6 @@
 /// Why connections were displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cause {
     /// The server-id was claimed while it was in grace.
     Reclaimed,
@@ -7,6 +8,9 @@ pub enum Cause {
     TakenOver,
     /// The grace ended.
     Expired,
+    /// The server-id was released, and the registry was built with
+    /// [`Orphans::Displace`](crate::Orphans::Displace).
+    Released,
     /// The server-id was evicted.
     Evicted,
     /// The registry was drained.

@@ -2,6 +2,7 @@
 //! functions. Also what these are made of: reference counts, names and hashes.
 
 pub(crate) mod cause;
+pub(crate) mod change;
 pub(crate) mod epoch;
 pub(crate) mod hash;
 pub(crate) mod kept;
@@ -9,4 +10,5 @@ pub(crate) mod name;
 pub(crate) mod phone_list;
 pub(crate) mod record;
 pub(crate) mod shared;
+pub(crate) mod status;
 pub(crate) mod transition;

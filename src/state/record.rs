@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
+use crate::state::cause::Cause;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
 use crate::state::phone_list::PhoneList;
+use crate::state::shared::Shared;
+use crate::state::status::Status;
 
 /// The holder of a server-id, and the phones that belong to it.
 ///
@@ -12,18 +15,20 @@ use crate::state::phone_list::PhoneList;
 pub(crate) struct Record<C: ?Sized> {
     /// `None` while the server-id is vacant: nobody holds it, but phones of an earlier tenure remain.
     pub(crate) tenure: Option<Tenure<C>>,
+    /// `Some` once the binary has gone away. In a vacant record: the phones wait to be displaced.
+    pub(crate) grace: Option<Shared<Grace>>,
     pub(crate) phones: PhoneList<C>,
     /// The number of times that phones were removed by anything but their own `Membership`. While it stays
     /// the same, every membership knows without a search that its phone is registered.
     pub(crate) removals: u64,
+    /// The number of changes since the slot was created. No two records of a slot have the same number.
+    pub(crate) changes: u64,
 }
 
-/// The state of the claim that holds the server-id.
+/// The claim that holds the server-id, and its binary.
 pub(crate) struct Tenure<C: ?Sized> {
     pub(crate) binary: Kept<C>,
     pub(crate) epoch: Epoch,
-    /// `Some` once the binary has gone away.
-    pub(crate) grace: Option<Grace>,
 }
 
 /// The binary went away. It and its phones stay registered until the deadline, or until the next claim.
@@ -41,9 +46,11 @@ pub(crate) struct Grace {
 impl<C: ?Sized> Record<C> {
     pub(crate) fn held(binary: Kept<C>, epoch: Epoch) -> Self {
         Self {
-            tenure: Some(Tenure::held(binary, epoch)),
+            tenure: Some(Tenure { binary, epoch }),
+            grace: None,
             phones: PhoneList::new(),
             removals: 0,
+            changes: 0,
         }
     }
 
@@ -54,24 +61,40 @@ impl<C: ?Sized> Record<C> {
     }
 
     pub(crate) fn is_in_grace(&self) -> bool {
-        let tenure = self.tenure.as_ref();
-        tenure.is_some_and(|tenure| tenure.grace.is_some())
+        self.tenure.is_some() && self.grace.is_some()
     }
 
+    /// The grace, or the wait of displaced phones, if it ends by itself.
     pub(crate) fn armed_grace(&self) -> Option<Grace> {
-        self.tenure
-            .as_ref()?
-            .grace
-            .filter(|grace| grace.arming.is_some())
+        let grace = **self.grace.as_ref()?;
+        grace.arming.is_some().then_some(grace)
     }
-}
 
-impl<C: ?Sized> Tenure<C> {
-    pub(crate) fn held(binary: Kept<C>, epoch: Epoch) -> Self {
-        Self {
-            binary,
-            epoch,
-            grace: None,
+    /// Why a claim that succeeds displaces what this record holds. `None` if it displaces nothing.
+    pub(crate) fn displaced_by_a_claim(&self) -> Option<Cause> {
+        match (&self.tenure, &self.grace) {
+            (Some(_), None) => Some(Cause::TakenOver),
+            (Some(_), Some(_)) => Some(Cause::Reclaimed),
+            (None, Some(_)) => Some(Cause::Released),
+            (None, None) => None,
+        }
+    }
+
+    /// Why the end of its grace displaces what this record holds.
+    pub(crate) fn cause_of_expiry(&self) -> Cause {
+        match self.tenure {
+            Some(_) => Cause::Expired,
+            None => Cause::Released,
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match (&self.tenure, &self.grace) {
+            (None, _) => Status::Vacant,
+            (Some(_), None) => Status::Held,
+            (Some(_), Some(grace)) => Status::Grace {
+                deadline: grace.deadline,
+            },
         }
     }
 }
@@ -81,7 +104,6 @@ impl<C: ?Sized> Clone for Tenure<C> {
         Self {
             binary: self.binary.clone(),
             epoch: self.epoch,
-            grace: self.grace,
         }
     }
 }

@@ -19,10 +19,30 @@ pub(crate) type Decision<C, T, E> = Result<(Option<Shared<Record<C>>>, T), E>;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotHeld;
 
-/// The claim that already holds the server-id.
+/// The claim that holds the server-id, and why it keeps it.
 pub(crate) struct Conflict<C: ?Sized> {
     pub(crate) incumbent: Kept<C>,
     pub(crate) epoch: Epoch,
+    pub(crate) kind: ConflictKind,
+}
+
+/// Why a claim was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConflictKind {
+    /// Another binary holds the server-id and has not gone away.
+    Held,
+    /// The server-id is in grace, and the condition of
+    /// [`claim_server_if`](crate::Registry::claim_server_if) returned `false`.
+    ReclaimDenied,
+}
+
+/// A claim that succeeded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    pub(crate) epoch: Epoch,
+    /// Why everything in the old record was displaced. `None` if its phones stay.
+    pub(crate) displaced: Option<Cause>,
 }
 
 /// The reason why a phone was not added.
@@ -45,47 +65,45 @@ pub(crate) enum Whose {
 }
 
 impl Whose {
-    fn admits<C: ?Sized>(self, tenure: &Tenure<C>) -> bool {
+    fn admits<C: ?Sized>(self, tenure: &Tenure<C>, in_grace: bool) -> bool {
         match self {
             Self::Anyone => true,
             Self::Claim(epoch) => tenure.epoch == epoch,
-            Self::Present(epoch) => tenure.epoch == epoch && tenure.grace.is_none(),
+            Self::Present(epoch) => tenure.epoch == epoch && !in_grace,
         }
     }
 
     pub(crate) fn admitted<C: ?Sized>(self, record: &Record<C>) -> Result<&Tenure<C>, NotHeld> {
         match &record.tenure {
-            Some(tenure) if self.admits(tenure) => Ok(tenure),
+            Some(tenure) if self.admits(tenure, record.grace.is_some()) => Ok(tenure),
             _ => Err(NotHeld),
         }
     }
 }
 
-/// Makes the server-id held. If it was vacant, its phones stay. If it was in grace, the old binary and all
-/// phones are displaced.
+/// Makes the server-id held. If it was vacant, its phones stay, unless they wait to be displaced. If it was in
+/// grace, the old binary and all phones are displaced, provided that `may_reclaim`. Draws the epoch only for a
+/// claim that succeeds.
 pub(crate) fn claim<C: ?Sized>(
     record: &Record<C>,
     binary: &Kept<C>,
-    epoch: Epoch,
-) -> Decision<C, Option<Cause>, Conflict<C>> {
-    match &record.tenure {
-        None => Ok((
-            Some(Shared::new(Record {
-                tenure: Some(Tenure::held(binary.clone(), epoch)),
-                phones: record.phones.clone(),
-                removals: record.removals,
-            })),
-            None,
-        )),
-        Some(tenure) if tenure.grace.is_some() => Ok((
-            Some(displace(record, binary, epoch)),
-            Some(Cause::Reclaimed),
-        )),
-        Some(tenure) => Err(Conflict {
-            incumbent: tenure.binary.clone(),
-            epoch: tenure.epoch,
-        }),
+    draw: impl FnOnce() -> Epoch,
+    may_reclaim: impl FnOnce() -> bool,
+) -> Decision<C, Claimed, Conflict<C>> {
+    if let Some(tenure) = &record.tenure {
+        let kind = match &record.grace {
+            None => Some(ConflictKind::Held),
+            Some(_) => (!may_reclaim()).then_some(ConflictKind::ReclaimDenied),
+        };
+        if let Some(kind) = kind {
+            return Err(Conflict {
+                incumbent: tenure.binary.clone(),
+                epoch: tenure.epoch,
+                kind,
+            });
+        }
     }
+    Ok(admit(record, binary, draw()))
 }
 
 /// Like [`claim`], but also displaces the incumbent that the caller has seen.
@@ -93,32 +111,51 @@ pub(crate) fn take_over<C: ?Sized>(
     record: &Record<C>,
     incumbent: Epoch,
     binary: &Kept<C>,
-    epoch: Epoch,
-) -> Decision<C, Option<Cause>, Conflict<C>> {
+    draw: impl FnOnce() -> Epoch,
+) -> Decision<C, Claimed, Conflict<C>> {
     match Whose::Present(incumbent).admitted(record) {
-        Ok(_) => Ok((
-            Some(displace(record, binary, epoch)),
-            Some(Cause::TakenOver),
-        )),
-        Err(NotHeld) => claim(record, binary, epoch),
+        Ok(_) => Ok(admit(record, binary, draw())),
+        Err(NotHeld) => claim(record, binary, draw, || true),
     }
 }
 
-fn displace<C: ?Sized>(record: &Record<C>, binary: &Kept<C>, epoch: Epoch) -> Shared<Record<C>> {
-    Shared::new(Record {
-        tenure: Some(Tenure::held(binary.clone(), epoch)),
-        phones: PhoneList::new(),
-        removals: record.removals + 1,
-    })
+fn admit<C: ?Sized>(
+    record: &Record<C>,
+    binary: &Kept<C>,
+    epoch: Epoch,
+) -> (Option<Shared<Record<C>>>, Claimed) {
+    let displaced = record.displaced_by_a_claim();
+    let (phones, removals) = match displaced {
+        None => (record.phones.clone(), record.removals),
+        Some(_) => (PhoneList::new(), record.removals + 1),
+    };
+    let held = Record {
+        tenure: Some(Tenure {
+            binary: binary.clone(),
+            epoch,
+        }),
+        grace: None,
+        phones,
+        removals,
+        changes: record.changes + 1,
+    };
+    (Some(Shared::new(held)), Claimed { epoch, displaced })
 }
 
-/// Makes the server-id vacant. The phones stay.
-pub(crate) fn release<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, (), NotHeld> {
+/// Makes the server-id vacant. The phones stay. With `leave`, they stay only until its deadline or the next
+/// claim.
+pub(crate) fn release<C: ?Sized>(
+    record: &Record<C>,
+    whose: Whose,
+    leave: Option<Grace>,
+) -> Decision<C, (), NotHeld> {
     whose.admitted(record)?;
     let vacant = Record {
         tenure: None,
+        grace: leave.map(Shared::new),
         phones: record.phones.clone(),
         removals: record.removals,
+        changes: record.changes + 1,
     };
     Ok((unless_empty(vacant), ()))
 }
@@ -130,28 +167,32 @@ pub(crate) fn grace<C: ?Sized>(
     grace: Grace,
 ) -> Decision<C, (), NotHeld> {
     let tenure = whose.admitted(record)?;
-    let began = tenure.grace.map_or(grace.began, |earlier| earlier.began);
-    let tenure = Tenure {
-        grace: Some(Grace { began, ..grace }),
-        ..tenure.clone()
-    };
+    let began = record
+        .grace
+        .as_ref()
+        .map_or(grace.began, |earlier| earlier.began);
     let waiting = Record {
-        tenure: Some(tenure),
+        tenure: Some(tenure.clone()),
+        grace: Some(Shared::new(Grace { began, ..grace })),
         phones: record.phones.clone(),
         removals: record.removals,
+        changes: record.changes + 1,
     };
     Ok((Some(Shared::new(waiting)), ()))
 }
 
 /// Removes the binary and all phones if the grace is over and `began` is smaller than `newer`. Only the
-/// deadline in the record counts: the entry of the queue that led here may be out of date.
+/// deadline in the record counts: the entry of the queue that led here may be out of date. Also removes phones
+/// that a release left to be displaced.
 pub(crate) fn expire<C: ?Sized>(
     record: &Record<C>,
     now: Instant,
     newer: u64,
-) -> Decision<C, (), NotHeld> {
+) -> Decision<C, Cause, NotHeld> {
     match record.armed_grace() {
-        Some(grace) if grace.deadline <= now && grace.began < newer => Ok((None, ())),
+        Some(grace) if grace.deadline <= now && grace.began < newer => {
+            Ok((None, record.cause_of_expiry()))
+        }
         _ => Err(NotHeld),
     }
 }
@@ -181,8 +222,10 @@ pub(crate) fn register<C: ?Sized>(
     }
     let larger = Record {
         tenure: Some(tenure.clone()),
+        grace: record.grace.clone(),
         phones: record.phones.with(phone),
         removals: record.removals,
+        changes: record.changes + 1,
     };
     Ok((Some(Shared::new(larger)), record.removals))
 }
@@ -217,8 +260,10 @@ fn without<C: ?Sized>(
 ) -> Option<Shared<Record<C>>> {
     unless_empty(Record {
         tenure: record.tenure.clone(),
+        grace: record.grace.clone(),
         phones: record.phones.without(phone),
         removals,
+        changes: record.changes + 1,
     })
 }
 

@@ -2,11 +2,11 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::sync::atomic::{Ordering, compiler_fence, fence};
 
 use arc_swap::{ArcSwapAny, Cache, Guard};
 
 use crate::state::shared::Shared;
+use crate::store::fence::fence_after_change;
 use crate::store::switch_point::switch_point;
 
 /// The contents of a cell at one instant. It keeps them alive, usually without writing to a reference count.
@@ -51,14 +51,7 @@ impl<T> Cell<T> {
         Snapshot(self.0.load())
     }
 
-    /// Like [`load`](Self::load), but counts a reference. Writers use this: arc-swap would make them count
-    /// one anyway.
-    pub(crate) fn load_counted(&self) -> Option<Shared<T>> {
-        switch_point();
-        self.0.load_full()
-    }
-
-    /// Replaces `before` with `next`. If the cell no longer holds `before`, returns the current contents.
+    /// Replaces `before` with `next`. If the cell no longer holds `before`, returns what it holds instead.
     ///
     /// Contents are compared by address. `before` is a strong reference, so no other contents can be at its
     /// address.
@@ -66,12 +59,12 @@ impl<T> Cell<T> {
         &self,
         before: &Shared<T>,
         next: Option<Shared<T>>,
-    ) -> Result<(), Option<Shared<T>>> {
+    ) -> Result<(), Snapshot<T>> {
         switch_point();
         let found = self.0.compare_and_swap(Shared::as_ptr(before), next);
         match &*found {
             Some(found) if Shared::ptr_eq(before, found) => Ok(()),
-            _ => Err(Guard::into_inner(found)),
+            _ => Err(Snapshot(found)),
         }
     }
 }
@@ -106,16 +99,11 @@ impl<O: HasCell> Cached<O> {
     /// address.
     ///
     /// arc-swap loads the address `Relaxed`, which does not order the load after this thread's operations on
-    /// other cells; hence the fence. On x86 a store into a cell is a locked instruction, which no later load
-    /// overtakes. So there only the compiler has to be restrained.
+    /// other cells; hence the fence.
     #[inline]
     pub(crate) fn load(&mut self) -> Option<&Shared<O::Value>> {
         switch_point();
-        if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            fence(Ordering::SeqCst);
-        }
+        fence_after_change();
         self.0.load().as_ref()
     }
 }

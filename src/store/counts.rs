@@ -44,7 +44,7 @@ impl Change {
         Self {
             binaries: isize::from(tenure.is_some()),
             phones: record.map_or(0, |record| record.phones.len().cast_signed()),
-            in_grace: isize::from(tenure.is_some_and(|tenure| tenure.grace.is_some())),
+            in_grace: isize::from(record.is_some_and(Record::is_in_grace)),
         }
     }
 }

@@ -3,13 +3,38 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
+use event_listener::{Event as Signal, EventListener};
 
 use crate::state::record::{Grace, Record};
+use crate::store::audience::{Audience, Present};
 use crate::store::counts::{self, StripedCounts};
 use crate::store::deadlines::{Deadlines, Key, Queue};
+use crate::store::feed::Feed;
 use crate::store::index::HasServerId;
 use crate::store::lingering::{Lingering, Remove};
 use crate::store::switch_point::switch_point;
+use crate::store::watchers::Watchers;
+
+/// What becomes of the phones of a server-id that is released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Orphans {
+    /// They stay registered, and see the next binary that claims the server-id, whoever it is. The default.
+    #[default]
+    Keep,
+    /// They are displaced, with [`Cause::Released`](crate::Cause::Released): by the next call of
+    /// [`expire`](crate::Registry::expire) or by the next claim, whichever comes first. No binary sees the
+    /// phones of another one.
+    Displace,
+}
+
+/// The settings of a registry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) max_phones: usize,
+    pub(crate) grace: Option<Duration>,
+    pub(crate) orphans: Orphans,
+}
 
 /// The settings of a registry, and its shared state apart from the server-ids. Every slot refers to it, so
 /// that guards need nothing but their slot.
@@ -20,8 +45,13 @@ pub(crate) struct Ledger<S> {
     pub(crate) counts: StripedCounts,
     pub(crate) deadlines: Box<dyn Deadlines<S>>,
     pub(crate) lingering: Lingering<S>,
-    pub(crate) max_phones: usize,
-    pub(crate) grace: Option<Duration>,
+    pub(crate) audience: Audience,
+    pub(crate) watchers: Watchers,
+    pub(crate) feed: Feed,
+    pub(crate) settings: Settings,
+    /// Earlier than all calls.
+    pub(crate) created: Instant,
+    armed: Signal,
     armings: CachePadded<AtomicU64>,
 }
 
@@ -51,11 +81,7 @@ impl Change {
 }
 
 impl<S: HasServerId> Ledger<S> {
-    pub(crate) fn new(
-        store: Weak<dyn Remove<S> + Send + Sync>,
-        max_phones: usize,
-        grace: Option<Duration>,
-    ) -> Self
+    pub(crate) fn new(store: Weak<dyn Remove<S> + Send + Sync>, settings: Settings) -> Self
     where
         S: Send + Sync + 'static,
     {
@@ -63,8 +89,12 @@ impl<S: HasServerId> Ledger<S> {
             counts: StripedCounts::new(),
             deadlines: Box::new(Queue::new()),
             lingering: Lingering::new(store),
-            max_phones,
-            grace,
+            audience: Audience::new(),
+            watchers: Watchers::new(),
+            feed: Feed::new(),
+            settings,
+            created: Instant::now(),
+            armed: Signal::new(),
             armings: CachePadded::new(AtomicU64::new(0)),
         }
     }
@@ -85,6 +115,37 @@ impl<S: HasServerId> Ledger<S> {
         }
     }
 
+    /// Wakes those who wait for a change of this slot. `published` tells whether the change went through the
+    /// feed: if it did not, whoever listens by now has missed it.
+    pub(crate) fn announce(&self, slot: &S, published: bool) {
+        let present = self.audience.present();
+        if !present.is_empty() {
+            self.announce_to(present, slot, published);
+        }
+    }
+
+    #[cold]
+    fn announce_to(&self, present: Present, slot: &S, published: bool) {
+        if present.listens() && !published {
+            self.feed.miss();
+        }
+        if present.watches() {
+            self.watchers.notify(slot.hash(), slot.server_id());
+        }
+    }
+
+    /// Wakes those who wait for an earlier deadline.
+    pub(crate) fn deadline_armed(&self) {
+        switch_point();
+        self.armed.notify(usize::MAX);
+    }
+
+    /// Listens for the next arming.
+    pub(crate) fn listen_for_deadlines(&self) -> EventListener {
+        switch_point();
+        self.armed.listen()
+    }
+
     /// The number of armings so far, which is the number of the next one. Every grace that began before this
     /// call has a smaller number. Every grace requested after this call has this number or a larger one.
     ///
@@ -95,14 +156,12 @@ impl<S: HasServerId> Ledger<S> {
         self.armings.load(Ordering::SeqCst)
     }
 
-    /// A grace that ends `after` from now. If `Instant` cannot represent that deadline, the grace never ends.
-    pub(crate) fn grace_of(&self, after: Duration) -> Grace {
+    /// A grace that ends at `deadline`, or never.
+    pub(crate) fn grace_until(&self, deadline: Option<Instant>) -> Grace {
         switch_point();
-        let now = Instant::now();
         let number = self.armings.fetch_add(1, Ordering::SeqCst);
-        let deadline = now.checked_add(after);
         Grace {
-            deadline: deadline.unwrap_or_else(|| latest_from(now)),
+            deadline: deadline.unwrap_or_else(|| latest_from(self.created)),
             arming: deadline.map(|_| number),
             began: number,
         }

@@ -5,24 +5,33 @@
 //! for good, the index. These containers are generic over the slot: it holds the ledger, so they cannot name
 //! it.
 
+pub(crate) mod audience;
 pub(crate) mod cell;
 pub(crate) mod counts;
 pub(crate) mod deadlines;
 pub(crate) mod epochs;
+pub(crate) mod feed;
+mod fence;
 mod index;
 pub(crate) mod ledger;
 mod lingering;
+mod lock;
 mod set;
 pub(crate) mod slot;
 mod striped;
 pub(crate) mod switch_point;
+pub(crate) mod watched;
+mod watchers;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
+use crate::state::change::{Attempt, Event};
+use crate::state::epoch::Epoch;
+use crate::state::kept::Kept;
 use crate::state::record::Record;
+use fence::fence_after_change;
 use index::Index;
-use ledger::{Change, Ledger};
+use ledger::{Change, Ledger, Settings};
 use lingering::Remove;
 use slot::{Slot, Snapshot};
 
@@ -35,13 +44,13 @@ pub(crate) struct Store<C: ?Sized> {
 }
 
 impl<C: ?Sized> Store<C> {
-    pub(crate) fn new(capacity: usize, max_phones: usize, grace: Option<Duration>) -> Arc<Self>
+    pub(crate) fn new(capacity: usize, settings: Settings) -> Arc<Self>
     where
         C: Send + Sync + 'static,
     {
         Arc::new_cyclic(|store: &Weak<Self>| Self {
             index: Index::with_capacity(capacity),
-            ledger: Arc::new(Ledger::new(store.clone(), max_phones, grace)),
+            ledger: Arc::new(Ledger::new(store.clone(), settings)),
         })
     }
 
@@ -53,6 +62,16 @@ impl<C: ?Sized> Store<C> {
     /// The slot of a server-id. It may be retired by the time it is read.
     pub(crate) fn slot(&self, hash: u64, server_id: &str) -> Option<Arc<Slot<C>>> {
         self.index.read(hash, server_id, Arc::clone)
+    }
+
+    /// The slot of a server-id, and its record.
+    pub(crate) fn slot_and_record(
+        &self,
+        hash: u64,
+        server_id: &str,
+    ) -> Option<(Arc<Slot<C>>, Snapshot<C>)> {
+        let read = |slot: &Arc<Slot<C>>| (Arc::clone(slot), slot.snapshot());
+        self.index.read(hash, server_id, read)
     }
 
     /// All slots that are there throughout the call, and perhaps some that come or go meanwhile.
@@ -67,16 +86,32 @@ impl<C: ?Sized> Store<C> {
         hash: u64,
         server_id: &str,
         retired: Option<&Arc<Slot<C>>>,
-        record: Record<C>,
-    ) -> Option<Arc<Slot<C>>> {
-        let change = Change::between(None, Some(&record));
-        let slot = Arc::new(Slot::new(hash, server_id, &self.ledger, record));
-        if !self.index.insert(&slot, retired) {
-            return None;
-        }
+        binary: &Kept<C>,
+    ) -> Option<(Arc<Slot<C>>, Epoch)> {
+        let listens = self.ledger.audience.present().listens();
+        let insert = || {
+            let epoch = epochs::draw();
+            let record = Record::held(binary.clone(), epoch);
+            let change = Change::between(None, Some(&record));
+            let event =
+                listens.then(|| Event::new(server_id, epoch, Attempt::Claim, None, Some(&record)));
+            let slot = Arc::new(Slot::new(hash, server_id, &self.ledger, epoch, record));
+            let inserted = self.index.insert(&slot, retired);
+            let event = event.filter(|_| inserted);
+            (inserted.then_some((slot, epoch, change)), event)
+        };
+        // The epoch is drawn under the lock of the feed, too: versions must ascend.
+        let (slot, epoch, change) = if listens {
+            self.ledger.feed.publish(insert)?
+        } else {
+            insert().0?
+        };
+        // Unlike the swap of a cell, the insertion is not `SeqCst`. `Audience` needs that.
+        fence_after_change();
         self.ledger.settle(&slot, &change);
+        self.ledger.announce(&slot, listens);
         self.ledger.lingering.remove_overdue(self);
-        Some(slot)
+        Some((slot, epoch))
     }
 }
 

@@ -26,6 +26,12 @@ impl<T> Striped<T> {
         &self.0[thread_number() & (self.0.len() - 1)]
     }
 
+    /// The stripe of a hash.
+    pub(crate) fn at(&self, hash: u64) -> &T {
+        let at = usize::try_from(hash % self.0.len() as u64);
+        &self.0[at.expect("there are few stripes")]
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|stripe| &**stripe)
     }

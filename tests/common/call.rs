@@ -190,8 +190,10 @@ pub fn displaced(out: &Displaced<Wire>) -> model::Displaced {
             Cause::Reclaimed => model::Cause::Reclaimed,
             Cause::TakenOver => model::Cause::TakenOver,
             Cause::Expired => model::Cause::Expired,
+            Cause::Released => model::Cause::Released,
             Cause::Evicted => model::Cause::Evicted,
             Cause::Drained => model::Cause::Drained,
+            other => panic!("a cause unknown to the model: {other:?}"),
         },
     }
 }

@@ -122,6 +122,7 @@ pub enum Cause {
     Reclaimed,
     TakenOver,
     Expired,
+    Released,
     Evicted,
     Drained,
 }

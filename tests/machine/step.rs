@@ -91,9 +91,10 @@ pub(crate) enum Step {
     Rest,
     /// `Store::slot`, in `claim::claim` and in the methods of `Registry` that take a server-id.
     LookUp { name: Name, purpose: Purpose },
-    /// `Cell::load_counted`, the first line of `Slot::apply`.
+    /// `Cell::load`, before each decision in `Slot::apply`.
     Load { slot: SlotId, op: Op },
-    /// `Cell::compare_and_swap`, in the loop of `Slot::apply`. A failed swap also loads.
+    /// `Cell::compare_and_swap`, in `Slot::swap`. A failed swap also loads: the load that
+    /// follows it is another step of the code, but nothing is decided in between.
     Swap {
         slot: SlotId,
         version: u8,

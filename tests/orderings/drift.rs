@@ -10,18 +10,23 @@ use Ordering::{Relaxed, SeqCst};
 use crate::models::{DRAW_OF_ARMING, READ_OF_ARMING, SEEN};
 
 /// Every ordering in `src/`: the file, the call, and the ordering. Change a model before changing this.
-const ORDERINGS: [(&str, &str, Ordering); 14] = [
+const ORDERINGS: [(&str, &str, Ordering); 18] = [
     ("membership.rs", "self.seen.load", SEEN),
     ("membership.rs", "self.seen.store", SEEN),
-    // `Cached::load`, on x86 and elsewhere.
-    ("store/cell.rs", "compiler_fence", SeqCst),
-    ("store/cell.rs", "fence", SeqCst),
+    ("store/audience.rs", "self.0.fetch_add", SeqCst),
+    ("store/audience.rs", "fence", SeqCst),
+    // The last one to leave misses nothing: nobody waits for what comes after it.
+    ("store/audience.rs", "self.0.fetch_sub", SeqCst),
+    ("store/audience.rs", "self.0.load", SeqCst),
     ("store/counts.rs", "counter.fetch_add", Relaxed),
     ("store/counts.rs", ".load", Relaxed),
     ("store/deadlines.rs", "self.scans.load", SeqCst),
     ("store/deadlines.rs", "self.scans.fetch_add", SeqCst),
     ("store/deadlines.rs", "self.scans.fetch_sub", SeqCst),
     ("store/epochs.rs", "NEXT.fetch_add", SeqCst),
+    // On x86 and elsewhere.
+    ("store/fence.rs", "compiler_fence", SeqCst),
+    ("store/fence.rs", "fence", SeqCst),
     ("store/ledger.rs", "self.armings.load", READ_OF_ARMING),
     ("store/ledger.rs", "self.armings.fetch_add", DRAW_OF_ARMING),
     ("store/striped.rs", "NEXT.fetch_add", Relaxed),
@@ -91,9 +96,10 @@ fn every_ordering_in_the_sources_is_covered_by_the_models() {
         let more = orderings(&source);
         let words = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
         let code = code(&source);
-        let named = words.map(|word| code.matches(word).count());
+        let is_word = |word: &&str| words.contains(word);
+        let named = code.split(|c: char| !c.is_alphanumeric() && c != '_');
         assert_eq!(
-            named.iter().sum::<usize>(),
+            named.filter(is_word).count(),
             more.len(),
             "{file} names an ordering in a form that this test does not parse"
         );

@@ -259,6 +259,57 @@ mod a_grace_that_is_rearmed_during_a_scan {
     }
 }
 
+mod a_wait_that_begins_during_a_change {
+    use super::*;
+
+    #[derive(Default)]
+    struct Registry {
+        audience: AtomicUsize,
+        cell: AtomicUsize,
+    }
+
+    /// `Audience::join` counts whoever waits or listens, and then they look at the cell. A change swaps the
+    /// cell, or inserts a slot and passes a fence, and then looks at the audience (`Ledger::announce`).
+    ///
+    /// The swap and the load of the audience are `SeqCst`. Loom treats them as weaker, so a fence stands in for
+    /// that.
+    fn sees_the_change_or_is_seen_by_it(fence_of_join: bool, order_of_change: bool) {
+        explore(move |registry: &Arc<Registry>| {
+            let wait = spawn_with(registry, move |registry| {
+                registry.audience.fetch_add(1, AcqRel);
+                if fence_of_join {
+                    fence(SeqCst);
+                }
+                registry.cell.load(LOAD) == 1
+            });
+            registry.cell.swap(1, SWAP);
+            if order_of_change {
+                fence(SeqCst);
+            }
+            let wakes = registry.audience.load(Acquire) > 0;
+            let has_seen = wait.join().unwrap();
+            assert!(wakes || has_seen, "it waits for a change that was made");
+        });
+    }
+
+    #[test]
+    fn misses_nothing() {
+        sees_the_change_or_is_seen_by_it(true, true);
+    }
+
+    #[test]
+    #[should_panic(expected = "it waits for a change that was made")]
+    fn needs_the_fence_of_those_who_join() {
+        sees_the_change_or_is_seen_by_it(false, true);
+    }
+
+    #[test]
+    #[should_panic(expected = "it waits for a change that was made")]
+    fn needs_one_order_of_the_swap_and_the_look_at_the_audience() {
+        sees_the_change_or_is_seen_by_it(true, false);
+    }
+}
+
 mod a_grace_that_is_seen {
     use super::*;
 

@@ -54,10 +54,11 @@ mod state {
 
 #[path = "../../src/store"]
 mod store {
-    #[allow(dead_code, reason = "nothing here looks at a cell without a count")]
     pub(crate) mod cell;
     pub(crate) mod counts;
     pub(crate) mod epochs;
+    mod fence;
+    #[allow(dead_code, reason = "nothing here watches a server-id")]
     mod striped;
     mod switch_point;
 }

@@ -13,3 +13,11 @@ pub(crate) struct Record<C: ?Sized> {
 pub(crate) struct Tenure {
     pub(crate) grace: Option<()>,
 }
+
+impl<C: ?Sized> Record<C> {
+    pub(crate) fn is_in_grace(&self) -> bool {
+        self.tenure
+            .as_ref()
+            .is_some_and(|tenure| tenure.grace.is_some())
+    }
+}

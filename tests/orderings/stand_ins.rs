@@ -56,7 +56,7 @@ pub mod sync {
         use super::super::{EXECUTION, WITHOUT, Without};
 
         pub use super::super::fence_unless_taken_away as fence;
-        /// `cell.rs` uses a compiler fence only on x86, next to a locked instruction. Together they act as
+        /// `fence.rs` uses a compiler fence only on x86, next to a locked instruction. Together they act as
         /// a fence does on other machines.
         pub use super::super::fence_unless_taken_away as compiler_fence;
 

@@ -24,7 +24,7 @@ impl HasCell for Arc<Cell<u32>> {
 /// sequential order explains both missing the other's change.
 fn changes_then_reads_a_route(without: Without) {
     fn change_and_ask(mine: &Cell<u32>, others: &mut Cached<Arc<Cell<u32>>>) -> bool {
-        let before = mine.load_counted().unwrap();
+        let before = mine.load().into_counted().unwrap();
         let next = Shared::new(1);
         assert!(mine.compare_and_swap(&before, Some(next)).is_ok());
         **others.load().unwrap() == 1

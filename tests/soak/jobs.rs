@@ -207,6 +207,7 @@ impl Soak {
                 Cause::Expired => Event::Expired,
                 Cause::Evicted => Event::Evicted,
                 Cause::Drained => Event::Drained,
+                other => unreachable!("the soak never asks for {other:?}"),
             });
         }
     }

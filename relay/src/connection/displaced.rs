@@ -10,8 +10,9 @@ pub(crate) fn close(displaced: &Displaced<Peer>) {
     let (binary, phones) = match displaced.cause {
         Cause::Reclaimed => (Close::NORMAL, Close::RECLAIMED),
         Cause::TakenOver => (Close::HEARTBEAT_TIMEOUT, Close::RECLAIMED),
-        Cause::Expired | Cause::Evicted => (Close::EXPIRED, Close::EXPIRED),
         Cause::Drained => (Close::SHUTTING_DOWN, Close::SHUTTING_DOWN),
+        // Expired, evicted, or a cause that does not exist yet.
+        _ => (Close::EXPIRED, Close::EXPIRED),
     };
     // Phones first: once the binary is closed, a phone that sends a frame is closed as undelivered.
     for phone in &displaced.phones {

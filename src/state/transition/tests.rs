@@ -28,8 +28,10 @@ fn a_grace(arming: u64) -> Grace {
 fn record(tenure: Option<Tenure<Wire>>) -> Record<Wire> {
     Record {
         tenure,
+        grace: None,
         phones: PhoneList::new().with(&phone("p")),
         removals: 5,
+        changes: 7,
     }
 }
 
@@ -37,14 +39,51 @@ fn vacant() -> Record<Wire> {
     record(None)
 }
 
+/// Vacant, with phones that wait to be displaced.
+fn leaving(arming: u64) -> Record<Wire> {
+    let mut record = vacant();
+    record.grace = Some(Shared::new(a_grace(arming)));
+    record
+}
+
 fn held(epoch: Epoch) -> Record<Wire> {
-    record(Some(Tenure::held(Kept::of("b"), epoch)))
+    record(Some(Tenure {
+        binary: Kept::of("b"),
+        epoch,
+    }))
 }
 
 fn in_grace(epoch: Epoch, arming: u64) -> Record<Wire> {
     let mut record = held(epoch);
-    record.tenure.as_mut().unwrap().grace = Some(a_grace(arming));
+    record.grace = Some(Shared::new(a_grace(arming)));
     record
+}
+
+/// Claims without a condition.
+fn claim(
+    record: &Record<Wire>,
+    binary: &Kept<Wire>,
+    epoch: Epoch,
+) -> Decision<Wire, Option<Cause>, Conflict<Wire>> {
+    let decision = super::claim(record, binary, || epoch, || true)?;
+    Ok(displacing(decision, epoch))
+}
+
+fn take_over(
+    record: &Record<Wire>,
+    incumbent: Epoch,
+    binary: &Kept<Wire>,
+    epoch: Epoch,
+) -> Decision<Wire, Option<Cause>, Conflict<Wire>> {
+    let decision = super::take_over(record, incumbent, binary, || epoch)?;
+    Ok(displacing(decision, epoch))
+}
+
+type Next<T> = (Option<Shared<Record<Wire>>>, T);
+
+fn displacing((next, claimed): Next<Claimed>, epoch: Epoch) -> Next<Option<Cause>> {
+    assert_eq!(claimed.epoch, epoch);
+    (next, claimed.displaced)
 }
 
 fn without_phones(mut record: Record<Wire>) -> Record<Wire> {
@@ -131,9 +170,9 @@ fn release_needs_the_right_claim() {
         (Whose::Claim(other), false, false),
         (Whose::Present(other), false, false),
     ] {
-        assert_eq!(release(&held(mine), whose).is_ok(), held_too);
-        assert_eq!(release(&in_grace(mine, 1), whose).is_ok(), grace_too);
-        assert!(release(&vacant(), whose).is_err());
+        assert_eq!(release(&held(mine), whose, None).is_ok(), held_too);
+        assert_eq!(release(&in_grace(mine, 1), whose, None).is_ok(), grace_too);
+        assert!(release(&vacant(), whose, None).is_err());
         assert_eq!(grace(&held(mine), whose, a_grace(1)).is_ok(), held_too);
         assert_eq!(
             grace(&in_grace(mine, 1), whose, a_grace(2)).is_ok(),
@@ -152,12 +191,16 @@ fn release_needs_the_right_claim() {
 #[test]
 fn release_leaves_the_phones_or_retires_the_slot() {
     let (mine, _) = epochs();
-    let (vacant, ()) = next(release(&held(mine), Whose::Anyone));
+    let (vacant, ()) = next(release(&held(mine), Whose::Anyone, None));
     assert_eq!(
         (binary(&vacant), vacant.phones.len(), vacant.removals),
         (None, 1, 5)
     );
-    assert!(retires(release(&without_phones(held(mine)), Whose::Anyone)));
+    assert!(retires(release(
+        &without_phones(held(mine)),
+        Whose::Anyone,
+        None
+    )));
 }
 
 #[test]
@@ -186,11 +229,11 @@ fn expiry_ends_a_grace_that_is_over_and_no_other() {
         expire(&record, deadline, 7).is_err(),
         "it began after that expiry"
     );
-    record.tenure.as_mut().unwrap().grace = Some(Grace {
+    record.grace = Some(Shared::new(Grace {
         deadline,
         arming: None,
         began: 7,
-    });
+    }));
     assert!(
         expire(&record, deadline, 8).is_err(),
         "it never ends by itself"
@@ -250,4 +293,52 @@ fn the_last_phone_of_a_vacant_server_id_retires_the_slot() {
     let record = vacant();
     let p = Shared::clone(record.phones.get("p").unwrap());
     assert!(retires(leave(&record, &p)));
+}
+
+#[test]
+fn each_change_counts() {
+    let (mine, epoch) = epochs();
+    let (new, q) = (Kept::of("new"), phone("q"));
+    let changes = |decision: Option<Shared<Record<Wire>>>| decision.map(|next| next.changes);
+    let held = held(mine);
+    let all = [
+        claim(&vacant(), &new, epoch).ok().map(|next| next.0),
+        take_over(&held, mine, &new, epoch).ok().map(|next| next.0),
+        release(&held, Whose::Anyone, None).ok().map(|next| next.0),
+        grace(&held, Whose::Anyone, a_grace(1))
+            .ok()
+            .map(|next| next.0),
+        register(&held, 9, &q).ok().map(|next| next.0),
+        unregister(&held, "p").ok().map(|next| next.0),
+    ];
+    for next in all {
+        assert_eq!(changes(next.expect("admitted")), Some(8));
+    }
+}
+
+#[test]
+fn a_grace_is_reclaimed_only_on_the_condition_and_nothing_else_asks_for_it() {
+    let (old, epoch) = epochs();
+    let new = Kept::of("new");
+    let claim_if = |record: Record<Wire>, answer: Option<bool>| {
+        super::claim(&record, &new, || epoch, || answer.expect("nobody asks"))
+            .map(|(_, claimed)| claimed.displaced)
+            .map_err(|conflict| conflict.kind)
+    };
+    assert_eq!(claim_if(vacant(), None), Ok(None));
+    assert_eq!(claim_if(leaving(1), None), Ok(Some(Cause::Released)));
+    assert_eq!(claim_if(held(old), None), Err(ConflictKind::Held));
+    let reclaimed = claim_if(in_grace(old, 1), Some(true));
+    assert_eq!(reclaimed, Ok(Some(Cause::Reclaimed)));
+    let denied = claim_if(in_grace(old, 1), Some(false));
+    assert_eq!(denied, Err(ConflictKind::ReclaimDenied));
+}
+
+#[test]
+fn a_refused_claim_draws_no_epoch() {
+    let (old, _) = epochs();
+    let draw = || panic!("drawn");
+    let new = Kept::of("new");
+    assert!(super::claim(&held(old), &new, draw, || true).is_err());
+    assert!(super::claim(&in_grace(old, 1), &new, draw, || false).is_err());
 }

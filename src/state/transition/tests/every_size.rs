@@ -46,17 +46,20 @@ type Parts = Option<(Wire, Epoch, Option<(Instant, Option<u64>, u64)>)>;
 
 fn parts(record: &Record<Wire>) -> Parts {
     let tenure = record.tenure.as_ref()?;
-    let grace = tenure.grace;
+    let grace = record.grace.as_ref();
     let grace = grace.map(|grace| (grace.deadline, grace.arming, grace.began));
     Some((**tenure.binary, tenure.epoch, grace))
 }
 
-/// Every state that a record with these phones can be in: vacant, held, in grace, in a grace that never ends.
+/// Every state that a record with these phones can be in: vacant, vacant with phones that wait to be
+/// displaced, held, in grace, in a grace that never ends.
 fn states(mine: Epoch, phones: &Registered) -> Vec<Record<Wire>> {
     let mut endless = in_grace(mine, 1);
-    let grace = endless.tenure.as_mut().and_then(|t| t.grace.as_mut());
-    grace.expect("it is in grace").arming = None;
-    let states = [vacant(), held(mine), in_grace(mine, 1), endless];
+    endless.grace = Some(Shared::new(Grace {
+        arming: None,
+        ..a_grace(1)
+    }));
+    let states = [vacant(), leaving(1), held(mine), in_grace(mine, 1), endless];
     let with = |record| with_phones(record, phones);
     let is_kept = |record: &Record<_>| record.tenure.is_some() || record.phones.len() > 0;
     states.into_iter().map(with).filter(is_kept).collect()
@@ -95,12 +98,12 @@ fn a_claim_keeps_all_phones_of_a_vacant_server_id_and_none_of_one_in_grace() {
     of_every_size(|_, phones, record| {
         let epoch = Epoch::from_number(8);
         let decision = claim(record, &Kept::of("new"), epoch);
-        let Some(tenure) = &record.tenure else {
+        let Some(_) = &record.tenure else {
             let (next, cause) = next(decision.map_err(drop));
-            assert_eq!(cause, None);
-            return assert_claimed(&next, epoch, phones, true);
+            assert_eq!(cause, record.grace.as_ref().map(|_| Cause::Released));
+            return assert_claimed(&next, epoch, phones, record.grace.is_none());
         };
-        if tenure.grace.is_none() {
+        if record.grace.is_none() {
             assert!(decision.is_err());
         } else {
             let (next, cause) = next(decision.map_err(drop));
@@ -116,13 +119,14 @@ fn a_take_over_keeps_all_phones_of_a_vacant_server_id_and_none_of_another() {
         let epoch = Epoch::from_number(8);
         let new = Kept::of("new");
         let (next, cause) = next(take_over(record, mine, &new, epoch).map_err(drop));
-        let expected = match &record.tenure {
-            None => None,
-            Some(tenure) if tenure.grace.is_none() => Some(Cause::TakenOver),
-            Some(_) => Some(Cause::Reclaimed),
+        let expected = match (&record.tenure, &record.grace) {
+            (None, None) => None,
+            (None, Some(_)) => Some(Cause::Released),
+            (Some(_), None) => Some(Cause::TakenOver),
+            (Some(_), Some(_)) => Some(Cause::Reclaimed),
         };
         assert_eq!(cause, expected);
-        assert_claimed(&next, epoch, phones, record.tenure.is_none());
+        assert_claimed(&next, epoch, phones, expected.is_none());
     });
 }
 
@@ -130,7 +134,12 @@ fn a_take_over_keeps_all_phones_of_a_vacant_server_id_and_none_of_another() {
 fn a_release_keeps_all_phones_and_is_no_removal() {
     of_every_size(|mine, phones, record| {
         for whose in [Whose::Anyone, Whose::Claim(mine), Whose::Present(mine)] {
-            let decision = release(record, whose);
+            let leave = Some(a_grace(9));
+            assert_eq!(
+                release(record, whose, leave).is_ok(),
+                whose.admitted(record).is_ok()
+            );
+            let decision = release(record, whose, None);
             if whose.admitted(record).is_err() {
                 assert!(decision.is_err());
             } else if phones.is_empty() {
@@ -138,8 +147,12 @@ fn a_release_keeps_all_phones_and_is_no_removal() {
             } else {
                 let (next, ()) = next(decision);
                 assert_eq!(parts(&next), None);
+                assert!(next.grace.is_none());
                 assert_phones(&next, &all(phones));
                 assert_eq!(next.removals, 5);
+                let (leaving, ()) = super::next(release(record, whose, leave));
+                assert_eq!(leaving.armed_grace().map(|grace| grace.began), Some(9));
+                assert_phones(&leaving, &all(phones));
             }
         }
     });
@@ -155,7 +168,7 @@ fn a_grace_keeps_binary_epoch_and_all_phones_and_is_no_removal() {
         }
         let (next, ()) = next(decision);
         // A grace that is re-armed keeps the number with which it began.
-        let earlier = record.tenure.as_ref().and_then(|tenure| tenure.grace);
+        let earlier = record.grace.as_ref();
         let began = earlier.map_or(9, |earlier| earlier.began);
         let expected = ("b", mine, Some((anew.deadline, Some(9), began)));
         assert_eq!(parts(&next), Some(expected));

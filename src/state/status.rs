@@ -1,0 +1,15 @@
+use std::time::Instant;
+
+/// The state of a server-id: vacant, held or in grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Nobody holds it. Phones of an earlier claim remain.
+    Vacant,
+    /// The binary that claimed it holds it.
+    Held,
+    /// The binary went away. It and its phones stay registered until the deadline, or until the next claim.
+    Grace {
+        /// The end of the grace. For a grace that never ends, this is the latest instant of the platform.
+        deadline: Instant,
+    },
+}
