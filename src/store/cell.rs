@@ -46,6 +46,7 @@ impl<T> Cell<T> {
         )))))
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> Snapshot<T> {
         switch_point();
         Snapshot(self.0.load())

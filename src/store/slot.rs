@@ -77,6 +77,7 @@ impl<C: ?Sized> Slot<C> {
         }
     }
 
+    #[inline]
     pub(crate) fn snapshot(&self) -> Snapshot<C> {
         self.cell.load()
     }

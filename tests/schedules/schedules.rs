@@ -16,6 +16,7 @@ use std::time::Duration;
 use common::game::Game;
 use common::player::{Dice, Player};
 use common::{Living, Wire, assert_at_rest, at, labelled, seconds, wire};
+use shuttle::future::block_on;
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 use switchboard::{
@@ -606,4 +607,119 @@ fn the_scheduler_switches_within_calls() {
     for outcome in [(true, false), (false, true), (true, true)] {
         assert!(winners.contains(&outcome), "{outcome:?} never happened");
     }
+}
+
+/// A thread that waits for a binary, and one that claims. Shuttle reports a wait that is never woken.
+#[test]
+fn a_wait_for_a_binary_racing_its_claim_is_woken() {
+    exhaust_from(HOURS, "wait and claim", || {
+        let registry = registry();
+        let mine = registry.clone();
+        let (binary, claim) = race(
+            move || block_on(mine.wait_for_binary("s")).into_arc(),
+            move || claim(&registry),
+        );
+        assert_eq!(binary.conn_id(), "b");
+        drop(claim);
+    });
+}
+
+/// The claim finds a retired slot, or the binary in grace: neither is a binary that is there.
+#[test]
+fn a_wait_for_a_binary_racing_a_reclaim_is_woken() {
+    for grace in [None, Some(seconds(60))] {
+        exhaust_from(HOURS, "wait and reclaim", move || {
+            let registry = registry();
+            let old = claim(&registry);
+            match grace {
+                Some(grace) => assert!(old.release_after(grace)),
+                None => assert!(old.release()),
+            }
+            let mine = registry.clone();
+            let (binary, claim) = race(
+                move || block_on(mine.wait_for_binary("s")).into_arc(),
+                move || registry.claim_server("s", wire("new")).unwrap(),
+            );
+            assert_eq!(binary.conn_id(), "new");
+            drop(claim);
+        });
+    }
+}
+
+#[test]
+fn a_watch_racing_a_change_shows_the_last_state() {
+    exhaust_from(HOURS, "watch and change", || {
+        let registry = registry();
+        let claim = claim(&registry);
+        let mut watch = registry.watch("s");
+        race(
+            move || {
+                while block_on(watch.changed()).is_some() {}
+                assert!(watch.current().is_none());
+            },
+            move || claim.release(),
+        );
+    });
+}
+
+#[test]
+fn a_sweeper_racing_the_drop_of_a_claim_hears_of_its_grace() {
+    exhaust("sleep and drop", || {
+        let registry = Registry::builder().grace(seconds(60)).build();
+        let claim = claim(&registry);
+        let mine = registry.clone();
+        race(
+            move || block_on(mine.earlier_deadline(None)),
+            move || drop(claim),
+        );
+        assert!(registry.next_deadline().is_some());
+    });
+}
+
+/// A listener that begins during a change: the change is in its snapshot, among its events, or it is told that
+/// it has missed something.
+#[test]
+fn events_and_a_snapshot_racing_a_change_join_without_a_gap() {
+    exhaust_from(HOURS, "listen and register", || {
+        let registry = registry();
+        let _claim = claim(&registry);
+        let mine = registry.clone();
+        let phones = |registry: &Registry<Wire>| registry.phones_for("s").len();
+        let (mut listened, phone) = race(
+            move || {
+                let events = mine.events();
+                let seen = phones(&mine);
+                (events, seen)
+            },
+            {
+                let registry = registry.clone();
+                move || registry.register_phone("s", wire("p")).unwrap()
+            },
+        );
+        let (events, seen) = &mut listened;
+        while let Some(event) = events.try_next() {
+            *seen = event.map_or_else(|_| phones(&registry), |event| event.phones);
+        }
+        assert_eq!(*seen, 1);
+        drop(phone);
+    });
+}
+
+#[test]
+fn events_come_in_the_order_of_the_changes() {
+    exhaust_from(HOURS, "two changes and a listener", || {
+        let registry = registry();
+        let _claim = claim(&registry);
+        let mut events = registry.events();
+        let (one, other) = (registry.clone(), registry.clone());
+        let phones = race(
+            move || one.register_phone("s", wire("p")).unwrap(),
+            move || other.register_phone("s", wire("q")).unwrap(),
+        );
+        let told: Vec<_> = std::iter::from_fn(|| events.try_next())
+            .map(|event| event.unwrap().phones)
+            .collect();
+        assert_eq!(told, [1, 2]);
+        drop(phones);
+    });
 }
