@@ -1,5 +1,11 @@
 //! Each sentence of the contract of waiting, watching and listening.
 
+#![allow(
+    clippy::similar_names,
+    clippy::semicolon_if_nothing_returned,
+    reason = "`change` and `changed` are what these tests are about; assignments stand for their values"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -130,7 +136,7 @@ mod wait_for_binary {
                 registry
                     .wait_for_binary("s")
                     .block_until(None)
-                    .map(|binary| binary.into_arc())
+                    .map(switchboard::ConnRef::into_arc)
             }
         });
         let _claim = registry.claim_server("s", wire("b")).unwrap();
@@ -510,9 +516,9 @@ mod events {
                         })
                     })
                     .collect();
-                changers
-                    .into_iter()
-                    .for_each(|changer| changer.join().unwrap());
+                for changer in changers {
+                    changer.join().unwrap();
+                }
                 over.store(true, SeqCst);
                 assert_eq!(follower.join().unwrap(), snapshot(&registry));
             });
@@ -529,12 +535,12 @@ mod events {
                 0..=2 => drop(
                     registry
                         .claim_server(server_id, wire("b"))
-                        .map(|it| it.detach()),
+                        .map(switchboard::Claim::detach),
                 ),
                 3 | 4 => {
                     let conn_id = format!("{}", dice >> 50);
                     let phone = registry.register_phone(server_id, wire(&conn_id));
-                    drop(phone.map(|phone| phone.detach()));
+                    drop(phone.map(switchboard::Membership::detach));
                 }
                 5 => drop(registry.release_server(server_id)),
                 6 => drop(registry.evict_server(server_id)),
