@@ -118,6 +118,7 @@ impl<S: HasServerId> Ledger<S> {
     /// Wakes those who wait for a change of this slot. `published` tells whether the change went through the
     /// feed: if it did not, whoever listens by now has missed it.
     pub(crate) fn announce(&self, slot: &S, published: bool) {
+        switch_point();
         let present = self.audience.present();
         if !present.is_empty() {
             self.announce_to(present, slot, published);
