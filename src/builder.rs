@@ -9,7 +9,7 @@ use crate::state::hash::DefaultHashBuilder;
 use crate::store::Store;
 use crate::store::ledger::{Orphans, Settings};
 
-/// The settings of a new [`Registry`]. Created by [`Registry::builder`].
+/// The settings of a new [`Registry`]. Created by [`Registry::builder`] or [`Default`].
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -30,8 +30,8 @@ pub struct Builder<C: ?Sized, S = DefaultHashBuilder> {
     conn: PhantomData<fn() -> Box<C>>,
 }
 
-impl<C: ?Sized> Builder<C> {
-    pub(crate) fn new() -> Self {
+impl<C: ?Sized, S: Default> Default for Builder<C, S> {
+    fn default() -> Self {
         Self {
             capacity: 0,
             settings: Settings {
@@ -39,7 +39,7 @@ impl<C: ?Sized> Builder<C> {
                 grace: None,
                 orphans: Orphans::default(),
             },
-            hasher: DefaultHashBuilder::default(),
+            hasher: S::default(),
             conn: PhantomData,
         }
     }
@@ -60,6 +60,7 @@ impl<C: ?Sized, S> Builder<C, S> {
 
     /// Limits the number of phones per server-id. Further ones are refused with
     /// [`RegisterError::AtCapacity`](crate::RegisterError::AtCapacity). The default is no limit.
+    /// [`Registry::register_phone_with_cap`] sets another limit for one call.
     pub fn max_phones(mut self, max_phones: usize) -> Self {
         self.settings.max_phones = max_phones;
         self
@@ -133,19 +134,38 @@ impl<C: ?Sized, S> fmt::Debug for Builder<C, S> {
 
 impl<C: Conn + ?Sized> Registry<C> {
     /// Creates an empty registry with the default settings: no cap on phones, and no grace.
+    ///
+    /// If nothing else tells the type of the connections, [name it](Registry#the-type-of-the-connections).
+    ///
+    /// ```
+    /// use switchboard::{Conn, Registry};
+    ///
+    /// let registry: Registry = Registry::new();
+    /// let registry = Registry::<dyn Conn>::new();
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
     /// Returns a builder with the default settings.
+    ///
+    /// If nothing else tells the type of the connections, the compiler reports E0282, "type annotations
+    /// needed". Then [name it](Registry#the-type-of-the-connections).
+    ///
+    /// ```
+    /// use switchboard::{Conn, Registry};
+    ///
+    /// let registry: Registry = Registry::builder().build();
+    /// let registry = Registry::<dyn Conn>::builder().build();
+    /// ```
     pub fn builder() -> Builder<C> {
-        Builder::new()
+        Builder::default()
     }
 }
 
 impl<C: Conn + ?Sized, S: BuildHasher + Default> Default for Registry<C, S> {
     fn default() -> Self {
-        Registry::builder().hasher(S::default()).build()
+        Builder::default().build()
     }
 }

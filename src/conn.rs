@@ -11,7 +11,7 @@ use bytes::Bytes;
 /// code that looks a connection up can use it, and so that `Registry<dyn Conn>` works.
 ///
 /// ```
-/// use bytes::Bytes;
+/// use switchboard::bytes::Bytes;
 /// use switchboard::{Conn, SendError};
 ///
 /// struct Outbox {
@@ -84,11 +84,12 @@ forward_conn!(Arc, Box);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The connection is closed; nothing sent to it will arrive.
-    #[error("the connection is closed; look up its successor")]
+    /// The connection is closed; nothing sent to it will arrive. If its binary or phone comes back, a lookup
+    /// finds the new connection.
+    #[error("the connection is closed")]
     Closed,
-    /// The connection's outbox is full: its peer does not keep up.
-    #[error("the connection's outbox is full; drop the frame or close the connection")]
+    /// The connection's outbox is full: its peer does not keep up. Drop the frame, or close the connection.
+    #[error("the connection's outbox is full")]
     Full,
     /// Any other error of the transport.
     #[error(transparent)]

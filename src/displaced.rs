@@ -1,7 +1,9 @@
 use std::fmt;
+use std::iter::FusedIterator;
+use std::option;
 use std::sync::Arc;
 
-use crate::snapshot::Phones;
+use crate::snapshot::{Phones, PhonesIntoIter, PhonesIter};
 use crate::state::cause::Cause;
 use crate::state::record::Record;
 use crate::state::shared::Shared;
@@ -55,6 +57,27 @@ pub struct Displaced<C: ?Sized> {
 }
 
 impl<C: ?Sized> Displaced<C> {
+    /// Iterates over the connections: the binary first, then the phones. Allocates nothing.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{Conn, Registry};
+    /// let registry = Registry::new();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let _phone = registry.register_phone("s", Arc::new(Wire("p")))?;
+    /// let out = claim.evict().expect("nobody else has released it");
+    /// out.iter().for_each(|conn| conn.close());
+    /// assert_eq!(out.iter().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn iter(&self) -> DisplacedIter<'_, C> {
+        DisplacedIter {
+            binary: self.binary.iter(),
+            phones: self.phones.iter(),
+        }
+    }
+
     /// The contents of the record that a transition replaced as a whole.
     pub(crate) fn of(slot: &Slot<C>, before: Shared<Record<C>>, cause: Cause) -> Self {
         let tenure = before.tenure.as_ref();
@@ -77,3 +100,68 @@ impl<C: ?Sized> fmt::Debug for Displaced<C> {
             .finish()
     }
 }
+
+/// The binary first, then the phones.
+impl<'a, C: ?Sized> IntoIterator for &'a Displaced<C> {
+    type Item = &'a Arc<C>;
+    type IntoIter = DisplacedIter<'a, C>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The binary first, then the phones. Costs the same as [`Phones::into_iter`].
+impl<C: ?Sized> IntoIterator for Displaced<C> {
+    type Item = Arc<C>;
+    type IntoIter = DisplacedIntoIter<C>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        DisplacedIntoIter {
+            binary: self.binary.into_iter(),
+            phones: self.phones.into_iter(),
+        }
+    }
+}
+
+/// An iterator over displaced connections: the binary first, then the phones.
+pub struct DisplacedIter<'a, C: ?Sized> {
+    binary: option::Iter<'a, Arc<C>>,
+    phones: PhonesIter<'a, C>,
+}
+
+/// An iterator over displaced connections: the binary first, then the phones. It owns them.
+pub struct DisplacedIntoIter<C: ?Sized> {
+    binary: option::IntoIter<Arc<C>>,
+    phones: PhonesIntoIter<C>,
+}
+
+macro_rules! binary_then_phones {
+    ($name:ident, [$($generics:tt)*], $iter:ty, $item:ty) => {
+        impl<$($generics)*> Iterator for $iter {
+            type Item = $item;
+
+            fn next(&mut self) -> Option<Self::Item> {
+                self.binary.next().or_else(|| self.phones.next())
+            }
+
+            fn size_hint(&self) -> (usize, Option<usize>) {
+                let left = self.binary.len() + self.phones.len();
+                (left, Some(left))
+            }
+        }
+
+        impl<$($generics)*> ExactSizeIterator for $iter {}
+        impl<$($generics)*> FusedIterator for $iter {}
+
+        impl<$($generics)*> fmt::Debug for $iter {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("left", &self.len())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+binary_then_phones!(DisplacedIter, ['a, C: ?Sized], DisplacedIter<'a, C>, &'a Arc<C>);
+binary_then_phones!(DisplacedIntoIter, [C: ?Sized], DisplacedIntoIter<C>, Arc<C>);

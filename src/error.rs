@@ -10,8 +10,24 @@ use crate::store::slot::Slot;
 
 /// Another binary holds the server-id. Nothing has changed, and this error holds the rejected connection.
 ///
-/// The error keeps the whole registry alive, so don't keep it for long. Either close the rejected connection,
-/// or find out whether the incumbent is still alive and, if it is not, call [`take_over`](Self::take_over).
+/// The error keeps the whole registry alive, so don't keep it for long. Its [`kind`](Self::kind) decides what to
+/// do:
+///
+/// - [`ConflictKind::Held`]: close the rejected connection. Or find out whether the incumbent is still alive and,
+///   if it is not, call [`take_over`](Self::take_over).
+/// - [`ConflictKind::ReclaimDenied`]: close the rejected connection. It may claim the server-id once the grace
+///   has ended.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::Registry;
+/// let registry = Registry::new();
+/// let _claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+/// let conflict = registry.claim_server("s", Arc::new(Wire("b2"))).unwrap_err();
+/// assert_eq!(conflict.to_string(), r#"server-id "s" is already claimed"#);
+/// conflict.take_over()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(thiserror::Error)]
 pub struct ServerIdConflict<C: ?Sized> {
     pub(crate) store: Arc<Store<C>>,
@@ -62,11 +78,11 @@ impl<C: ?Sized> ServerIdConflict<C> {
 
 impl<C: ?Sized> fmt::Display for ServerIdConflict<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "server-id {:?} is already claimed; close the new connection, or call `take_over` if the incumbent is gone",
-            self.server_id()
-        )
+        let why = match self.kind {
+            ConflictKind::Held => "already claimed",
+            ConflictKind::ReclaimDenied => "in grace, and the condition refused the reclaim",
+        };
+        write!(f, "server-id {:?} is {why}", self.server_id())
     }
 }
 
@@ -75,6 +91,7 @@ impl<C: ?Sized> fmt::Debug for ServerIdConflict<C> {
         f.debug_struct("ServerIdConflict")
             .field("server_id", &self.server_id())
             .field("incumbent_epoch", &self.incumbent_epoch)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }
@@ -83,18 +100,65 @@ impl<C: ?Sized> fmt::Debug for ServerIdConflict<C> {
 /// connection.
 ///
 /// If several reasons apply, the first in the order of the variants is reported.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::{RegisterErrorKind, Registry};
+/// let registry = Registry::new();
+/// let refused = registry.register_phone("s", Arc::new(Wire("p"))).unwrap_err();
+/// assert_eq!(refused.kind(), RegisterErrorKind::NoServer);
+/// assert_eq!(refused.conn().0, "p");
+/// assert_eq!(
+///     refused.to_string(),
+///     r#"phone "p" was not registered: no binary holds its server-id"#
+/// );
+/// ```
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError<C: ?Sized> {
-    /// No binary holds the server-id.
+    /// No binary holds the server-id. Close the phone, or register it again once a binary has claimed the
+    /// server-id: [`wait_for_binary`](crate::Registry::wait_for_binary) waits for that.
     NoServer(Arc<C>),
-    /// The server-id has as many phones as the registry allows.
+    /// The server-id has as many phones as [`Builder::max_phones`](crate::Builder::max_phones) allows, or as the
+    /// cap of [`register_phone_with_cap`](crate::Registry::register_phone_with_cap) does. Close the phone, or
+    /// raise that cap.
     AtCapacity(Arc<C>),
-    /// A phone with the same conn-id is registered under the server-id.
+    /// A phone with the same conn-id is registered under the server-id. Give each connection a conn-id of its
+    /// own. If this is the same phone on a new socket, unregister the old one first.
     DuplicateConnId(Arc<C>),
 }
 
+/// The kind of a [`RegisterError`], without the connection. Its message is the reason alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RegisterErrorKind {
+    /// See [`RegisterError::NoServer`].
+    NoServer,
+    /// See [`RegisterError::AtCapacity`].
+    AtCapacity,
+    /// See [`RegisterError::DuplicateConnId`].
+    DuplicateConnId,
+}
+
 impl<C: ?Sized> RegisterError<C> {
+    /// The kind of this error.
+    #[must_use]
+    pub fn kind(&self) -> RegisterErrorKind {
+        match self {
+            Self::NoServer(_) => RegisterErrorKind::NoServer,
+            Self::AtCapacity(_) => RegisterErrorKind::AtCapacity,
+            Self::DuplicateConnId(_) => RegisterErrorKind::DuplicateConnId,
+        }
+    }
+
+    /// The rejected connection.
+    #[must_use]
+    pub fn conn(&self) -> &Arc<C> {
+        match self {
+            Self::NoServer(conn) | Self::AtCapacity(conn) | Self::DuplicateConnId(conn) => conn,
+        }
+    }
+
     /// Returns the rejected connection.
     #[must_use]
     pub fn into_conn(self) -> Arc<C> {
@@ -104,32 +168,30 @@ impl<C: ?Sized> RegisterError<C> {
     }
 }
 
-impl<C: Conn + ?Sized> fmt::Display for RegisterError<C> {
+impl fmt::Display for RegisterErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (conn, why) = match self {
-            Self::NoServer(conn) => (
-                conn,
-                "no binary holds its server-id; close it, or register it again once a binary has claimed it",
-            ),
-            Self::AtCapacity(conn) => (
-                conn,
-                "its server-id has reached its limit of phones; close it, or build the registry with a larger `max_phones`",
-            ),
-            Self::DuplicateConnId(conn) => (
-                conn,
-                "a phone with this conn-id is already registered under its server-id; use a unique conn-id for each connection",
-            ),
-        };
-        write!(f, "phone {:?} was not registered: {why}", conn.conn_id())
+        f.write_str(match self {
+            Self::NoServer => "no binary holds its server-id",
+            Self::AtCapacity => "its server-id has as many phones as allowed",
+            Self::DuplicateConnId => "its conn-id is already registered under the server-id",
+        })
     }
 }
 
+impl<C: Conn + ?Sized> fmt::Display for RegisterError<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (conn_id, why) = (self.conn().conn_id(), self.kind());
+        write!(f, "phone {conn_id:?} was not registered: {why}")
+    }
+}
+
+/// Shows the kind and the reason. The conn-id is in the message: only a [`Conn`] has one, and this requires
+/// nothing of the connection.
 impl<C: ?Sized> fmt::Debug for RegisterError<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoServer(_) => "NoServer(..)",
-            Self::AtCapacity(_) => "AtCapacity(..)",
-            Self::DuplicateConnId(_) => "DuplicateConnId(..)",
-        })
+        f.debug_struct("RegisterError")
+            .field("kind", &self.kind())
+            .field("reason", &self.kind().to_string())
+            .finish_non_exhaustive()
     }
 }

@@ -10,14 +10,26 @@
 //! - [Terms](#terms)
 //! - [Guarantees](#guarantees)
 //! - [Consistency](#consistency)
+//! - [Versions](#versions)
 //! - [Async](#async)
 //! - [Limits and trade-offs](#limits-and-trade-offs)
 //!
 //! # Usage
 //!
 //! ```
-#![doc = include_str!("docs/wire.in")]
-//! use switchboard::{Conn, Registry};
+//! use std::sync::Arc;
+//!
+//! use switchboard::bytes::Bytes;
+//! use switchboard::{Conn, Registry, SendError};
+//!
+//! /// A relay has the queue of a socket here.
+//! struct Wire(&'static str);
+//!
+//! impl Conn for Wire {
+//!     fn conn_id(&self) -> &str { self.0 }
+//!     fn send(&self, _frame: Bytes) -> Result<(), SendError> { Ok(()) }
+//!     fn close(&self) {}
+//! }
 //!
 //! let registry: Registry<Wire> = Registry::new();
 //!
@@ -38,6 +50,8 @@
 //! assert!(registry.binary_for("laptop").is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The other examples use this `Wire` too, and hide it.
 //!
 //! # Terms
 //!
@@ -82,6 +96,11 @@
 //!   and enumerations wait too. At a million server-ids this takes a fraction of a second.
 //! - A change that empties a server-id goes through a bounded queue. It waits there if another thread was
 //!   interrupted in the middle of the same few instructions.
+//!
+//! # Versions
+//!
+//! Every public enum may get more variants in a minor release, except [`Status`]: its three states are all that
+//! a server-id can be in.
 //!
 //! # Async
 //!
@@ -145,19 +164,23 @@ mod store;
 
 mod state;
 
+/// The crate of [`Bytes`](bytes::Bytes), the type of a frame. An implementation of [`Conn`] needs no
+/// dependency of its own for it.
+pub use bytes;
+
 pub use builder::Builder;
 pub use claim::Claim;
 pub use conn::{Conn, SendError};
 pub use deadline::EarlierDeadline;
-pub use displaced::Displaced;
-pub use error::{RegisterError, ServerIdConflict};
+pub use displaced::{Displaced, DisplacedIntoIter, DisplacedIter};
+pub use error::{RegisterError, RegisterErrorKind, ServerIdConflict};
 pub use events::{Events, Lagged, NextEvent};
 pub use membership::Membership;
 #[doc(hidden)]
 pub use registry::Internals;
 pub use registry::Registry;
 pub use route::Route;
-pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIter, Server};
+pub use snapshot::{Broadcast, ConnRef, Phones, PhonesIntoIter, PhonesIter, Server, Servers};
 pub use state::cause::Cause;
 pub use state::change::{Change, Event, Version};
 pub use state::epoch::Epoch;

@@ -11,7 +11,7 @@ use crate::error::{RegisterError, ServerIdConflict};
 use crate::events::Events;
 use crate::expiry::{self, Expiry};
 use crate::membership::Membership;
-use crate::snapshot::{ConnRef, Phones, Server};
+use crate::snapshot::{ConnRef, Phones, Server, Servers};
 use crate::state::cause::Cause;
 use crate::state::change::Attempt;
 use crate::state::epoch::Epoch;
@@ -32,6 +32,54 @@ use crate::watch::{WaitForBinary, Watch};
 ///
 /// Operations on one server-id are linearizable. Lookups never block. After a thread's first lookup they
 /// allocate nothing.
+///
+/// # The type of the connections
+///
+/// `C` is the type of all connections of a registry. The first call that takes a connection tells the compiler
+/// which type that is. Otherwise name it, in one of these forms. The default, `dyn Conn`, applies where
+/// `Registry` stands as a type, but not in a call such as `Registry::builder()`.
+///
+/// ```
+#[doc = include_str!("docs/wire.in")]
+/// # use switchboard::{Conn, Registry};
+/// // Connections of different types, as trait objects:
+/// let registry: Registry = Registry::builder().max_phones(16).build();
+/// let registry = Registry::<dyn Conn>::builder().max_phones(16).build();
+/// // Connections of one type:
+/// let registry: Registry<Wire> = Registry::builder().max_phones(16).build();
+/// let registry = Registry::<Wire>::builder().max_phones(16).build();
+/// ```
+///
+/// A trait of your own that extends [`Conn`] makes a trait object whose lookups offer its methods too:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use switchboard::bytes::Bytes;
+/// use switchboard::{Conn, Registry, SendError};
+///
+/// trait MyConn: Conn {
+///     fn user(&self) -> &str;
+/// }
+///
+/// struct Socket;
+///
+/// impl Conn for Socket {
+///     fn conn_id(&self) -> &str { "socket-1" }
+///     fn send(&self, _frame: Bytes) -> Result<(), SendError> { Ok(()) }
+///     fn close(&self) {}
+/// }
+///
+/// impl MyConn for Socket {
+///     fn user(&self) -> &str { "alice" }
+/// }
+///
+/// let registry: Registry<dyn MyConn> = Registry::new();
+/// let _claim = registry.claim_server("laptop", Arc::new(Socket))?;
+/// let binary = registry.binary_for("laptop").ok_or("no binary")?;
+/// assert_eq!((binary.user(), binary.conn_id()), ("alice", "socket-1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Registry<C: ?Sized = dyn Conn, S = DefaultHashBuilder> {
     pub(crate) store: Arc<Store<C>>,
     pub(crate) hasher: S,
@@ -305,13 +353,45 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         server_id: &str,
         conn: Arc<C>,
     ) -> Result<Membership<C>, RegisterError<C>> {
+        self.register_phone_with_cap(server_id, conn, self.store.ledger.settings.max_phones)
+    }
+
+    /// Registers a phone under a server-id that has fewer than `max_phones` phones.
+    ///
+    /// This cap holds for this call, in place of [`Builder::max_phones`](crate::Builder::max_phones): for
+    /// tenants with different plans. It may be smaller or larger. It removes no phone that is registered
+    /// already.
+    ///
+    /// Consistency and cost: as [`register_phone`](Self::register_phone).
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::AtCapacity`] if the server-id has `max_phones` phones or more. The others are those of
+    /// [`register_phone`](Self::register_phone).
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{RegisterErrorKind, Registry};
+    /// let registry = Registry::builder().max_phones(1).build();
+    /// let _claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let _one = registry.register_phone("s", Arc::new(Wire("p1")))?;
+    /// let refused = registry.register_phone("s", Arc::new(Wire("p2"))).unwrap_err();
+    /// assert_eq!(refused.kind(), RegisterErrorKind::AtCapacity);
+    /// let _two = registry.register_phone_with_cap("s", refused.into_conn(), 2)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn register_phone_with_cap(
+        &self,
+        server_id: &str,
+        conn: Arc<C>,
+        max_phones: usize,
+    ) -> Result<Membership<C>, RegisterError<C>> {
         let conn = Kept::new(conn);
         let phone = Phone::new(conn.conn_id().into(), conn);
         let found = self.store.slot_and_record(self.hash(server_id), server_id);
         let Some((slot, record)) = found else {
             return Err(RegisterError::NoServer(Arc::clone(&phone.conn)));
         };
-        let max_phones = self.store.ledger.settings.max_phones;
         let applied = slot.apply_to(record, Attempt::Register(&phone.conn_id), |record| {
             transition::register(record, max_phones, &phone)
         });
@@ -457,8 +537,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// assert_eq!(names, ["a", "b"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn servers(&self) -> impl Iterator<Item = Server<C>> + Send + 'static + use<C, S> {
-        self.store.slots().into_iter().filter_map(Server::of)
+    pub fn servers(&self) -> Servers<C> {
+        Servers::of(self.store.slots())
     }
 
     /// The number of connections.
@@ -479,6 +559,53 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.store.ledger.counts.sum()
+    }
+
+    /// The number of server-ids that have a binary or phones: those that [`servers`](Self::servers) shows.
+    ///
+    /// Consistency and cost: as [`counts`](Self::counts).
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::Registry;
+    /// let registry = Registry::new();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let phone = registry.register_phone("s", Arc::new(Wire("p")))?;
+    /// claim.release();
+    /// assert_eq!(registry.len(), 1, "the phone is still there");
+    /// drop(phone);
+    /// assert!(registry.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.ledger.counts.servers()
+    }
+
+    /// Whether no server-id has a binary or phones. Consistency and cost: as [`counts`](Self::counts).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a server-id has a binary or phones.
+    ///
+    /// Consistency: linearizable. Cost: as [`binary_for`](Self::binary_for).
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::Registry;
+    /// let registry = Registry::new();
+    /// let _claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// assert!(registry.contains("s"));
+    /// assert!(!registry.contains("t"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn contains(&self, server_id: &str) -> bool {
+        self.store
+            .snapshot(self.hash(server_id), server_id)
+            .is_some_and(|record| record.get().is_some())
     }
 
     /// Removes the binary and all phones of a server-id at one instant. Returns `None` if there was neither.
@@ -610,7 +737,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// let registry = Registry::new();
     /// let _claim = registry.claim_server("s", Arc::new(Wire("b")))?;
     /// for out in registry.drain() {
-    ///     out.binary.iter().chain(&out.phones).for_each(|conn| conn.close());
+    ///     out.iter().for_each(|conn| conn.close());
     /// }
     /// assert_eq!(registry.counts().binaries, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -630,6 +757,20 @@ impl<C: ?Sized, S: Clone> Clone for Registry<C, S> {
             store: Arc::clone(&self.store),
             hasher: self.hasher.clone(),
         }
+    }
+}
+
+/// The same as [`Registry::servers`].
+#[allow(
+    clippy::into_iter_without_iter,
+    reason = "`servers` says what it iterates over"
+)]
+impl<C: Conn + ?Sized, S: BuildHasher + 'static> IntoIterator for &Registry<C, S> {
+    type Item = Server<C>;
+    type IntoIter = Servers<C>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.servers()
     }
 }
 

@@ -12,8 +12,8 @@ use common::{
     Living, Wire, assert_counts_are_exact, at, binary_id, ids, seconds, wire, wire_with_on_drop,
 };
 use switchboard::{
-    Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, Registry, Route, SendError,
-    ServerIdConflict, Status,
+    Builder, Cause, Claim, Conn, Counts, Membership, Phones, RegisterError, RegisterErrorKind,
+    Registry, Route, SendError, ServerIdConflict, Status,
 };
 
 fn registry() -> Registry<Wire> {
@@ -539,6 +539,30 @@ mod register_phone {
     }
 
     #[test]
+    fn with_a_cap_of_its_own_ignores_that_of_the_registry() {
+        let registry: Registry<Wire> = Registry::builder().max_phones(2).build();
+        let _claim = held(&registry);
+        let kind = |conn_id: &str, cap| {
+            let registered = registry.register_phone_with_cap("s", wire(conn_id), cap);
+            registered.map(Membership::detach).map_err(|e| e.kind())
+        };
+        assert_eq!(kind("p", 0), Err(RegisterErrorKind::AtCapacity));
+        assert_eq!(kind("p", 1), Ok(()));
+        assert_eq!(kind("q", 1), Err(RegisterErrorKind::AtCapacity));
+        assert_eq!(kind("q", 2), Ok(()));
+        let refused = registry.register_phone("s", wire("r")).unwrap_err();
+        assert_eq!(refused.kind(), RegisterErrorKind::AtCapacity);
+        assert_eq!(kind("r", 3), Ok(()));
+        assert_eq!(kind("t", usize::MAX), Ok(()));
+        assert_eq!(kind("u", 1), Err(RegisterErrorKind::AtCapacity));
+        assert_eq!(
+            ids(&registry.phones_for("s")),
+            ["p", "q", "r", "t"],
+            "a smaller cap removes nobody"
+        );
+    }
+
+    #[test]
     fn reads_the_conn_id_once() {
         let registry = registry();
         let binary = wire("b");
@@ -869,6 +893,39 @@ mod lookups {
         names.dedup();
         assert_eq!(names.len(), claims.len());
     }
+
+    #[test]
+    fn enumerate_a_borrowed_registry_like_its_servers() {
+        let registry = registry();
+        let _claim = held(&registry);
+        let mut names = Vec::new();
+        for server in &registry {
+            names.push(server.server_id().to_owned());
+        }
+        assert_eq!(names, ["s"]);
+        let mut servers = registry.servers();
+        assert_eq!(servers.size_hint(), (0, Some(1)));
+        assert!(servers.next().is_some());
+        assert!(servers.next().is_none() && servers.next().is_none());
+    }
+
+    #[test]
+    fn contain_a_server_id_as_long_as_it_has_a_binary_or_phones() {
+        let registry = registry();
+        assert!(!registry.contains("s") && registry.is_empty());
+        let claim = held(&registry);
+        assert!(registry.contains("s") && !registry.is_empty());
+        assert!(!registry.contains("t"));
+        let p = phone(&registry, "p");
+        claim.release();
+        assert!(registry.contains("s"), "a phone is left");
+        drop(p);
+        assert!(!registry.contains("s") && registry.is_empty());
+        in_grace(&registry, seconds(30));
+        assert!(registry.contains("s") && registry.len() == 1);
+        drop(registry.expire(at(31)));
+        assert!(!registry.contains("s") && registry.is_empty());
+    }
 }
 
 mod a_snapshot {
@@ -954,6 +1011,30 @@ mod a_snapshot {
         assert!(iter.next().is_none());
         assert!(iter.next().is_none());
         assert_eq!(Phones::iter(&phones).count(), 1);
+    }
+
+    #[test]
+    fn by_value_yields_its_phones_and_lets_go_of_the_rest() {
+        let registry = registry();
+        let living = Living::default();
+        let claim = registry.claim_server("s", living.wire("b")).unwrap();
+        for i in 0..40 {
+            let conn = living.wire(&format!("p{i}"));
+            registry.register_phone("s", conn).unwrap().detach();
+        }
+        let mut phones = claim.phones().into_iter();
+        drop(claim.evict());
+        assert_eq!(living.count(), 40, "the snapshot is gone, and the binary");
+        assert_eq!(phones.len(), 40);
+        let first: Arc<Wire> = phones.next().unwrap();
+        drop(first);
+        assert_eq!((phones.len(), living.count()), (39, 39));
+        let mut left: Vec<_> = phones.map(|conn| conn.conn_id().to_owned()).collect();
+        assert_eq!(living.count(), 0);
+        left.sort();
+        left.dedup();
+        assert_eq!(left.len(), 39);
+        assert_eq!(registry.phones_for("s").into_iter().len(), 0);
     }
 }
 
@@ -1225,6 +1306,34 @@ mod evict_and_drain {
     }
 
     #[test]
+    fn what_they_displaced_iterates_over_the_binary_and_then_the_phones() {
+        let registry = registry();
+        let claim = held(&registry);
+        phone(&registry, "p").detach();
+        phone(&registry, "q").detach();
+        claim.release_after(seconds(30));
+        let out = registry.evict_server("s").unwrap();
+        let mut borrowed: Vec<_> = (&out).into_iter().map(Conn::conn_id).collect();
+        assert_eq!(out.iter().len(), 3);
+        assert_eq!(borrowed.remove(0), "b");
+        borrowed.sort_unstable();
+        assert_eq!(borrowed, ["p", "q"]);
+        let mut owned = out.into_iter();
+        assert_eq!(owned.len(), 3);
+        let binary: Arc<Wire> = owned.next().unwrap();
+        assert_eq!(binary.conn_id(), "b");
+        assert_eq!(owned.by_ref().count(), 2);
+        assert!(owned.next().is_none());
+
+        let claim = held(&registry);
+        phone(&registry, "p").detach();
+        claim.release();
+        let orphans = registry.evict_server("s").unwrap();
+        assert_eq!(orphans.iter().len(), 1);
+        assert_eq!(orphans.into_iter().next().unwrap().conn_id(), "p");
+    }
+
+    #[test]
     fn drain_empties_the_registry() {
         let registry = registry();
         for i in 0..100 {
@@ -1269,6 +1378,7 @@ mod counts {
             };
             assert_eq!(registry.counts(), counts);
             assert_counts_are_exact(&registry);
+            assert_eq!(registry.len(), registry.servers().count());
         };
         expect(0, 0, 0);
         let claim = held(&registry);
@@ -1295,6 +1405,33 @@ mod counts {
         expect(1, 1, 1);
         drop(registry.expire(at(1)));
         expect(0, 0, 0);
+    }
+
+    #[test]
+    fn of_server_ids_survive_claims_and_releases_on_many_threads() {
+        let registry = registry();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let registry = &registry;
+                scope.spawn(move || {
+                    for i in 0..2_000 {
+                        let server_id = format!("s{}", i % 3);
+                        let Ok(claim) = registry.claim_server(&server_id, wire("b")) else {
+                            continue;
+                        };
+                        let p = registry.register_phone(&server_id, wire("p"));
+                        match (i + thread) % 3 {
+                            0 => drop(claim.evict()),
+                            1 => drop(claim),
+                            _ => drop((claim.release_after(seconds(0)), p)),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(registry.len(), registry.servers().count());
+        drop(registry.drain());
+        assert!(registry.is_empty());
     }
 }
 
@@ -1368,6 +1505,17 @@ mod hostile {
     }
 
     #[test]
+    fn a_default_builder_builds_a_registry_with_the_default_settings() {
+        let registry: Registry<Wire> = Builder::default().build();
+        drop(held(&registry));
+        assert_eq!(status(&registry), None, "no grace");
+        let _claim = held(&registry);
+        let _phones = [phone(&registry, "p"), phone(&registry, "q")];
+        let other: Registry<Wire, std::hash::RandomState> = Builder::default().build();
+        assert!(other.is_empty());
+    }
+
+    #[test]
     fn the_registry_takes_any_hasher_and_its_clones_agree() {
         let registry: Registry<Wire, std::hash::RandomState> = Registry::default();
         let _claim = registry.claim_server("s", wire("b")).unwrap();
@@ -1408,9 +1556,19 @@ mod debug_output {
         let server = registry.server("server-1").unwrap();
         shows(server, &["Server", "server-1", "Held", "Epoch", "\"p\""]);
         let conflict = registry.claim_server("server-1", wire("b2")).unwrap_err();
-        shows(&conflict, &["ServerIdConflict", "server-1", "Epoch"]);
+        shows(
+            &conflict,
+            &["ServerIdConflict", "server-1", "Epoch", "kind: Held"],
+        );
         claim = conflict.take_over().unwrap();
+        shows(registry.servers(), &["Servers", "left: 1"]);
         let displaced = claim.displaced();
+        let both = displaced.unwrap();
+        shows(both.iter(), &["DisplacedIter", "left: 2"]);
+        shows(
+            both.phones.clone().into_iter(),
+            &["PhonesIntoIter", "left: 1"],
+        );
         shows(
             displaced,
             &[
@@ -1428,36 +1586,66 @@ mod errors {
     use super::*;
 
     #[test]
-    fn name_what_was_refused_and_say_what_to_do() {
+    fn name_what_was_refused_and_the_reason_and_nothing_else() {
         let registry: Registry<Wire> = Registry::builder().max_phones(1).build();
-        let no_server = registry.register_phone("s", wire("phone-1")).unwrap_err();
-        let _claim = registry.claim_server("server-1", wire("b")).unwrap();
-        let conflict = registry.claim_server("server-1", wire("b")).unwrap_err();
-        let text = conflict.to_string();
-        assert!(
-            text.contains("\"server-1\"") && text.contains("take_over"),
-            "{text}"
-        );
-
-        let p = registry
-            .register_phone("server-1", wire("phone-2"))
-            .unwrap();
-        let at_capacity = registry
-            .register_phone("server-1", wire("phone-3"))
+        let no_server = registry.register_phone("s", wire("p1")).unwrap_err();
+        let claim = held(&registry);
+        let held = registry.claim_server("s", wire("b2")).unwrap_err();
+        let _p2 = phone(&registry, "p2");
+        let at_capacity = registry.register_phone("s", wire("p3")).unwrap_err();
+        let duplicate = registry
+            .register_phone_with_cap("s", wire("p2"), 2)
             .unwrap_err();
-        drop(p);
-        let registry = Registry::<Wire>::new();
-        let _claim = registry.claim_server("s", wire("b")).unwrap();
-        let _p = registry.register_phone("s", wire("phone-4")).unwrap();
-        let duplicate = registry.register_phone("s", wire("phone-4")).unwrap_err();
-        for (refused, conn_id, advice) in [
-            (no_server, "phone-1", "once a binary has claimed it"),
-            (at_capacity, "phone-3", "max_phones"),
-            (duplicate, "phone-4", "unique conn-id"),
+        claim.release_after(seconds(30));
+        let denied = registry
+            .claim_server_if("s", wire("b2"), |_| false)
+            .unwrap_err();
+        for (text, expected) in [
+            (held.to_string(), r#"server-id "s" is already claimed"#),
+            (
+                denied.to_string(),
+                r#"server-id "s" is in grace, and the condition refused the reclaim"#,
+            ),
+            (
+                no_server.to_string(),
+                r#"phone "p1" was not registered: no binary holds its server-id"#,
+            ),
+            (
+                at_capacity.to_string(),
+                r#"phone "p3" was not registered: its server-id has as many phones as allowed"#,
+            ),
+            (
+                duplicate.to_string(),
+                r#"phone "p2" was not registered: its conn-id is already registered under the server-id"#,
+            ),
         ] {
-            let text = refused.to_string();
-            assert!(text.contains(conn_id) && text.contains(advice), "{text}");
-            assert!(!format!("{refused:?}").is_empty());
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn of_phones_tell_their_kind_and_lend_and_return_the_connection() {
+        let registry: Registry<Wire> = Registry::builder().max_phones(1).build();
+        let _claim = held(&registry);
+        let _p = phone(&registry, "p");
+        let conn = wire("p");
+        let no_server = registry.register_phone("other", conn.clone()).unwrap_err();
+        let at_capacity = registry.register_phone("s", conn.clone()).unwrap_err();
+        let duplicate = registry
+            .register_phone_with_cap("s", conn.clone(), 2)
+            .unwrap_err();
+        for (error, kind) in [
+            (no_server, RegisterErrorKind::NoServer),
+            (at_capacity, RegisterErrorKind::AtCapacity),
+            (duplicate, RegisterErrorKind::DuplicateConnId),
+        ] {
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().ends_with(&kind.to_string()));
+            assert!(Arc::ptr_eq(error.conn(), &conn));
+            let debug = format!("{error:?}");
+            assert!(debug.contains(&format!("{kind:?}")), "{debug}");
+            assert!(debug.contains(&kind.to_string()), "{debug}");
+            assert!(Arc::ptr_eq(&error.into_conn(), &conn));
         }
     }
 

@@ -7,12 +7,13 @@ use std::mem::size_of;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::Wire;
+use switchboard::bytes::Bytes;
 use switchboard::{
-    Broadcast, Builder, Cause, Claim, Conn, ConnRef, Counts, DefaultHashBuilder, Displaced, Epoch,
-    Membership, Phones, PhonesIter, RegisterError, Registry, Route, SendError, Server,
-    ServerIdConflict, Status,
+    Broadcast, Builder, Cause, Claim, Conn, ConnRef, Counts, DefaultHashBuilder, Displaced,
+    DisplacedIntoIter, DisplacedIter, Epoch, Membership, Phones, PhonesIntoIter, PhonesIter,
+    RegisterError, RegisterErrorKind, Registry, Route, SendError, Server, ServerIdConflict,
+    Servers, Status,
 };
 
 fn shared<T: Send + Sync + 'static>() {}
@@ -33,6 +34,10 @@ fn all_types_of<C: Conn + ?Sized>() {
     shared::<ServerIdConflict<C>>();
     shared::<RegisterError<C>>();
     shared::<PhonesIter<'static, C>>();
+    shared::<PhonesIntoIter<C>>();
+    shared::<DisplacedIter<'static, C>>();
+    shared::<DisplacedIntoIter<C>>();
+    shared::<Servers<C>>();
     debug::<Registry<C>>();
     debug::<Builder<C>>();
     debug::<Claim<C>>();
@@ -41,6 +46,10 @@ fn all_types_of<C: Conn + ?Sized>() {
     debug::<ConnRef<C>>();
     debug::<Phones<C>>();
     debug::<PhonesIter<'_, C>>();
+    debug::<PhonesIntoIter<C>>();
+    debug::<DisplacedIter<'_, C>>();
+    debug::<DisplacedIntoIter<C>>();
+    debug::<Servers<C>>();
     debug::<Server<C>>();
     debug::<Displaced<C>>();
     error::<ServerIdConflict<C>>();
@@ -54,6 +63,7 @@ fn every_public_type_can_be_shared_and_kept_across_an_await() {
     all_types_of::<Arc<dyn Conn>>();
     all_types_of::<Box<dyn Conn>>();
     shared::<(Counts, Epoch, Status, Cause, Broadcast, DefaultHashBuilder)>();
+    shared::<RegisterErrorKind>();
     error::<SendError>();
 }
 
@@ -107,6 +117,42 @@ fn a_registry_of_trait_objects_works() {
     assert_eq!(claim.phone("other").unwrap().conn_id(), "other");
     let sent = claim.phones().broadcast(&Bytes::new());
     assert_eq!((sent.delivered, sent.failed), (0, 1));
+}
+
+#[test]
+fn a_registry_of_the_callers_own_trait_objects_works() {
+    trait Labelled: Conn {
+        fn label(&self) -> u32;
+    }
+    impl Labelled for Wire {
+        fn label(&self) -> u32 {
+            self.label
+        }
+    }
+    let registry: Registry<dyn Labelled> = Registry::builder().build();
+    let claim = registry.claim_server("s", common::labelled("b", 7));
+    assert_eq!(registry.binary_for("s").unwrap().label(), 7);
+    drop(claim);
+    assert!(registry.is_empty());
+}
+
+#[test]
+fn the_type_of_the_connections_can_be_named_on_either_side() {
+    let registry: Registry = Registry::builder().build();
+    let named = Registry::<dyn Conn>::builder().build();
+    let defaulted: Registry = Builder::default().build();
+    assert!(registry.is_empty() && named.is_empty() && defaulted.is_empty());
+}
+
+#[test]
+fn every_match_on_a_status_is_complete_without_a_wildcard() {
+    let registry: Registry<Wire> = Registry::new();
+    let _claim = registry.claim_server("s", common::wire("b")).unwrap();
+    let held = match registry.server("s").unwrap().status() {
+        Status::Held => true,
+        Status::Vacant | Status::Grace { .. } => false,
+    };
+    assert!(held);
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub struct Counts {
 /// The change of the counts by one change of a record.
 #[derive(Clone, Copy)]
 pub(crate) struct Change {
+    servers: isize,
     binaries: isize,
     phones: isize,
     in_grace: isize,
@@ -33,6 +34,7 @@ impl Change {
     ) -> Self {
         let (before, after) = (Self::holding(before), Self::holding(after));
         Self {
+            servers: after.servers - before.servers,
             binaries: after.binaries - before.binaries,
             phones: after.phones - before.phones,
             in_grace: after.in_grace - before.in_grace,
@@ -42,6 +44,7 @@ impl Change {
     fn holding<C: ?Sized>(record: Option<&Record<C>>) -> Self {
         let tenure = record.and_then(|record| record.tenure.as_ref());
         Self {
+            servers: isize::from(record.is_some()),
             binaries: isize::from(tenure.is_some()),
             phones: record.map_or(0, |record| record.phones.len().cast_signed()),
             in_grace: isize::from(record.is_some_and(Record::is_in_grace)),
@@ -51,6 +54,8 @@ impl Change {
 
 #[derive(Default)]
 struct Stripe {
+    /// Slots that are not retired.
+    servers: AtomicIsize,
     binaries: AtomicIsize,
     phones: AtomicIsize,
     in_grace: AtomicIsize,
@@ -70,6 +75,7 @@ impl StripedCounts {
     pub(crate) fn add(&self, change: Change) {
         let stripe = self.0.mine();
         for (counter, by) in [
+            (&stripe.servers, change.servers),
             (&stripe.binaries, change.binaries),
             (&stripe.phones, change.phones),
             (&stripe.in_grace, change.in_grace),
@@ -82,23 +88,25 @@ impl StripedCounts {
     }
 
     pub(crate) fn sum(&self) -> Counts {
-        // A decrement can be seen before its increment on another stripe, hence the clamps.
-        let sum = |counter: fn(&Stripe) -> &AtomicIsize| {
-            let sum: isize = self
-                .0
-                .iter()
-                .map(|stripe| {
-                    switch_point();
-                    counter(stripe).load(Ordering::Relaxed)
-                })
-                .sum();
-            usize::try_from(sum).unwrap_or(0)
-        };
-        let binaries = sum(|stripe| &stripe.binaries);
+        let binaries = self.sum_of(|stripe| &stripe.binaries);
         Counts {
             binaries,
-            phones: sum(|stripe| &stripe.phones),
-            in_grace: sum(|stripe| &stripe.in_grace).min(binaries),
+            phones: self.sum_of(|stripe| &stripe.phones),
+            in_grace: self.sum_of(|stripe| &stripe.in_grace).min(binaries),
         }
+    }
+
+    /// The number of server-ids that have a binary or phones.
+    pub(crate) fn servers(&self) -> usize {
+        self.sum_of(|stripe| &stripe.servers)
+    }
+
+    /// A decrement can be seen before its increment on another stripe, hence the clamp.
+    fn sum_of(&self, counter: fn(&Stripe) -> &AtomicIsize) -> usize {
+        let values = self.0.iter().map(|stripe| {
+            switch_point();
+            counter(stripe).load(Ordering::Relaxed)
+        });
+        usize::try_from(values.sum::<isize>()).unwrap_or(0)
     }
 }

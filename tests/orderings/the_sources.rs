@@ -51,14 +51,17 @@ fn without_its_fence_a_route_misses_changes() {
     changes_then_reads_a_route(Without::Fences);
 }
 
-/// A change of the counts; `before` and `after` are `(binaries, phones)`.
+/// A change of the counts; `before` and `after` are `(binaries, phones)`. A server-id without either has no
+/// record.
 fn change(before: (bool, usize), after: (bool, usize)) -> Change {
-    let record = |(held, phones)| Record::<()> {
-        tenure: tenure_if_held(held),
-        phones: vec![(); phones],
-        ..Record::default()
+    let record = |(held, phones)| {
+        (held || phones > 0).then(|| Record::<()> {
+            tenure: tenure_if_held(held),
+            phones: vec![(); phones],
+            ..Record::default()
+        })
     };
-    Change::between(Some(&record(before)), Some(&record(after)))
+    Change::between(record(before).as_ref(), record(after).as_ref())
 }
 
 fn tenure_if_held(held: bool) -> Option<Tenure> {
@@ -147,6 +150,11 @@ fn counts_while_others_count(without: Without) {
         here.join().unwrap();
         there.join().unwrap();
         assert_eq!(all.sum(), counts(1, 1), "the counts are not exact at rest");
+        assert_eq!(
+            all.servers(),
+            1,
+            "the number of server-ids is not exact at rest"
+        );
     });
 }
 

@@ -312,7 +312,8 @@ impl Soak {
             Ok(_) => {}
             Err(RegisterError::NoServer(_)) => self.saw(Event::NoServer),
             Err(RegisterError::AtCapacity(_)) => self.saw(Event::AtCapacity),
-            Err(_) => self.saw(Event::DuplicateConnId),
+            Err(RegisterError::DuplicateConnId(_)) => self.saw(Event::DuplicateConnId),
+            Err(other) => unreachable!("the soak knows no such refusal: {other:?}"),
         }
         phone.ok()
     }
