@@ -10,13 +10,13 @@ use crate::store::slot::Slot;
 
 /// Another binary holds the server-id. Nothing has changed, and this error holds the rejected connection.
 ///
-/// The error keeps the whole registry alive, so don't keep it for long. Its [`kind`](Self::kind) decides what to
-/// do:
+/// The error keeps the whole registry alive, so don't keep it for long. Its [`kind`](Self::kind) decides what
+/// to do:
 ///
-/// - [`ConflictKind::Held`]: close the rejected connection. Or find out whether the incumbent is still alive and,
-///   if it is not, call [`take_over`](Self::take_over).
-/// - [`ConflictKind::ReclaimDenied`]: close the rejected connection. It may claim the server-id once the grace
-///   has ended.
+/// - [`ConflictKind::Held`]: close the rejected connection. Or find out whether the incumbent is still alive
+///   and, if it is not, call [`take_over`](Self::take_over).
+/// - [`ConflictKind::ReclaimDenied`]: close the rejected connection. It may claim the server-id once the
+///   grace has ended.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -119,9 +119,9 @@ pub enum RegisterError<C: ?Sized> {
     /// No binary holds the server-id. Close the phone, or register it again once a binary has claimed the
     /// server-id: [`wait_for_binary`](crate::Registry::wait_for_binary) waits for that.
     NoServer(Arc<C>),
-    /// The server-id has as many phones as [`Builder::max_phones`](crate::Builder::max_phones) allows, or as the
-    /// cap of [`register_phone_with_cap`](crate::Registry::register_phone_with_cap) does. Close the phone, or
-    /// raise that cap.
+    /// The server-id has as many phones as [`Builder::max_phones`](crate::Builder::max_phones) allows, or as
+    /// the cap of [`register_phone_with_cap`](crate::Registry::register_phone_with_cap) does. Close the
+    /// phone, or raise that cap.
     AtCapacity(Arc<C>),
     /// A phone with the same conn-id is registered under the server-id. Give each connection a conn-id of its
     /// own. If this is the same phone on a new socket, unregister the old one first.

@@ -10,6 +10,7 @@
 //! - [Terms](#terms)
 //! - [Guarantees](#guarantees)
 //! - [Consistency](#consistency)
+//! - [Features](#features)
 //! - [Versions](#versions)
 //! - [Async](#async)
 //! - [Limits and trade-offs](#limits-and-trade-offs)
@@ -97,10 +98,16 @@
 //! - A change that empties a server-id goes through a bounded queue. It waits there if another thread was
 //!   interrupted in the middle of the same few instructions.
 //!
+//! # Features
+//!
+//! `serde`, off by default: [`Counts`], [`Broadcast`], [`Cause`], [`Status`] and [`Epoch`] can be serialized.
+//! The first three can also be deserialized. An epoch cannot: only the registry makes one. Nor can a status,
+//! whose deadline is an instant of this process. Names are in `snake_case`.
+//!
 //! # Versions
 //!
-//! Every public enum may get more variants in a minor release, except [`Status`]: its three states are all that
-//! a server-id can be in.
+//! Every public enum may get more variants in a minor release, except [`Status`]: its three states are all
+//! that a server-id can be in.
 //!
 //! # Async
 //!

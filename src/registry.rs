@@ -35,9 +35,9 @@ use crate::watch::{WaitForBinary, Watch};
 ///
 /// # The type of the connections
 ///
-/// `C` is the type of all connections of a registry. The first call that takes a connection tells the compiler
-/// which type that is. Otherwise name it, in one of these forms. The default, `dyn Conn`, applies where
-/// `Registry` stands as a type, but not in a call such as `Registry::builder()`.
+/// `C` is the type of all connections of a registry. The first call that takes a connection tells the
+/// compiler which type that is. Otherwise name it, in one of these forms. The default, `dyn Conn`, applies
+/// where `Registry` stands as a type, but not in a call such as `Registry::builder()`.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -366,8 +366,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::AtCapacity`] if the server-id has `max_phones` phones or more. The others are those of
-    /// [`register_phone`](Self::register_phone).
+    /// [`RegisterError::AtCapacity`] if the server-id has `max_phones` phones or more. The others are those
+    /// of [`register_phone`](Self::register_phone).
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

@@ -250,8 +250,8 @@ impl<C: ?Sized> fmt::Debug for PhonesIter<'_, C> {
 
 /// Returns the phones themselves, in no particular order.
 ///
-/// Lets go of the snapshot at once. Each phone then stays alive until it has been taken and dropped. Cost: one
-/// allocation, and a reference count for each phone.
+/// Lets go of the snapshot at once. Each phone then stays alive until it has been taken and dropped. Cost:
+/// one allocation, and a reference count for each phone.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -301,6 +301,7 @@ impl<C: ?Sized> fmt::Debug for PhonesIntoIter<C> {
 
 /// The number of phones that accepted a broadcast frame, and of those that refused it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Broadcast {
     /// Phones whose `send` returned `Ok`.
     pub delivered: usize,

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 /// Of two claims whose calls do not overlap in time, the later has the larger epoch. Between claims that
 /// raced, the order does not tell which one won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Epoch(NonZeroU64);
 
 impl Epoch {

@@ -9,6 +9,7 @@ use crate::store::switch_point::switch_point;
 /// Exact whenever no call is in flight; otherwise off by at most the changes of the calls that overlap the
 /// count. Never negative, and `in_grace` is never more than `binaries`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Counts {
     /// Server-ids that are held, including those in grace.
     pub binaries: usize,
