@@ -16,7 +16,7 @@ use crate::store::slot::Slot;
 /// - [`ConflictKind::Held`]: close the rejected connection. Or find out whether the incumbent is still alive
 ///   and, if it is not, call [`take_over`](Self::take_over).
 /// - [`ConflictKind::ReclaimDenied`]: close the rejected connection. It may claim the server-id once the
-///   grace has ended.
+///   grace has ended. Don't call [`take_over`](Self::take_over): it does not ask the condition.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
