@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use switchboard::bytes::Bytes;
 use switchboard::{Conn, Displaced, Registry, SendError};
 
 /// In a relay, this has a queue and a socket. Here it prints.
@@ -24,7 +24,7 @@ impl Conn for Outbox {
 }
 
 fn close_all(out: &Displaced<Outbox>) {
-    for conn in out.binary.iter().chain(&out.phones) {
+    for conn in out {
         conn.close();
     }
 }

@@ -272,7 +272,8 @@ impl<'a> Player<'a> {
                     Ok(_) => Ok(()),
                     Err(RegisterError::NoServer(_)) => Err(Refusal::NoServer),
                     Err(RegisterError::AtCapacity(_)) => Err(Refusal::AtCapacity),
-                    Err(_) => Err(Refusal::DuplicateConnId),
+                    Err(RegisterError::DuplicateConnId(_)) => Err(Refusal::DuplicateConnId),
+                    Err(other) => panic!("a refusal unknown to the model: {other:?}"),
                 },
             },
         );

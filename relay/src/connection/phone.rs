@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::outbox::{Lane, Refused};
 use super::peer::{Peer, Sender};
@@ -60,7 +60,11 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
         RegisterError::NoServer(_) => (&refusals.no_server, Close::NO_SERVER),
         RegisterError::AtCapacity(_) => (&refusals.too_many_phones, Close::TOO_MANY_PHONES),
         // The random conn-id is taken. The next attempt draws another one.
-        _ => (&refusals.conn_id_taken, Close::TRY_AGAIN),
+        RegisterError::DuplicateConnId(_) => (&refusals.conn_id_taken, Close::TRY_AGAIN),
+        other => {
+            warn!(error = %other, "phone refused for an unknown reason");
+            return Close::TRY_AGAIN;
+        }
     };
     count.inc();
     close
