@@ -73,8 +73,12 @@ impl StripedCounts {
 
     /// `Relaxed` suffices: the counts order nothing. A reader that must see a call's change has already
     /// synchronized with the return of that call.
+    ///
+    /// All additions of one change are a single step for the scheduler: only a count could tell them apart, and it
+    /// promises nothing about that.
     pub(crate) fn add(&self, change: Change) {
         let stripe = self.0.mine();
+        switch_point();
         for (counter, by) in [
             (&stripe.servers, change.servers),
             (&stripe.binaries, change.binaries),
@@ -82,7 +86,6 @@ impl StripedCounts {
             (&stripe.in_grace, change.in_grace),
         ] {
             if by != 0 {
-                switch_point();
                 counter.fetch_add(by, Ordering::Relaxed);
             }
         }
