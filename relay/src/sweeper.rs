@@ -23,12 +23,13 @@ pub(crate) async fn sweep(relay: Arc<Relay>, gate: Arc<Gate>) {
             relay.metrics.grace_expiries.inc();
             info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
         }
-        // A grace that begins from here on is not missed: `grace_began` stores a notification until this task waits for it.
+        // A grace that begins from here on is not missed, whoever begins it: the registry itself tells of an
+        // earlier deadline, also after a panic.
         let deadline = relay.registry.next_deadline();
         tokio::select! {
             () = until(deadline) => {}
             _ = tidying.tick() => gate.forget_idle(),
-            () = relay.grace_began.notified() => {}
+            _ = relay.registry.earlier_deadline(deadline) => {}
             () = relay.stopping.cancelled() => return,
         }
     }
@@ -38,5 +39,41 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::connection::peer::Peer;
+    use crate::operate::config::Config;
+
+    fn peer(conn_id: &str) -> Arc<Peer> {
+        Peer::new(conn_id.into(), 1000, 1, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn a_grace_that_nobody_announces_ends_in_time() {
+        let config =
+            Config::from_args(["switchboard-relay", "--grace", "20ms"]).expect("good flags");
+        let relay = Relay::new(config);
+        let gate = Gate::new(&relay);
+        let sweeper = tokio::spawn(sweep(Arc::clone(&relay), gate));
+        // In the second round the sweeper sleeps on no deadline: it shares a thread with this test, and so it
+        // goes back to sleep before this test sees the ending.
+        for _ in 0..2 {
+            let claim = relay.registry.claim_server("a", peer("b"));
+            let claim = claim.expect("the server-id is free");
+            let phone = peer("p");
+            let registered = relay.registry.register_phone("a", Arc::clone(&phone));
+            registered.expect("the binary is there").detach();
+            drop(claim);
+            let ending = timeout(TIDYING / 2, phone.ending()).await;
+            assert_eq!(ending.expect("the grace ends").close.code, 1000);
+        }
+        relay.stopping.cancel();
+        sweeper.await.expect("no panic");
     }
 }

@@ -64,9 +64,6 @@ async fn hold(
     reader: &mut Reader<'_>,
     writer: &mut Writer<'_>,
 ) {
-    // Declared before the claim, and so dropped after it, even on a panic: the drop of the claim sets the deadline that
-    // the sweeper then looks for.
-    let _grace_began = WakesSweeper(relay);
     let claim = match take_over(relay, claimed, reader).await {
         Ok(claim) => claim,
         Err(close) => {
@@ -87,15 +84,6 @@ async fn hold(
     // Releases the phones that wait for room in its outbox.
     peer.abort(Close::NORMAL);
     info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary disconnected");
-}
-
-/// Wakes the sweeper when it is dropped, because a grace has begun.
-struct WakesSweeper<'a>(&'a Relay);
-
-impl Drop for WakesSweeper<'_> {
-    fn drop(&mut self) {
-        self.0.grace_began.notify_one();
-    }
 }
 
 /// Takes the server-id over from the incumbent, if there is one and it does not answer a ping.

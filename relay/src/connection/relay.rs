@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use switchboard::Registry;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,8 +17,6 @@ pub(crate) struct Relay {
     pub(crate) metrics: Arc<Metrics>,
     /// A permit for each allowed connection.
     pub(crate) places: Arc<Semaphore>,
-    /// Wakes the sweeper, whose next deadline may now be earlier.
-    pub(crate) grace_began: Notify,
     /// The tasks of connections, and background tasks.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
@@ -41,7 +39,6 @@ impl Relay {
             registry,
             metrics: Arc::new(metrics),
             places,
-            grace_began: Notify::new(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         })
