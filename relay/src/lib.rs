@@ -25,7 +25,7 @@
 //! | accept it: no Nagle delay, a short send queue, no HTTP/2 | `transport::{tcp, tls, http1}` |
 //! | check rate limit, connection limit, headers and upgrade; draw a conn-id | `admission::gate` |
 //! | a binary: claim the server-id (taking over from a silent incumbent), forward to phones, leave a grace | `connection::binary` |
-//! | a phone: register, forward to the binary, leave a notice | `connection::phone` |
+//! | a phone: register, perhaps after a wait for the binary, forward to it, leave a notice | `connection::{phone, held}` |
 //! | read, write in batches, run the closing handshake | `connection::socket` |
 //! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
 //! | detect a dead peer by pings, pongs and progress | `connection::pulse`, `transport::{wire, frames, tcp, seen}` |

@@ -241,3 +241,62 @@ async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use switchboard::Counts;
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+    use tokio_tungstenite::connect_async;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn phones_that_wait_leave_nothing_behind_whatever_server_id_they_name() {
+        let args = [
+            "switchboard-relay",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "off",
+        ];
+        let waits = ["--rate-burst", "0", "--wait-for-binary", "1h"];
+        let config = Config::from_args(args.iter().chain(&waits)).expect("good flags");
+        let server = Server::bind(config).await.expect("a free port");
+        let (relay, address) = (Arc::clone(&server.relay), server.address());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        let long = "é".repeat(128);
+        for server_id in ["a", "a", "\"}{", &long] {
+            let mut request = format!("ws://{address}/v1/client")
+                .into_client_request()
+                .expect("a URL");
+            let headers = request.headers_mut();
+            headers.insert(
+                "X-Pyrycode-Server",
+                HeaderValue::from_bytes(server_id.as_bytes()).expect("a value"),
+            );
+            headers.insert("X-Pyrycode-Token", HeaderValue::from_static("t"));
+            headers.insert("User-Agent", HeaderValue::from_static("test"));
+            let (phone, _) = connect_async(request).await.expect("an upgrade");
+            while relay.registry.internals().watched == 0 {
+                yield_now().await;
+            }
+            assert_eq!(relay.registry.counts(), Counts::default());
+            drop(phone);
+            while relay.metrics.population().connections > 0 {
+                yield_now().await;
+            }
+            let left = relay.registry.internals();
+            assert_eq!(
+                (left.watched, left.lingering_slots, left.retired_slots),
+                (0, 0, 0)
+            );
+        }
+        drop(stop);
+        running.await.expect("no panic").expect("a clean end");
+    }
+}

@@ -177,7 +177,7 @@ fn admit(
                     metrics.failed.inc();
                     debug!(%error, "upgrade failed");
                     if let Some(claimed) = claimed {
-                        binary::abandon(claimed);
+                        binary::abandon(&relay, claimed);
                     }
                 }
             }
@@ -231,9 +231,16 @@ mod tests {
         let phone = Peer::new("p".into(), 1000, 1, Arc::default());
         let registered = relay.registry.register_phone("a", Arc::clone(&phone));
         registered.expect("the binary is there").detach();
+        let binary = relay.registry.binary_for("a").expect("it has claimed");
+        let lane = phone.uplink(1000);
+        let sent = binary.offer_from(&lane, "1".into());
+        sent.expect("there is room");
+        drop(binary);
         relay.tasks.close();
         relay.tasks.wait().await;
         assert_eq!(relay.registry.counts(), Counts::default());
         assert_eq!(phone.ending().await.close.code, 1000);
+        let undelivered = &relay.metrics.at(Endpoint::Server).undelivered;
+        assert_eq!(undelivered.get(), 1);
     }
 }

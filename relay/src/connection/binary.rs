@@ -40,11 +40,18 @@ fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
 }
 
 /// Evicts a claim whose upgrade failed. There is no grace: no binary was connected, so none can come back.
-pub(crate) fn abandon(claimed: Claimed) {
+pub(crate) fn abandon(relay: &Relay, claimed: Claimed) {
     let Ok(claim) = claimed else {
         return;
     };
-    claim.conn().abort(Close::NORMAL);
+    let binary = claim.conn();
+    binary.abort(Close::NORMAL);
+    // Phones may have sent to it already, above all those that waited for it. They are closed below.
+    while let Some(queued) = binary.try_pop() {
+        if queued.charge.is_some() {
+            relay.metrics.at(Endpoint::Server).undelivered.inc();
+        }
+    }
     if let Some(displaced) = claim.evict() {
         displaced::close(&displaced);
     }

@@ -333,7 +333,8 @@ fn turn(start: u64, end: u64) -> (u64, u64) {
     (start / TURN, end)
 }
 
-fn cost(frame: &Utf8Bytes) -> usize {
+/// What a queued frame costs its sender.
+pub(crate) fn cost(frame: &Utf8Bytes) -> usize {
     frame.len().saturating_add(OVERHEAD)
 }
 

@@ -51,7 +51,7 @@ impl Peer {
     pub(crate) fn new(conn_id: String, outbox: usize, phones: usize, seen: Arc<Seen>) -> Arc<Self> {
         Arc::new(Self {
             conn_id,
-            outbox: Outbox::new(phones.saturating_mul(outbox / SHARE)),
+            outbox: Outbox::new(phones.saturating_mul(share(outbox))),
             lane: Lane::new(None, outbox),
             ending: SetOnce::new(),
             pulse: Pulse::new(seen),
@@ -60,7 +60,7 @@ impl Peer {
 
     /// Creates a lane for this phone in the outbox of its binary, which holds `outbox` bytes.
     pub(crate) fn uplink(self: &Arc<Self>, outbox: usize) -> Arc<Lane<Sender>> {
-        Lane::new(Some(Arc::clone(self)), outbox / SHARE)
+        Lane::new(Some(Arc::clone(self)), share(outbox))
     }
 
     /// Queues a frame if there is room for it.
@@ -154,6 +154,11 @@ impl Peer {
         let ending = self.ending.get();
         ending.is_some_and(|ending| ending.manner == Manner::AskedByBinary)
     }
+}
+
+/// How many bytes a phone may have queued in its binary's outbox, which holds `outbox` bytes.
+pub(crate) fn share(outbox: usize) -> usize {
+    outbox / SHARE
 }
 
 impl Conn for Peer {

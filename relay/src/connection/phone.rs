@@ -1,12 +1,16 @@
-//! The connection of a phone: registers, forwards to its binary, leaves a notice.
+//! The connection of a phone: registers, perhaps after a wait, forwards to its binary, leaves a notice.
 
+use std::future::pending;
 use std::mem;
 use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::{debug, info, warn};
 
+use super::held::Held;
 use super::outbox::{Lane, Refused};
 use super::peer::{Peer, Sender};
 use super::relay::Relay;
@@ -18,34 +22,24 @@ use crate::protocol::envelope::Wrapper;
 
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, peer: Arc<Peer>) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer).await;
-    let registered = relay.registry.register_phone(server_id, Arc::clone(&peer));
-    // A shutdown may have drained the registry before this registration.
-    if relay.stopping.is_cancelled() {
-        peer.end(Close::SHUTTING_DOWN);
-    }
-    let membership = match registered {
-        Ok(membership) => membership,
-        Err(error) => {
-            debug!(%error, "phone refused");
-            if !relay.stopping.is_cancelled() {
-                peer.end(refusal(&error, &relay.metrics.refusals));
-            }
-            return socket::close(reader, writer).await;
-        }
-    };
-    debug!(conn_id = ?peer.conn_id(), "phone connected");
     let phone = Phone {
         relay,
-        membership: &membership,
+        server_id,
+        peer: &peer,
         wrapper: Wrapper::new(peer.conn_id()),
         uplink: peer.uplink(relay.config.outbox as usize),
     };
+    let mut membership = None;
+    // The writer runs from the start, so that a phone that waits for its binary is pinged as any other.
     let gone = tokio::select! {
-        gone = phone.forward(&mut reader) => gone,
+        gone = phone.live(&mut reader, &mut membership) => gone,
         gone = writer.run() => gone,
     };
     debug!(conn_id = ?peer.conn_id(), code = gone.code, "phone disconnected");
     peer.abort(Close::NORMAL);
+    let Some(membership) = membership else {
+        return socket::close(reader, writer).await;
+    };
     let Phone {
         wrapper, uplink, ..
     } = phone;
@@ -70,65 +64,186 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
     close
 }
 
-/// A registered phone.
+type Registered = Result<Membership<Peer>, RegisterError<Peer>>;
+
+/// A phone, registered or not.
 struct Phone<'a> {
     relay: &'a Relay,
-    membership: &'a Membership<Peer>,
+    server_id: &'a str,
+    peer: &'a Arc<Peer>,
     wrapper: Wrapper,
     /// Its lane in the outbox of its binary.
     uplink: Arc<Lane<Sender>>,
 }
 
 impl Phone<'_> {
-    /// Forwards frames from the phone to its binary. While its lane in the binary's outbox is full, it waits and reads
-    /// nothing, so a slow binary slows its phones down.
-    async fn forward(&self, reader: &mut Reader<'_>) -> Gone {
-        let peer = self.membership.conn();
+    /// Registers the phone, which may wait for its binary, and forwards its frames. Sets `membership` once it is
+    /// registered.
+    async fn live(
+        &self,
+        reader: &mut Reader<'_>,
+        membership: &mut Option<Membership<Peer>>,
+    ) -> Gone {
+        let mut held = Held::new(self.relay);
+        let registered = match self.register() {
+            Err(RegisterError::NoServer(_)) if !self.relay.config.wait_for_binary.is_zero() => {
+                match self.wait(reader, &mut held).await {
+                    Ok(registered) => registered,
+                    Err(gone) => return gone,
+                }
+            }
+            registered => registered,
+        };
+        let membership = match registered {
+            Ok(registered) => membership.insert(registered),
+            Err(error) => {
+                debug!(%error, "phone refused");
+                if !self.relay.stopping.is_cancelled() {
+                    let refusals = &self.relay.metrics.refusals;
+                    self.peer.end(refusal(&error, refusals));
+                }
+                return Gone::WITHOUT_CODE;
+            }
+        };
+        debug!(conn_id = ?self.peer.conn_id(), "phone connected");
+        while let Some(envelope) = held.pop() {
+            if let Err(gone) = self.deliver(membership, envelope).await {
+                return gone;
+            }
+        }
+        drop(held);
+        self.forward(reader, membership).await
+    }
+
+    fn register(&self) -> Registered {
+        let registry = &self.relay.registry;
+        let registered = registry.register_phone(self.server_id, Arc::clone(self.peer));
+        // A shutdown may have drained the registry before this registration.
+        if self.relay.stopping.is_cancelled() {
+            self.peer.end(Close::SHUTTING_DOWN);
+        }
+        registered
+    }
+
+    /// Waits for a binary, and then registers. Returns the refusal if there is none in time. What the phone sends
+    /// meanwhile is held.
+    ///
+    /// Nothing is stored for the server-id but in this future, so a phone that names any server-id leaves nothing
+    /// behind.
+    async fn wait(&self, reader: &mut Reader<'_>, held: &mut Held<'_>) -> Result<Registered, Gone> {
+        let Relay {
+            config,
+            registry,
+            metrics,
+            stopping,
+            ..
+        } = self.relay;
+        debug!(conn_id = ?self.peer.conn_id(), "phone waits for its binary");
+        let waiting = metrics.waits.begin();
+        let deadline = Instant::now() + config.wait_for_binary;
         loop {
-            let frame = match reader.frame().await {
-                Ok(frame) => frame,
+            let binary = timeout_at(deadline, registry.wait_for_binary(self.server_id));
+            let in_time = tokio::select! {
+                biased;
+                () = stopping.cancelled() => {
+                    self.peer.end(Close::SHUTTING_DOWN);
+                    return Err(Gone::WITHOUT_CODE);
+                }
+                // Polled before the phone is read: a phone that floods the relay must not outstay its time.
+                binary = binary => binary.is_ok(),
+                gone = self.hold(reader, held) => return Err(gone),
+            };
+            // Also if the time is over: a binary may have come since.
+            match self.register() {
+                // The binary has gone again, without a grace. There may be another one in time.
+                Err(RegisterError::NoServer(_)) if in_time => {}
+                registered => {
+                    match registered {
+                        Ok(_) => waiting.joined(),
+                        Err(RegisterError::NoServer(_)) => waiting.timed_out(),
+                        Err(_) => {}
+                    }
+                    return Ok(registered);
+                }
+            }
+        }
+    }
+
+    /// Reads what the phone sends before its binary is there. When its share is full, reads nothing. Completes when
+    /// the phone is gone. May be dropped and called again: no frame is lost.
+    async fn hold(&self, reader: &mut Reader<'_>, held: &mut Held<'_>) -> Gone {
+        while held.has_room() {
+            match self.read(reader).await {
+                Ok(envelope) => held.push(envelope),
+                Err(gone) => return gone,
+            }
+        }
+        self.peer.pulse.without_reading(pending()).await
+    }
+
+    /// Forwards frames from the phone to its binary. While its lane in the binary's outbox is full, it waits and
+    /// reads nothing, so a slow binary slows its phones down.
+    async fn forward(&self, reader: &mut Reader<'_>, membership: &Membership<Peer>) -> Gone {
+        loop {
+            let delivered = match self.read(reader).await {
+                Ok(envelope) => self.deliver(membership, envelope).await,
                 Err(gone) => return gone,
             };
-            let envelope = match self.wrapper.frame(&frame) {
-                Ok(envelope) => envelope.into(),
-                Err(error) => {
-                    debug!(conn_id = ?peer.conn_id(), %error, "phone closed");
-                    self.relay.metrics.rejected.not_json.inc();
-                    peer.end(Close::NOT_JSON);
-                    return Gone::WITHOUT_CODE;
-                }
-            };
-            drop(frame);
-            // Not by a `Route`: while the phone is silent, perhaps for hours, it would keep alive the binary and all
-            // phones as of the last frame.
-            let undelivered = Undelivered(self.relay);
-            let Some(binary) = self.membership.binary() else {
-                if self.membership.is_registered() {
-                    return self.unread();
-                }
-                // Displaced: the task that displaced the phone is about to close it with the right code.
-                continue;
-            };
-            let delivered = match binary.offer_from(&self.uplink, envelope) {
-                Err(Refused::Full(envelope)) => {
-                    let binary = ConnRef::into_arc(binary);
-                    let delivered = binary.deliver_from(&self.uplink, envelope);
-                    peer.pulse.without_reading(delivered).await
-                }
-                done => done,
-            };
-            if delivered.is_err() {
-                return self.unread();
+            if let Err(gone) = delivered {
+                return gone;
             }
-            mem::forget(undelivered);
         }
+    }
+
+    /// Returns the next frame of the phone in its envelope. A frame that is not JSON ends the connection.
+    async fn read(&self, reader: &mut Reader<'_>) -> Result<Utf8Bytes, Gone> {
+        let frame = reader.frame().await?;
+        match self.wrapper.frame(&frame) {
+            Ok(envelope) => Ok(envelope.into()),
+            Err(error) => {
+                debug!(conn_id = ?self.peer.conn_id(), %error, "phone closed");
+                self.relay.metrics.rejected.not_json.inc();
+                self.peer.end(Close::NOT_JSON);
+                Err(Gone::WITHOUT_CODE)
+            }
+        }
+    }
+
+    /// Queues an envelope for the binary, once there is room for it. Closes the phone if it cannot be delivered.
+    async fn deliver(
+        &self,
+        membership: &Membership<Peer>,
+        envelope: Utf8Bytes,
+    ) -> Result<(), Gone> {
+        // Not by a `Route`: while the phone is silent, perhaps for hours, it would keep alive the binary and all
+        // phones as of the last frame.
+        let undelivered = Undelivered(self.relay);
+        let Some(binary) = membership.binary() else {
+            if membership.is_registered() {
+                return Err(self.unread());
+            }
+            // Displaced: the task that displaced the phone is about to close it with the right code.
+            return Ok(());
+        };
+        let delivered = match binary.offer_from(&self.uplink, envelope) {
+            Err(Refused::Full(envelope)) => {
+                let binary = ConnRef::into_arc(binary);
+                let delivered = binary.deliver_from(&self.uplink, envelope);
+                self.peer.pulse.without_reading(delivered).await
+            }
+            done => done,
+        };
+        if delivered.is_err() {
+            return Err(self.unread());
+        }
+        mem::forget(undelivered);
+        Ok(())
     }
 
     /// Closes the phone because its frame cannot be delivered.
     fn unread(&self) -> Gone {
-        let peer = self.membership.conn();
-        if peer.end(Close::UNDELIVERED) {
-            info!(conn_id = ?peer.conn_id(), "phone closed: no binary for its frame");
+        if self.peer.end(Close::UNDELIVERED) {
+            info!(conn_id = ?self.peer.conn_id(), "phone closed: no binary for its frame");
         }
         Gone::WITHOUT_CODE
     }

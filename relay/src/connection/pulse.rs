@@ -153,12 +153,12 @@ impl Pulse {
         }
     }
 
-    /// Runs a future while the connection is not read. Pongs may lie unread meanwhile.
+    /// Runs a future while the connection is not read. Pongs may lie unread meanwhile. The returned future may be
+    /// dropped early; reading resumes then.
     pub(crate) async fn without_reading<T>(&self, other: impl Future<Output = T>) -> T {
         self.deaf.fetch_add(1, Ordering::Relaxed);
-        let done = other.await;
-        self.deaf.fetch_add(1, Ordering::Relaxed);
-        done
+        let _resumes = Resumes(self);
+        other.await
     }
 
     /// Waits for a write. Returns `None` if the peer takes nothing for longer than `limit`, or trickles for too long.
@@ -196,6 +196,15 @@ impl Pulse {
             }
             changed.await;
         }
+    }
+}
+
+/// Says that the connection is read again when this is dropped.
+struct Resumes<'a>(&'a Pulse);
+
+impl Drop for Resumes<'_> {
+    fn drop(&mut self) {
+        self.0.deaf.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -421,6 +430,20 @@ mod tests {
         busy.await;
         advance(LIMIT).await;
         assert!(!is_done(&mut lost), "the pong may come now");
+        advance(LIMIT).await;
+        assert!(is_done(&mut lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_read_again_early_is_lost_as_any_other() {
+        let pulse = Pulse::default();
+        let mut lost = pin!(pulse.watch(LIMIT));
+        ping(&pulse);
+        {
+            let mut busy = pin!(pulse.without_reading(std::future::pending()));
+            assert!(!is_done(&mut busy));
+        }
+        assert!(!is_done(&mut lost));
         advance(LIMIT).await;
         assert!(is_done(&mut lost));
     }

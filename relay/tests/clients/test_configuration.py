@@ -13,6 +13,7 @@ DEFAULTS = {
     "--tls-cert": None,
     "--tls-key": None,
     "--grace": "30s",
+    "--wait-for-binary": "0s",
     "--heartbeat-interval": "30s",
     "--heartbeat-timeout": "30s",
     "--probe-timeout": "10s",

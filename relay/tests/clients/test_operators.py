@@ -9,6 +9,7 @@ SERIES = [
     ("connected_phones", {}),
     ("binaries_in_grace", {}),
     ("connections", {}),
+    ("phones_waiting", {}),
     ("grace_expiries_total", {}),
     ("reclaims_total", {}),
     ("takeovers_total", {}),
@@ -20,6 +21,7 @@ for endpoint in ("server", "client"):
     SERIES += [("heartbeat_timeouts_total", {"endpoint": endpoint})]
     for outcome in ("accepted", "rate_limited", "over_capacity", "bad_request", "failed"):
         SERIES += [("upgrades_total", {"endpoint": endpoint, "outcome": outcome})]
+SERIES += [("phone_waits_total", {"outcome": it}) for it in ("joined", "timed_out", "left")]
 SERIES += [("refusals_total", {"kind": kind}) for kind in ("server_id_claimed", "no_server", "too_many_phones")]
 SERIES += [("envelopes_dropped_total", {"reason": it}) for it in ("malformed", "unknown_phone", "push_wake")]
 

@@ -226,6 +226,14 @@ impl Client {
         self.frame().now_or_never()
     }
 
+    /// The payload of a pong, which must be the next message but for pings.
+    pub(crate) async fn pong(&mut self) -> String {
+        match self.next().await {
+            Some(Ok(Message::Pong(payload))) => String::from_utf8(payload.to_vec()).expect("UTF-8"),
+            other => panic!("expected a pong, got {other:?}"),
+        }
+    }
+
     pub(crate) async fn envelope(&mut self) -> Value {
         serde_json::from_str(&self.frame().await).expect("JSON")
     }

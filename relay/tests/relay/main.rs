@@ -11,3 +11,4 @@ mod limits;
 mod monitor;
 mod pressure;
 mod process;
+mod waiting;

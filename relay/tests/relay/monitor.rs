@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 47] = [
+const SERIES: [&str; 51] = [
     "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
@@ -37,6 +37,10 @@ const SERIES: [&str; 47] = [
     "messages_rejected_total{reason=\"too_large\"}",
     "messages_rejected_total{reason=\"too_slow\"}",
     "outbox_overflows_total",
+    "phone_waits_total{outcome=\"joined\"}",
+    "phone_waits_total{outcome=\"left\"}",
+    "phone_waits_total{outcome=\"timed_out\"}",
+    "phones_waiting",
     "probes_total{outcome=\"answered\"}",
     "probes_total{outcome=\"silent\"}",
     "reclaims_total",

@@ -77,6 +77,11 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_GRACE", value_name = "D", default_value = "30s", value_parser = duration)]
     pub grace: Duration,
 
+    /// How long a phone without a binary may wait for one before it is closed; 0s closes it at once
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_WAIT_FOR_BINARY", value_name = "D", default_value = "0s", value_parser = duration)]
+    pub wait_for_binary: Duration,
+
     /// Interval between pings to each peer
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_INTERVAL", value_name = "D", default_value = "30s", value_parser = positive_duration)]
@@ -224,6 +229,7 @@ mod tests {
         assert_eq!(config.metrics_listen, MetricsListen::On(metrics));
         assert_eq!((config.tls_cert, config.tls_key), (None, None));
         assert_eq!(config.grace, Duration::from_secs(30));
+        assert_eq!(config.wait_for_binary, Duration::ZERO);
         assert_eq!(config.heartbeat_interval, Duration::from_secs(30));
         assert_eq!(config.heartbeat_timeout, Duration::from_secs(30));
         assert_eq!(config.probe_timeout, Duration::from_secs(10));
@@ -247,6 +253,7 @@ mod tests {
             ("--listen", "nowhere"),
             ("--grace", "soon"),
             ("--grace", "30"),
+            ("--wait-for-binary", "long"),
             ("--max-phones", "0"),
             ("--max-frame", "0"),
             ("--outbox", "99999999999"),

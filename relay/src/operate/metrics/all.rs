@@ -11,6 +11,7 @@ use super::collectors::{Census, LogLines, Population};
 use super::endpoint::AtEndpoint;
 use super::reasons::{Dropped, Probes, Refusals, Rejected};
 use super::series::one;
+use super::waits::Waits;
 use crate::protocol::endpoint::Endpoint;
 
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) dropped: Dropped,
     pub(crate) rejected: Rejected,
     pub(crate) probes: Probes,
+    pub(crate) waits: Waits,
     pub(crate) grace_expiries: Counter,
     pub(crate) reclaims: Counter,
     pub(crate) takeovers: Counter,
@@ -52,6 +54,7 @@ impl Metrics {
             dropped: Dropped::register(&mut series),
             rejected: Rejected::register(&mut series),
             probes: Probes::register(&mut series),
+            waits: Waits::register(&mut series),
             grace_expiries: one(
                 &mut series,
                 "grace_expiries",

@@ -10,6 +10,7 @@ mod reasons;
 mod sample;
 mod series;
 mod striped;
+mod waits;
 
 pub(crate) use self::all::Metrics;
 pub(crate) use self::collectors::Population;
