@@ -244,44 +244,79 @@ async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use futures_util::StreamExt;
     use switchboard::Counts;
+    use tokio::net::TcpStream;
     use tokio::sync::oneshot;
-    use tokio::task::yield_now;
-    use tokio_tungstenite::connect_async;
+    use tokio::task::{JoinHandle, yield_now};
+    use tokio_tungstenite::tungstenite::Message;
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
     use super::*;
+    use crate::connection::peer::Peer;
 
-    #[tokio::test]
-    async fn phones_that_wait_leave_nothing_behind_whatever_server_id_they_name() {
-        let args = [
-            "switchboard-relay",
-            "--listen",
-            "127.0.0.1:0",
-            "--metrics-listen",
-            "off",
-        ];
-        let waits = ["--rate-burst", "0", "--wait-for-binary", "1h"];
-        let config = Config::from_args(args.iter().chain(&waits)).expect("good flags");
-        let server = Server::bind(config).await.expect("a free port");
-        let (relay, address) = (Arc::clone(&server.relay), server.address());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(server.run(async {
-            let _ = stopped.await;
-        }));
-        let long = "é".repeat(128);
-        for server_id in ["a", "a", "\"}{", &long] {
-            let mut request = format!("ws://{address}/v1/client")
-                .into_client_request()
-                .expect("a URL");
+    /// A relay whose phones wait for their binary.
+    struct Running {
+        relay: Arc<Relay>,
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<Result<(), Error>>,
+    }
+
+    impl Running {
+        async fn start() -> Self {
+            let listeners = [
+                "switchboard-relay",
+                "--listen",
+                "127.0.0.1:0",
+                "--metrics-listen",
+                "off",
+            ];
+            let flags = ["--rate-burst", "0", "--wait-for-binary", "1h"];
+            let config = Config::from_args(listeners.iter().chain(&flags)).expect("good flags");
+            let server = Server::bind(config).await.expect("a free port");
+            let (relay, address) = (Arc::clone(&server.relay), server.address());
+            let (stop, stopped) = oneshot::channel();
+            let task = tokio::spawn(server.run(async {
+                let _ = stopped.await;
+            }));
+            Self {
+                relay,
+                address,
+                stop,
+                task,
+            }
+        }
+
+        async fn phone(&self, server_id: &str) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+            let url = format!("ws://{}/v1/client", self.address);
+            let mut request = url.into_client_request().expect("a URL");
             let headers = request.headers_mut();
-            headers.insert(
-                "X-Pyrycode-Server",
-                HeaderValue::from_bytes(server_id.as_bytes()).expect("a value"),
-            );
+            let server_id = HeaderValue::from_bytes(server_id.as_bytes()).expect("a header value");
+            headers.insert("X-Pyrycode-Server", server_id);
             headers.insert("X-Pyrycode-Token", HeaderValue::from_static("t"));
             headers.insert("User-Agent", HeaderValue::from_static("test"));
             let (phone, _) = connect_async(request).await.expect("an upgrade");
+            phone
+        }
+
+        async fn stop(self) {
+            drop(self.stop);
+            self.task.await.expect("no panic").expect("a clean end");
+        }
+    }
+
+    #[tokio::test]
+    async fn phones_that_wait_leave_nothing_behind_whatever_server_id_they_name() {
+        let running = Running::start().await;
+        let relay = &running.relay;
+        let long = "é".repeat(128);
+        for server_id in ["a", "a", "\"}{", &long] {
+            let phone = running.phone(server_id).await;
             while relay.registry.internals().watched == 0 {
                 yield_now().await;
             }
@@ -291,12 +326,39 @@ mod tests {
                 yield_now().await;
             }
             let left = relay.registry.internals();
-            assert_eq!(
-                (left.watched, left.lingering_slots, left.retired_slots),
-                (0, 0, 0)
-            );
+            let left = (left.watched, left.lingering_slots, left.retired_slots);
+            assert_eq!(left, (0, 0, 0));
         }
-        drop(stop);
-        running.await.expect("no panic").expect("a clean end");
+        running.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_phone_that_loses_a_race_waits_on() {
+        let running = Running::start().await;
+        let is_over = Arc::new(AtomicBool::new(false));
+        // A binary that comes and goes, without a grace, as fast as it can.
+        let flapping = thread::spawn({
+            let (relay, is_over) = (Arc::clone(&running.relay), Arc::clone(&is_over));
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let binary = Peer::new("b".into(), 1000, 1, Arc::default());
+                    let claim = relay.registry.claim_server("a", binary);
+                    let displaced = claim.expect("it is alone").evict();
+                    displaced::close(&displaced.expect("nobody else evicts"));
+                }
+            }
+        });
+        for _ in 0..200 {
+            let mut phone = running.phone("a").await;
+            let closed = phone.next().await.expect("a message").expect("no error");
+            let Message::Close(Some(frame)) = closed else {
+                panic!("expected a close frame, got {closed:?}");
+            };
+            // It was registered, and then its binary was evicted.
+            assert_eq!(u16::from(frame.code), 1000);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        flapping.join().expect("no panic");
+        running.stop().await;
     }
 }

@@ -144,7 +144,6 @@ async fn a_shutdown_closes_phones_that_wait() {
 
 #[tokio::test]
 async fn a_claim_at_the_last_moment_is_either_in_time_or_not() {
-    const WAIT: Duration = Duration::from_millis(30);
     within(async {
         let relay = Relay::with(&["--wait-for-binary", "30ms", "--grace", "0s"]).await;
         let (mut joined, mut timed_out) = (0, 0);
@@ -152,8 +151,8 @@ async fn a_claim_at_the_last_moment_is_either_in_time_or_not() {
             let server_id = format!("s{round}");
             let mut phone = Client::phone(relay.address, &server_id).await;
             phone.send("1").await;
-            // Not to wait for anything: the claim comes shortly before the end of the time, or shortly after it.
-            sleep(WAIT - Duration::from_millis(5) + Duration::from_micros(200 * round)).await;
+            // The time itself is tested: the claim comes shortly before its end, or shortly after.
+            sleep(Duration::from_micros(25_000 + 200 * round)).await;
             let mut binary = Client::binary(relay.address, &server_id).await;
             tokio::select! {
                 envelope = binary.envelope() => {
