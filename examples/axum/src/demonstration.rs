@@ -74,8 +74,8 @@ async fn converse(url: &str, stop: oneshot::Sender<()>) -> Result<()> {
     binary.is_closed_with(STOPPING).await
 }
 
-/// Connects a binary that was connected before. Until the relay notices that the old connection has ended, it
-/// refuses the new one.
+/// Connects a binary that was connected before. The relay refuses it until it has noticed that the old
+/// connection has ended.
 async fn come_back(url: &str) -> Result<Client> {
     loop {
         match connect_async(url).await {
