@@ -5,8 +5,9 @@
 //! cargo run --example threads -- --listen 127.0.0.1:8080    serves until a line comes from the terminal
 //! ```
 //!
-//! The first line of a connection is `binary ID` or `phone ID NAME`. The broker answers `ok`. A phone says text
-//! to its binary, which receives `NAME TEXT`. The binary says `NAME TEXT`, and that phone receives the text.
+//! The first line of a connection is `binary ID` or `phone ID NAME`. The broker answers `ok`. What a phone
+//! says goes to its binary, which receives `NAME TEXT`. The binary says `NAME TEXT`, and that phone receives
+//! the text.
 //!
 //! It leaves out what has nothing to do with the registry: authentication, and limits on lines and addresses.
 
