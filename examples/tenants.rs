@@ -61,7 +61,7 @@ impl Conn for Connection {
 
 /// Closes connections that the registry has removed. The registry itself closes none.
 fn close_displaced(out: &Displaced<Connection>) {
-    for conn in out.binary.iter().chain(&out.phones) {
+    for conn in out {
         conn.close();
     }
     let (server_id, cause, phones) = (&out.server_id, out.cause, out.phones.len());

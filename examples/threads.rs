@@ -94,7 +94,7 @@ fn close_displaced(out: &Displaced<Outbox>) {
         Cause::Expired => "the binary did not come back",
         _ => "the broker stops",
     };
-    for conn in out.binary.iter().chain(&out.phones) {
+    for conn in out {
         conn.close_because(reason);
     }
 }

@@ -104,7 +104,7 @@ fn close_displaced(out: &Displaced<Outbox>) {
         Cause::Reclaimed => (RECLAIMED, "the binary is back"),
         _ => (EXPIRED, "the binary did not come back"),
     };
-    for conn in out.binary.iter().chain(&out.phones) {
+    for conn in out {
         conn.close_with(code, reason);
     }
 }
