@@ -7,7 +7,6 @@ use crate::route::Route;
 use crate::snapshot::ConnRef;
 use crate::state::change::Attempt;
 use crate::state::phone_list::Phone;
-use crate::state::shared::Shared;
 use crate::state::transition;
 use crate::store::slot::{Slot, Snapshot};
 use crate::store::switch_point::switch_point;
@@ -22,7 +21,7 @@ use crate::store::switch_point::switch_point;
 #[must_use = "dropping a membership unregisters its phone"]
 pub struct Membership<C: ?Sized> {
     slot: Arc<Slot<C>>,
-    phone: Shared<Phone<C>>,
+    phone: Phone<C>,
     /// The removal count of the record in which the phone was last found. A phone in one record is also in
     /// all later records with the same count, because only this membership can remove it without incrementing
     /// the count. So it doesn't matter which thread stored last, and `Relaxed` suffices.
@@ -32,7 +31,7 @@ pub struct Membership<C: ?Sized> {
 }
 
 impl<C: ?Sized> Membership<C> {
-    pub(crate) fn new(slot: Arc<Slot<C>>, phone: Shared<Phone<C>>, removals: u64) -> Self {
+    pub(crate) fn new(slot: Arc<Slot<C>>, phone: Phone<C>, removals: u64) -> Self {
         Self {
             slot,
             phone,
@@ -50,13 +49,13 @@ impl<C: ?Sized> Membership<C> {
     /// The conn-id under which the phone was registered.
     #[must_use]
     pub fn conn_id(&self) -> &str {
-        &self.phone.conn_id
+        self.phone.conn_id()
     }
 
     /// The phone.
     #[must_use]
     pub fn conn(&self) -> &Arc<C> {
-        &self.phone.conn
+        self.phone.conn()
     }
 
     /// The current record, if the phone is in it.
@@ -136,7 +135,7 @@ impl<C: ?Sized> Membership<C> {
     }
 
     fn leave(&self) -> bool {
-        let attempt = Attempt::Unregister(&self.phone.conn_id);
+        let attempt = Attempt::Unregister(self.phone.conn_id());
         let applied = self
             .slot
             .apply(attempt, |record| transition::leave(record, &self.phone));

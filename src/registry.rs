@@ -17,6 +17,7 @@ use crate::state::change::Attempt;
 use crate::state::epoch::Epoch;
 use crate::state::hash::{self, DefaultHashBuilder};
 use crate::state::kept::Kept;
+use crate::state::name::Name;
 use crate::state::phone_list::Phone;
 use crate::state::transition::{self, Refusal, Whose};
 use crate::store::Store;
@@ -387,12 +388,13 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         max_phones: usize,
     ) -> Result<Membership<C>, RegisterError<C>> {
         let conn = Kept::new(conn);
-        let phone = Phone::new(conn.conn_id().into(), conn);
+        let conn_id = Name::from(conn.conn_id());
+        let phone = Phone::new(&conn_id, conn);
         let found = self.store.slot_and_record(self.hash(server_id), server_id);
         let Some((slot, record)) = found else {
-            return Err(RegisterError::NoServer(Arc::clone(&phone.conn)));
+            return Err(RegisterError::NoServer(Arc::clone(phone.conn())));
         };
-        let applied = slot.apply_to(record, Attempt::Register(&phone.conn_id), |record| {
+        let applied = slot.apply_to(record, Attempt::Register(&conn_id), |record| {
             transition::register(record, max_phones, &phone)
         });
         let error = match applied {
@@ -401,7 +403,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
             Some(Err(Refusal::DuplicateConnId)) => RegisterError::DuplicateConnId,
             Some(Err(Refusal::NoServer)) | None => RegisterError::NoServer,
         };
-        Err(error(Arc::clone(&phone.conn)))
+        Err(error(Arc::clone(phone.conn())))
     }
 
     /// Removes the phone with this conn-id and returns it, whatever the state of the server-id.

@@ -40,20 +40,20 @@ pub struct Route<C: ?Sized> {
 
 struct Way<C: ?Sized> {
     cell: Cached<Arc<Slot<C>>>,
-    phone: Shared<Phone<C>>,
+    phone: Phone<C>,
     /// The record in which the phone was last found. It is held so that no other record can have its address.
     record: Shared<Record<C>>,
 }
 
 impl<C: ?Sized> Route<C> {
-    pub(crate) fn new(slot: &Arc<Slot<C>>, phone: &Shared<Phone<C>>) -> Self {
+    pub(crate) fn new(slot: &Arc<Slot<C>>, phone: &Phone<C>) -> Self {
         let mut cell = Cached::new(Arc::clone(slot));
         let record = cell.load().filter(|record| record.phones.contains(phone));
         let record = record.cloned();
         Self {
             way: record.map(|record| Way {
                 cell,
-                phone: Shared::clone(phone),
+                phone: phone.clone(),
                 record,
             }),
         }
@@ -94,7 +94,7 @@ impl<C: ?Sized> Way<C> {
 #[cold]
 fn reopen<C: ?Sized>(
     now: Option<&Shared<Record<C>>>,
-    phone: &Shared<Phone<C>>,
+    phone: &Phone<C>,
     record: &mut Shared<Record<C>>,
 ) -> bool {
     match now {

@@ -10,7 +10,7 @@ use crate::conn::Conn;
 use crate::state::change::Version;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
-use crate::state::phone_list::{self, PhoneList, Place};
+use crate::state::phone_list::{self, Phone, PhoneList, Place};
 use crate::state::record::{Record, Tenure};
 use crate::state::shared::Shared;
 use crate::state::status::Status;
@@ -57,7 +57,7 @@ impl<C: ?Sized> ConnRef<C> {
     fn arc(&self) -> &Arc<C> {
         let found = self.record.get().and_then(|record| match self.who {
             Who::Binary => record.tenure.as_ref().map(|tenure| &tenure.binary),
-            Who::Phone(place) => Some(&record.phones.at(place).conn),
+            Who::Phone(place) => Some(record.phones.at(place).conn()),
         });
         found.expect("a record never changes, and this one had the connection")
     }
@@ -174,7 +174,7 @@ impl<C: ?Sized> Phones<C> {
     /// one. It compares conn-ids only if their hashes are equal.
     #[must_use]
     pub fn get(&self, conn_id: &str) -> Option<&Arc<C>> {
-        Some(&self.list().get(conn_id)?.conn)
+        Some(self.list().get(conn_id)?.conn())
     }
 
     /// Whether there is a phone with this conn-id. Costs the same as [`get`](Self::get).
@@ -207,7 +207,7 @@ impl<C: ?Sized> Clone for Phones<C> {
 
 impl<C: ?Sized> fmt::Debug for Phones<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids = self.list().iter().map(|phone| &phone.conn_id);
+        let ids = self.list().iter().map(Phone::conn_id);
         f.debug_set().entries(ids).finish()
     }
 }
@@ -229,7 +229,7 @@ impl<'a, C: ?Sized> Iterator for PhonesIter<'a, C> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|phone| &*phone.conn)
+        self.0.next().map(|phone| &**phone.conn())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -268,7 +268,11 @@ impl<C: ?Sized> IntoIterator for Phones<C> {
     type IntoIter = PhonesIntoIter<C>;
 
     fn into_iter(self) -> Self::IntoIter {
-        let phones: Vec<_> = self.list().iter().map(|phone| phone.conn.clone()).collect();
+        let phones: Vec<_> = self
+            .list()
+            .iter()
+            .map(|phone| phone.conn().clone())
+            .collect();
         PhonesIntoIter(phones.into_iter())
     }
 }

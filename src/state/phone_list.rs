@@ -7,7 +7,6 @@ use std::slice;
 
 use crate::state::hash;
 use crate::state::kept::Kept;
-use crate::state::name::Name;
 use crate::state::shared::{Shared, SharedSlice};
 
 /// The bits of the hash that one branch consumes.
@@ -21,26 +20,54 @@ const LEAF_MAX: usize = 16;
 const MERGE_AT: usize = LEAF_MAX / 2;
 
 /// A registration. Its address is its identity: a later phone with the same conn-id is a different one.
-pub(crate) struct Phone<C: ?Sized> {
+///
+/// The conn-id is behind the rest, in the same allocation.
+pub(crate) struct Phone<C: ?Sized>(SharedSlice<u8, Registered<C>>);
+
+struct Registered<C: ?Sized> {
     hash: u64,
-    pub(crate) conn_id: Name,
-    pub(crate) conn: Kept<C>,
+    conn: Kept<C>,
 }
 
 impl<C: ?Sized> Phone<C> {
-    pub(crate) fn new(conn_id: Name, conn: Kept<C>) -> Shared<Self> {
-        Shared::new(Self {
-            hash: hash::conn_id(&conn_id),
-            conn_id,
-            conn,
-        })
+    pub(crate) fn new(conn_id: &str, conn: Kept<C>) -> Self {
+        Self::hashed(hash::conn_id(conn_id), conn_id, conn)
+    }
+
+    fn hashed(hash: u64, conn_id: &str, conn: Kept<C>) -> Self {
+        Self(SharedSlice::of(
+            Registered { hash, conn },
+            conn_id.as_bytes(),
+        ))
+    }
+
+    fn hash(&self) -> u64 {
+        self.0.header().hash
+    }
+
+    pub(crate) fn conn(&self) -> &Kept<C> {
+        &self.0.header().conn
+    }
+
+    pub(crate) fn conn_id(&self) -> &str {
+        str::from_utf8(&self.0).expect("it was made from a string")
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl<C: ?Sized> Clone for Phone<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 
 /// The hash is stored next to the pointer, so that a search touches one phone and not all of them.
 struct Entry<C: ?Sized> {
     hash: u64,
-    phone: Shared<Phone<C>>,
+    phone: Phone<C>,
 }
 
 #[derive(Clone, Copy)]
@@ -81,26 +108,29 @@ impl<C: ?Sized> PhoneList<C> {
         self.len
     }
 
-    pub(crate) fn get(&self, conn_id: &str) -> Option<&Shared<Phone<C>>> {
+    pub(crate) fn get(&self, conn_id: &str) -> Option<&Phone<C>> {
         Some(self.at(self.place(conn_id)?))
     }
 
-    pub(crate) fn contains(&self, phone: &Shared<Phone<C>>) -> bool {
-        self.last.as_ref().is_some_and(|last| last.is(phone))
-            || self.leaf(phone.hash).iter().any(|entry| entry.is(phone))
+    pub(crate) fn contains(&self, phone: &Phone<C>) -> bool {
+        self.last.as_ref().is_some_and(|last| last.phone.is(phone))
+            || self
+                .leaf(phone.hash())
+                .iter()
+                .any(|entry| entry.phone.is(phone))
     }
 
     /// The position of a phone. Valid only in this list, where [`at`](Self::at) then compares no names.
     pub(crate) fn place(&self, conn_id: &str) -> Option<Place> {
-        self.place_of(hash::conn_id(conn_id), conn_id)
+        self.place_of(hash::conn_id(conn_id), conn_id.as_bytes())
     }
 
     pub(crate) fn has_namesake(&self, phone: &Phone<C>) -> bool {
-        self.place_of(phone.hash, &phone.conn_id).is_some()
+        self.place_of(phone.hash(), &phone.0).is_some()
     }
 
-    fn place_of(&self, hash: u64, conn_id: &str) -> Option<Place> {
-        let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.conn_id == *conn_id;
+    fn place_of(&self, hash: u64, conn_id: &[u8]) -> Option<Place> {
+        let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.0 == *conn_id;
         if self.last.as_ref().is_some_and(same) {
             return Some(Place::Last);
         }
@@ -108,7 +138,7 @@ impl<C: ?Sized> PhoneList<C> {
         Some(Place::Older { hash, at })
     }
 
-    pub(crate) fn at(&self, place: Place) -> &Shared<Phone<C>> {
+    pub(crate) fn at(&self, place: Place) -> &Phone<C> {
         let entry = match place {
             Place::Last => self.last.as_ref(),
             Place::Older { hash, at } => self.leaf(hash).get(at),
@@ -117,7 +147,7 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     /// The list with one more phone. Its conn-id must not be in the list.
-    pub(crate) fn with(&self, phone: &Shared<Phone<C>>) -> Self {
+    pub(crate) fn with(&self, phone: &Phone<C>) -> Self {
         Self {
             len: self.len + 1,
             last: Some(Entry::of(phone)),
@@ -129,10 +159,10 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     /// The list without a phone. The phone must be in the list.
-    pub(crate) fn without(&self, phone: &Shared<Phone<C>>) -> Self {
+    pub(crate) fn without(&self, phone: &Phone<C>) -> Self {
         let len = self.len - 1;
         match &self.last {
-            Some(last) if last.is(phone) => Self {
+            Some(last) if last.phone.is(phone) => Self {
                 len,
                 last: None,
                 older: self.older.clone(),
@@ -194,7 +224,7 @@ fn child(hash: u64, level: usize) -> usize {
 }
 
 impl<C: ?Sized> Node<C> {
-    fn with(&self, phone: &Shared<Phone<C>>, level: usize) -> Self {
+    fn with(&self, phone: &Phone<C>, level: usize) -> Self {
         match self {
             Self::Empty => leaf(1, |_| Entry::of(phone)),
             Self::Leaf(full) if full.len() >= LEAF_MAX && level < LEVELS => {
@@ -205,7 +235,7 @@ impl<C: ?Sized> Node<C> {
                 None => Entry::of(phone),
             }),
             Self::Branch(branch) => {
-                let at = child(phone.hash, level);
+                let at = child(phone.hash(), level);
                 Self::Branch(Shared::new(Branch {
                     len: branch.len + 1,
                     children: branch.replace(at, |old| old.with(phone, level + 1)),
@@ -214,11 +244,11 @@ impl<C: ?Sized> Node<C> {
         }
     }
 
-    fn without(&self, phone: &Shared<Phone<C>>, level: usize) -> Self {
+    fn without(&self, phone: &Phone<C>, level: usize) -> Self {
         match self {
             Self::Empty => Self::Empty,
             Self::Leaf(old) => {
-                let Some(gone) = old.iter().position(|entry| entry.is(phone)) else {
+                let Some(gone) = old.iter().position(|entry| entry.phone.is(phone)) else {
                     return self.clone();
                 };
                 match old.len() {
@@ -227,7 +257,7 @@ impl<C: ?Sized> Node<C> {
                 }
             }
             Self::Branch(branch) => {
-                let at = child(phone.hash, level);
+                let at = child(phone.hash(), level);
                 let smaller = Branch {
                     len: branch.len - 1,
                     children: branch.replace(at, |old| old.without(phone, level + 1)),
@@ -294,14 +324,10 @@ impl<C: ?Sized> Clone for Node<C> {
 }
 
 impl<C: ?Sized> Entry<C> {
-    fn is(&self, phone: &Shared<Phone<C>>) -> bool {
-        Shared::ptr_eq(&self.phone, phone)
-    }
-
-    fn of(phone: &Shared<Phone<C>>) -> Self {
+    fn of(phone: &Phone<C>) -> Self {
         Self {
-            hash: phone.hash,
-            phone: Shared::clone(phone),
+            hash: phone.hash(),
+            phone: phone.clone(),
         }
     }
 }
@@ -310,7 +336,7 @@ impl<C: ?Sized> Clone for Entry<C> {
     fn clone(&self) -> Self {
         Self {
             hash: self.hash,
-            phone: Shared::clone(&self.phone),
+            phone: self.phone.clone(),
         }
     }
 }
@@ -325,7 +351,7 @@ pub(crate) struct Iter<'a, C: ?Sized> {
 }
 
 impl<'a, C: ?Sized> Iterator for Iter<'a, C> {
-    type Item = &'a Shared<Phone<C>>;
+    type Item = &'a Phone<C>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {

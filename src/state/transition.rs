@@ -209,7 +209,7 @@ pub(crate) fn evict<C: ?Sized>(record: &Record<C>, whose: Whose) -> Decision<C, 
 pub(crate) fn register<C: ?Sized>(
     record: &Record<C>,
     max_phones: usize,
-    phone: &Shared<Phone<C>>,
+    phone: &Phone<C>,
 ) -> Decision<C, u64, Refusal> {
     let Some(tenure) = &record.tenure else {
         return Err(Refusal::NoServer);
@@ -232,10 +232,7 @@ pub(crate) fn register<C: ?Sized>(
 
 /// Removes this registration for its own membership. The removal count stays the same, so the memberships of
 /// other phones need not search.
-pub(crate) fn leave<C: ?Sized>(
-    record: &Record<C>,
-    phone: &Shared<Phone<C>>,
-) -> Decision<C, (), NotHeld> {
+pub(crate) fn leave<C: ?Sized>(record: &Record<C>, phone: &Phone<C>) -> Decision<C, (), NotHeld> {
     if record.phones.contains(phone) {
         Ok((without(record, phone, record.removals), ()))
     } else {
@@ -249,13 +246,13 @@ pub(crate) fn unregister<C: ?Sized>(
     conn_id: &str,
 ) -> Decision<C, Kept<C>, NotHeld> {
     let phone = record.phones.get(conn_id).ok_or(NotHeld)?;
-    let conn = phone.conn.clone();
+    let conn = phone.conn().clone();
     Ok((without(record, phone, record.removals + 1), conn))
 }
 
 fn without<C: ?Sized>(
     record: &Record<C>,
-    phone: &Shared<Phone<C>>,
+    phone: &Phone<C>,
     removals: u64,
 ) -> Option<Shared<Record<C>>> {
     unless_empty(Record {

@@ -27,11 +27,9 @@ pub(crate) fn is_long<S: HasServerId>(slot: &Arc<S>) -> bool {
     slot.server_id().len() > LONG
 }
 
-/// The hash is stored next to the pointer, so that neither a resize nor a mismatch touches the slot.
-struct Key<S> {
-    hash: u64,
-    slot: Arc<S>,
-}
+/// A slot as a key. Its hash is in the slot only: a lookup reads the slot in any case, and papaya rarely offers it the
+/// wrong one.
+struct Key<S>(Arc<S>);
 
 impl<S: HasServerId> Index<S> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
@@ -48,18 +46,15 @@ impl<S: HasServerId> Index<S> {
         read: impl FnOnce(&Arc<S>) -> T,
     ) -> Option<T> {
         self.slots
-            .read(&Probe { hash, server_id }, |key| read(&key.slot))
+            .read(&Probe { hash, server_id }, |key| read(&key.0))
     }
 
     /// Inserts a slot. It replaces `retired`, or nothing. Returns `false` if the server-id has another slot
     /// by now.
     pub(crate) fn insert(&self, slot: &Arc<S>, retired: Option<&Arc<S>>) -> bool {
-        let key = Key {
-            hash: slot.hash(),
-            slot: Arc::clone(slot),
-        };
+        let key = Key(Arc::clone(slot));
         let may_replace =
-            |found: &Key<S>| retired.is_some_and(|retired| Arc::ptr_eq(&found.slot, retired));
+            |found: &Key<S>| retired.is_some_and(|retired| Arc::ptr_eq(&found.0, retired));
         self.slots.insert(key, may_replace)
     }
 
@@ -70,27 +65,27 @@ impl<S: HasServerId> Index<S> {
             hash: slot.hash(),
             server_id: slot.server_id(),
         };
-        let meant = |key: &Key<S>| Arc::ptr_eq(&key.slot, slot);
+        let meant = |key: &Key<S>| Arc::ptr_eq(&key.0, slot);
         self.slots.remove_if(&probe, meant, is_long(slot));
     }
 
     /// All slots that are there throughout the call, and perhaps some that come or go meanwhile.
     pub(crate) fn slots(&self) -> Vec<Arc<S>> {
-        self.slots.read_all(|key| Arc::clone(&key.slot))
+        self.slots.read_all(|key| Arc::clone(&key.0))
     }
 }
 
 impl<S: HasServerId> PartialEq for Key<S> {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.slot.server_id() == other.slot.server_id()
+        self.0.hash() == other.0.hash() && self.0.server_id() == other.0.server_id()
     }
 }
 
 impl<S: HasServerId> Eq for Key<S> {}
 
-impl<S> Hash for Key<S> {
+impl<S: HasServerId> Hash for Key<S> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u64(self.0.hash());
     }
 }
 
@@ -102,7 +97,7 @@ struct Probe<'a> {
 
 impl<S: HasServerId> Equivalent<Key<S>> for Probe<'_> {
     fn equivalent(&self, key: &Key<S>) -> bool {
-        self.hash == key.hash && *self.server_id == *key.slot.server_id()
+        self.hash == key.0.hash() && *self.server_id == *key.0.server_id()
     }
 }
 

@@ -9,16 +9,12 @@ mod every_shape;
 mod every_size;
 
 /// A phone with a chosen hash. The list finds it by identity and by iteration, but not by name.
-fn hashed(hash: u64, name: usize) -> Shared<Phone<usize>> {
-    Shared::new(Phone {
-        hash,
-        conn_id: name.to_string().into(),
-        conn: Kept::of(name),
-    })
+fn hashed(hash: u64, name: usize) -> Phone<usize> {
+    Phone::hashed(hash, &name.to_string(), Kept::of(name))
 }
 
 fn names(list: &PhoneList<usize>) -> Vec<usize> {
-    let mut names: Vec<_> = list.iter().map(|phone| **phone.conn).collect();
+    let mut names: Vec<_> = list.iter().map(|phone| ***phone.conn()).collect();
     names.sort_unstable();
     names
 }
@@ -49,7 +45,7 @@ fn assert_shape(node: &Node<usize>, level: usize) -> usize {
     }
 }
 
-fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Shared<Phone<usize>>>) {
+fn assert_is(list: &PhoneList<usize>, phones: &BTreeMap<usize, Phone<usize>>) {
     assert_eq!(list.len(), phones.len());
     let older = assert_shape(&list.older, 0);
     assert_eq!(older + usize::from(list.last.is_some()), phones.len());
@@ -101,10 +97,10 @@ proptest! {
 fn phones_are_found_by_their_conn_id() {
     let mut list = PhoneList::new();
     for i in 0..5_000_usize {
-        list = list.with(&Phone::new(i.to_string().into(), Kept::of(i)));
+        list = list.with(&Phone::new(&i.to_string(), Kept::of(i)));
     }
     for i in 0..5_000 {
-        assert_eq!(**list.get(&i.to_string()).unwrap().conn, i);
+        assert_eq!(***list.get(&i.to_string()).unwrap().conn(), i);
     }
     assert!(list.get("5000").is_none());
 }
@@ -123,7 +119,7 @@ fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
         LEVELS,
         "nothing tells these hashes apart"
     );
-    assert_eq!(**list.get("7").unwrap().conn, 7);
+    assert_eq!(***list.get("7").unwrap().conn(), 7);
     list = list.without(&phones[7]);
     assert!(list.get("7").is_none());
     assert_eq!(list.len(), LEAF_MAX * 3 - 1);
@@ -133,11 +129,9 @@ fn conn_ids_whose_hashes_collide_are_told_apart_at_every_length() {
 fn a_change_of_a_long_list_copies_one_path() {
     let mut list = PhoneList::new();
     for i in 0..10_000_usize {
-        list = list.with(&Phone::new(i.to_string().into(), Kept::of(i)));
+        list = list.with(&Phone::new(&i.to_string(), Kept::of(i)));
     }
-    let longer = list
-        .older
-        .with(&Phone::new("one more".into(), Kept::of(0)), 0);
+    let longer = list.older.with(&Phone::new("one more", Kept::of(0)), 0);
     let (Node::Branch(old), Node::Branch(new)) = (&list.older, &longer) else {
         panic!("10,000 phones don't fit into a leaf");
     };
@@ -154,12 +148,11 @@ fn a_change_of_a_long_list_copies_one_path() {
 fn a_phone_that_comes_and_goes_leaves_the_older_ones_alone() {
     let mut list = PhoneList::new();
     for i in 0..1_000 {
-        list = list.with(&Phone::new(i.to_string().into(), Kept::of(i)));
+        list = list.with(&Phone::new(&i.to_string(), Kept::of(i)));
     }
     let newest = list.last.clone().expect("it came last").phone;
     list = list.without(&newest);
-    let (Node::Branch(before), guest) = (&list.older, Phone::new("guest".into(), Kept::of(0)))
-    else {
+    let (Node::Branch(before), guest) = (&list.older, Phone::new("guest", Kept::of(0))) else {
         panic!("1,000 phones don't fit into a leaf");
     };
     let gone = list.with(&guest).without(&guest);

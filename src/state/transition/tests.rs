@@ -12,8 +12,8 @@ fn epochs() -> (Epoch, Epoch) {
     (Epoch::from_number(1), Epoch::from_number(2))
 }
 
-fn phone(conn_id: &'static str) -> Shared<Phone<Wire>> {
-    Phone::new(conn_id.into(), Kept::of(conn_id))
+fn phone(conn_id: &'static str) -> Phone<Wire> {
+    Phone::new(conn_id, Kept::of(conn_id))
 }
 
 fn a_grace(arming: u64) -> Grace {
@@ -291,7 +291,7 @@ fn leaving_is_not_counted_as_a_removal() {
 fn the_last_phone_of_a_vacant_server_id_retires_the_slot() {
     assert!(retires(unregister(&vacant(), "p")));
     let record = vacant();
-    let p = Shared::clone(record.phones.get("p").unwrap());
+    let p = record.phones.get("p").unwrap().clone();
     assert!(retires(leave(&record, &p)));
 }
 

@@ -7,7 +7,7 @@ use super::*;
 /// A node, and its phones, grouped by the letter that is their hash.
 struct Dealt {
     node: Node<usize>,
-    phones: Vec<Vec<Shared<Phone<usize>>>>,
+    phones: Vec<Vec<Phone<usize>>>,
     /// The number of phones so far: each gets a name of its own.
     named: usize,
 }
@@ -16,7 +16,7 @@ impl Dealt {
     fn with(&self, letters: &[u64], at: usize) -> Self {
         let phone = hashed(letters[at], self.named);
         let mut phones = self.phones.clone();
-        phones[at].push(Shared::clone(&phone));
+        phones[at].push(phone.clone());
         Self {
             node: self.node.with(&phone, 0),
             phones,
@@ -48,7 +48,7 @@ impl Dealt {
             last: None,
             older: self.node.clone(),
         };
-        let mut expected: Vec<_> = self.phones.iter().flatten().map(|p| **p.conn).collect();
+        let mut expected: Vec<_> = self.phones.iter().flatten().map(|p| ***p.conn()).collect();
         expected.sort_unstable();
         assert_eq!(names(&list), expected);
         for phone in self.phones.iter().flatten() {

@@ -7,7 +7,7 @@ const LARGEST: usize = 300;
 /// The list and its expected contents.
 struct Checked {
     list: PhoneList<usize>,
-    phones: BTreeMap<usize, Shared<Phone<usize>>>,
+    phones: BTreeMap<usize, Phone<usize>>,
 }
 
 impl Checked {
@@ -18,10 +18,10 @@ impl Checked {
         }
     }
 
-    fn add(&mut self, phone: &Shared<Phone<usize>>) {
+    fn add(&mut self, phone: &Phone<usize>) {
         assert!(!self.list.contains(phone) && !self.list.has_namesake(phone));
         self.list = self.list.with(phone);
-        self.phones.insert(**phone.conn, Shared::clone(phone));
+        self.phones.insert(***phone.conn(), phone.clone());
     }
 
     fn remove(&mut self, name: usize) {
@@ -33,11 +33,11 @@ impl Checked {
     fn check(&self) {
         assert_is(&self.list, &self.phones);
         for phone in self.phones.values() {
-            let place = self.list.place_of(phone.hash, &phone.conn_id);
+            let place = self.list.place_of(phone.hash(), phone.conn_id().as_bytes());
             let found = self.list.at(place.expect("it is in the list"));
-            assert!(Shared::ptr_eq(found, phone));
+            assert!(found.is(phone));
             assert!(self.list.has_namesake(phone));
-            let namesake = hashed(phone.hash, **phone.conn);
+            let namesake = hashed(phone.hash(), ***phone.conn());
             assert!(!self.list.contains(&namesake), "another registration");
         }
         let nobody = hashed(0, usize::MAX);
@@ -59,7 +59,7 @@ const KINDS: [u64; 6] = [u64::MAX, 0x3 << 62, 0xf << 60, u64::MAX >> 14, 0x3 << 
 
 /// The orders in which phones are removed: first come, first gone; newest first; by hash; in no particular
 /// order.
-fn orders(phones: &BTreeMap<usize, Shared<Phone<usize>>>) -> [Vec<usize>; 4] {
+fn orders(phones: &BTreeMap<usize, Phone<usize>>) -> [Vec<usize>; 4] {
     let names: Vec<_> = phones.keys().copied().collect();
     let sorted_by = |key: &dyn Fn(usize) -> u64| {
         let mut names = names.clone();
@@ -69,7 +69,7 @@ fn orders(phones: &BTreeMap<usize, Shared<Phone<usize>>>) -> [Vec<usize>; 4] {
     [
         names.clone(),
         names.iter().rev().copied().collect(),
-        sorted_by(&|name| phones[&name].hash),
+        sorted_by(&|name| phones[&name].hash()),
         sorted_by(&|name| spread(name).rotate_left(32)),
     ]
 }
@@ -132,13 +132,13 @@ fn every_phone_of_a_list_can_leave_and_come_again() {
 fn a_conn_id_is_found_at_every_size_while_it_is_there_and_not_afterwards() {
     let mut list = PhoneList::new();
     let phones: Vec<_> = (0..LARGEST)
-        .map(|i| Phone::new(i.to_string().into(), Kept::of(i)))
+        .map(|i| Phone::new(&i.to_string(), Kept::of(i)))
         .collect();
     let found = |list: &PhoneList<usize>, there: std::ops::Range<usize>| {
         for (i, phone) in phones.iter().enumerate() {
-            let found = list.get(&phone.conn_id);
+            let found = list.get(phone.conn_id());
             assert_eq!(found.is_some(), there.contains(&i), "{i} of {there:?}");
-            assert!(found.is_none_or(|found| Shared::ptr_eq(found, phone)));
+            assert!(found.is_none_or(|found| found.is(phone)));
         }
     };
     for (size, phone) in phones.iter().enumerate() {

@@ -8,11 +8,11 @@ fn sizes() -> impl Iterator<Item = usize> {
     (0..=70).chain([127, 128, 129, 255, 256, 257, 300])
 }
 
-type Registered = Vec<Shared<Phone<Wire>>>;
+type Registered = Vec<Phone<Wire>>;
 
 fn some_phones(size: usize) -> Registered {
     (0..size)
-        .map(|i| Phone::new(i.to_string().into(), Kept::of("phone")))
+        .map(|i| Phone::new(&i.to_string(), Kept::of("phone")))
         .collect()
 }
 
@@ -23,8 +23,8 @@ fn with_phones(mut record: Record<Wire>, phones: &Registered) -> Record<Wire> {
 }
 
 /// Asserts that the record has these phones and no others: by iteration, by identity and by name.
-fn assert_phones(record: &Record<Wire>, phones: &[&Shared<Phone<Wire>>]) {
-    let address = |phone: &Shared<Phone<Wire>>| std::ptr::from_ref::<Phone<Wire>>(phone).addr();
+fn assert_phones(record: &Record<Wire>, phones: &[&Phone<Wire>]) {
+    let address = |phone: &Phone<Wire>| std::ptr::from_ref(phone.conn()).addr();
     let mut seen: Vec<_> = record.phones.iter().map(address).collect();
     let mut expected: Vec<_> = phones.iter().map(|phone| address(phone)).collect();
     seen.sort_unstable();
@@ -35,9 +35,9 @@ fn assert_phones(record: &Record<Wire>, phones: &[&Shared<Phone<Wire>>]) {
         assert!(record.phones.contains(phone));
         let found = record
             .phones
-            .get(&phone.conn_id)
+            .get(phone.conn_id())
             .expect("the phone is registered");
-        assert!(Shared::ptr_eq(found, phone));
+        assert!(found.is(phone));
     }
 }
 
@@ -80,7 +80,7 @@ fn of_every_size(check: impl Fn(Epoch, &Registered, &Record<Wire>)) {
     }
 }
 
-fn all(phones: &Registered) -> Vec<&Shared<Phone<Wire>>> {
+fn all(phones: &Registered) -> Vec<&Phone<Wire>> {
     phones.iter().collect()
 }
 
@@ -206,7 +206,7 @@ fn an_expiry_takes_everybody_out_where_the_grace_ends() {
 fn a_registration_adds_one_phone_to_all_others_below_the_cap() {
     of_every_size(|_, phones, record| {
         let new = phone("new");
-        let refusal = |max, phone: &Shared<_>| register(record, max, phone).err();
+        let refusal = |max, phone: &Phone<_>| register(record, max, phone).err();
         if record.tenure.is_none() {
             return assert_eq!(refusal(usize::MAX, &new), Some(Refusal::NoServer));
         }
@@ -218,7 +218,7 @@ fn a_registration_adds_one_phone_to_all_others_below_the_cap() {
             let with_it: Vec<_> = phones.iter().chain([&new]).collect();
             assert_phones(&next, &with_it);
             for namesake in phones {
-                let conn_id = namesake.conn_id.clone();
+                let conn_id = namesake.conn_id();
                 let namesake = Phone::new(conn_id, Kept::of("namesake"));
                 assert_eq!(refusal(max, &namesake), Some(Refusal::DuplicateConnId));
             }
@@ -237,25 +237,22 @@ fn one_phone_goes_and_all_others_stay() {
         // Every phone of a short list; of a long one, phones from all parts of the list.
         let some = phones.iter().step_by(phones.len() / 16 + 1);
         for gone in some.chain(phones.last()) {
-            let others: Vec<_> = phones
-                .iter()
-                .filter(|phone| !Shared::ptr_eq(phone, gone))
-                .collect();
+            let others: Vec<_> = phones.iter().filter(|phone| !phone.is(gone)).collect();
             let left = leave(record, gone);
-            let removed = unregister(record, &gone.conn_id);
+            let removed = unregister(record, gone.conn_id());
             if record.tenure.is_none() && others.is_empty() {
                 assert!(retires(left) && retires(removed));
                 continue;
             }
             let (left, ()) = next(left);
             let (removed, conn) = next(removed);
-            assert!(std::sync::Arc::ptr_eq(&conn, &gone.conn));
+            assert!(std::sync::Arc::ptr_eq(&conn, gone.conn()));
             for (next, removals) in [(left, 5), (removed, 6)] {
                 assert_eq!(parts(&next), parts(record));
                 assert_phones(&next, &others);
                 assert_eq!(next.removals, removals);
                 assert!(!next.phones.contains(gone));
-                assert!(next.phones.get(&gone.conn_id).is_none());
+                assert!(next.phones.get(gone.conn_id()).is_none());
             }
         }
     });
