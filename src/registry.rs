@@ -394,7 +394,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         let Some((slot, record)) = found else {
             return Err(RegisterError::NoServer(Arc::clone(phone.conn())));
         };
-        let applied = slot.apply_to(record, Attempt::Register(&conn_id), |record| {
+        let applied = slot.apply_to(record, Attempt::Register(phone.name()), |record| {
             transition::register(record, max_phones, &phone)
         });
         let error = match applied {
@@ -427,7 +427,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         let (slot, record) = self
             .store
             .slot_and_record(self.hash(server_id), server_id)?;
-        let applied = slot.apply_to(record, Attempt::Unregister(conn_id), |record| {
+        let applied = slot.apply_to(record, Attempt::Unregister(conn_id.as_bytes()), |record| {
             transition::unregister(record, conn_id)
         })?;
         Some(applied.ok()?.value.into_arc())

@@ -92,8 +92,9 @@ pub(crate) enum Attempt<'a> {
     Grace,
     Expire,
     Displace(Cause),
-    Register(&'a str),
-    Unregister(&'a str),
+    /// The bytes of a conn-id: only a listener needs it as a string.
+    Register(&'a [u8]),
+    Unregister(&'a [u8]),
 }
 
 impl Event {
@@ -143,10 +144,10 @@ impl Attempt<'_> {
             }
             Self::Displace(cause) => Change::Displaced(cause),
             Self::Register(conn_id) => Change::PhoneRegistered {
-                conn_id: conn_id.into(),
+                conn_id: String::from_utf8_lossy(conn_id).into(),
             },
             Self::Unregister(conn_id) => Change::PhoneUnregistered {
-                conn_id: conn_id.into(),
+                conn_id: String::from_utf8_lossy(conn_id).into(),
             },
         }
     }

@@ -49,8 +49,13 @@ impl<C: ?Sized> Phone<C> {
         &self.0.header().conn
     }
 
+    /// The bytes of the conn-id.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn conn_id(&self) -> &str {
-        str::from_utf8(&self.0).expect("it was made from a string")
+        str::from_utf8(self.name()).expect("it was made from a string")
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -126,11 +131,11 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     pub(crate) fn has_namesake(&self, phone: &Phone<C>) -> bool {
-        self.place_of(phone.hash(), &phone.0).is_some()
+        self.place_of(phone.hash(), phone.name()).is_some()
     }
 
     fn place_of(&self, hash: u64, conn_id: &[u8]) -> Option<Place> {
-        let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.0 == *conn_id;
+        let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.name() == *conn_id;
         if self.last.as_ref().is_some_and(same) {
             return Some(Place::Last);
         }
