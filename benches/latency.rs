@@ -1,7 +1,7 @@
-//! The latency distribution that a mean hides: single lookups while another thread changes the same
-//! server-ids continuously.
+//! The latency distribution that a mean hides: single calls while another thread changes the same server-ids
+//! continuously.
 //!
-//! Each lookup is timed individually. The time includes the cost of the clock, which is measured too but not
+//! Each call is timed individually. The time includes the cost of the clock, which is measured too but not
 //! subtracted.
 #![allow(missing_docs)]
 
@@ -24,15 +24,15 @@ struct Run {
 }
 
 impl Run {
-    /// Times `lookup` continuously for the duration of the run.
-    fn sample(&self, mut lookup: impl FnMut(u64)) -> Histogram<u64> {
+    /// Times `call` continuously for the duration of the run.
+    fn sample(&self, mut call: impl FnMut(u64)) -> Histogram<u64> {
         let long = Duration::from_millis(if self.args.quick { 200 } else { 3_000 });
         let mut histogram =
             Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("these bounds are valid");
         let begin = Instant::now();
         for n in 0.. {
             let start = Instant::now();
-            lookup(n);
+            call(n);
             let took = start.elapsed();
             histogram.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
             if start - begin > long {
@@ -89,6 +89,21 @@ fn phones<P: Peer>(run: &mut Run) {
     });
 }
 
+/// A phone comes and goes while another one does the same: each may delay the other.
+fn pair<P: Peer>(run: &mut Run) {
+    let case = "register + unregister, 1 server-id";
+    if !run.args.wants(&format!("{case}/{}", P::NAME)) {
+        return;
+    }
+    let filled = Filled::<P>::new(1, 16);
+    let (one, other) = (visitor(0), visitor(1));
+    let histogram = while_disturbed(
+        |n| filled.peer.visit(filled.id(n), &other),
+        || run.sample(|n| filled.peer.visit(filled.id(n), &one)),
+    );
+    run.keep(case, P::NAME, &histogram);
+}
+
 fn main() -> io::Result<()> {
     let mut run = Run {
         args: Args::parse(),
@@ -107,5 +122,6 @@ fn main() -> io::Result<()> {
     }
     each_peer!(binary(&mut run));
     each_peer!(phones(&mut run));
+    each_peer!(pair(&mut run));
     output::write("switchboard-latency.json", &run.lines)
 }
