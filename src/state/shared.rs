@@ -1,6 +1,7 @@
 //! triomphe's reference counts as the crate uses them. No other file uses triomphe.
 
 use std::ops::Deref;
+use std::ptr;
 
 /// A reference count without weak references: freeing something updates one counter and not two.
 ///
@@ -49,7 +50,7 @@ impl<T, H> SharedSlice<T, H> {
 
     #[inline]
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.header(), other.header())
+        ptr::eq(self.header(), other.header())
     }
 }
 

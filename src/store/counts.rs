@@ -22,8 +22,8 @@ pub struct Counts {
 /// The change of the counts by one change of a record.
 #[derive(Clone, Copy)]
 pub(crate) struct Change {
-    servers: isize,
     binaries: isize,
+    vacant: isize,
     phones: isize,
     in_grace: isize,
 }
@@ -35,8 +35,8 @@ impl Change {
     ) -> Self {
         let (before, after) = (Self::holding(before), Self::holding(after));
         Self {
-            servers: after.servers - before.servers,
             binaries: after.binaries - before.binaries,
+            vacant: after.vacant - before.vacant,
             phones: after.phones - before.phones,
             in_grace: after.in_grace - before.in_grace,
         }
@@ -45,8 +45,8 @@ impl Change {
     fn holding<C: ?Sized>(record: Option<&Record<C>>) -> Self {
         let tenure = record.and_then(|record| record.tenure.as_ref());
         Self {
-            servers: isize::from(record.is_some()),
             binaries: isize::from(tenure.is_some()),
+            vacant: isize::from(record.is_some() && tenure.is_none()),
             phones: record.map_or(0, |record| record.phones.len().cast_signed()),
             in_grace: isize::from(record.is_some_and(Record::is_in_grace)),
         }
@@ -55,9 +55,9 @@ impl Change {
 
 #[derive(Default)]
 struct Stripe {
-    /// Slots that are not retired.
-    servers: AtomicIsize,
     binaries: AtomicIsize,
+    /// Server-ids with phones and without a binary.
+    vacant: AtomicIsize,
     phones: AtomicIsize,
     in_grace: AtomicIsize,
 }
@@ -80,8 +80,8 @@ impl StripedCounts {
         let stripe = self.0.mine();
         switch_point();
         for (counter, by) in [
-            (&stripe.servers, change.servers),
             (&stripe.binaries, change.binaries),
+            (&stripe.vacant, change.vacant),
             (&stripe.phones, change.phones),
             (&stripe.in_grace, change.in_grace),
         ] {
@@ -102,7 +102,7 @@ impl StripedCounts {
 
     /// The number of server-ids that have a binary or phones.
     pub(crate) fn servers(&self) -> usize {
-        self.sum_of(|stripe| &stripe.servers)
+        self.sum_of(|stripe| &stripe.binaries) + self.sum_of(|stripe| &stripe.vacant)
     }
 
     /// A decrement can be seen before its increment on another stripe, hence the clamp.

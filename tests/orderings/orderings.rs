@@ -32,7 +32,7 @@ mod cell_model;
 mod stand_ins;
 
 pub use cell_model::{ArcSwapAny, Cache, Guard};
-pub use real_std::{cell, fmt, marker, mem, num, ops};
+pub use real_std::{cell, fmt, marker, mem, num, ops, ptr};
 pub use stand_ins::{sync, thread};
 
 /// The operating system sees all of loom's threads as one thread, so loom keeps their thread-locals.
