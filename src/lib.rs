@@ -2,13 +2,14 @@
 //!
 //! A relay sits between *binaries* (a daemon on somebody's machine, one per server-id) and *phones* (its
 //! clients, many per server-id). Both connect to the relay, and every frame it forwards needs a lookup: which
-//! binary holds this server-id, and which phones belong to it? This crate does that lookup and nothing else.
-//! It has no runtime, threads or timers of its own. It sends on a connection only in [`Phones::broadcast`],
-//! and never closes one.
+//! binary holds this server-id, and which phones belong to it? This crate does that lookup, and wakes those
+//! who wait for its result to change. It has no runtime, threads or timers of its own. It sends on a
+//! connection only in [`Phones::broadcast`], and never closes one.
 //!
 //! - [Usage](#usage)
 //! - [Terms](#terms)
 //! - [Guarantees](#guarantees)
+//! - [What becomes of the phones](#what-becomes-of-the-phones)
 //! - [Consistency](#consistency)
 //! - [Features](#features)
 //! - [Versions](#versions)
@@ -73,14 +74,53 @@
 //!   change replaces one immutable record, which holds the binary *and* the phones, in one step.
 //! - Nothing that an old claim does, late or not, touches its successor.
 //! - A registered phone stays registered until it is unregistered or displaced. A displaced phone is in
-//!   exactly one [`Displaced`].
+//!   exactly one [`Displaced`]. A [table](#what-becomes-of-the-phones) says which changes displace it.
 //! - Every refusal returns the rejected connection.
 //! - A connection that has left the registry and is held by no caller is dropped before the call that removed
 //!   it returns, or when the last snapshot of it is dropped. Snapshots include those of concurrent calls, and
 //!   a [`Route`]. The destructor of a connection may call the registry.
 //! - Lookups never block. After a thread's first lookup they allocate nothing. No public type holds a lock.
+//! - No wake-up is lost: nobody who waits sleeps on while what they wait for is there. A listener gets every
+//!   change, in the order in which the changes took effect, or [`Lagged`] in place of those that it missed.
 //! - Any string is a valid server-id or conn-id. Hostile ids can only slow things down.
 //! - The cap on phones holds under any race.
+//!
+//! # What becomes of the phones
+//!
+//! [`Builder::orphans`] chooses the column. The default is [`Orphans::Keep`].
+//!
+//! | event | the phones, with [`Orphans::Keep`] | the phones, with [`Orphans::Displace`] |
+//! | --- | --- | --- |
+//! | the server-id is released, also during a grace | stay, without a binary | the same |
+//! | the claim is dropped, in a registry without `.grace()` | stay, without a binary | the same |
+//! | the claim is dropped, in a registry with `.grace()` | stay, with the binary that went away | the same |
+//! | a grace begins, or its deadline moves | stay, with the binary that went away | the same |
+//! | a claim succeeds during the grace | displaced: [`Reclaimed`](Cause::Reclaimed) | the same |
+//! | the condition of `claim_server_if` refuses a claim during the grace | stay, with the binary that went away | the same |
+//! | a claim is refused because the server-id is held | stay, with their binary | the same |
+//! | another binary takes over a server-id that is held | displaced: [`TakenOver`](Cause::TakenOver) | the same |
+//! | a binary claims a vacant server-id | stay, with the new binary | displaced: [`Released`](Cause::Released) |
+//! | `expire` ends the grace | displaced: [`Expired`](Cause::Expired) | the same |
+//! | `expire` comes before the deadline | stay, with the binary that went away | the same |
+//! | `expire` comes to a vacant server-id | stay, without a binary | displaced: [`Released`](Cause::Released) |
+//! | the server-id is evicted, whatever its status | displaced: [`Evicted`](Cause::Evicted) | the same |
+//! | the registry is drained | displaced: [`Drained`](Cause::Drained) | the same |
+//!
+//! *Displaced* phones are no longer registered. They are in [`Claim::displaced`] or in what the call
+//! returned, together with their binary if there was one. Phones that *stay* are still registered. *Without a
+//! binary* means that [`Membership::binary`] is `None`, and that new phones are refused.
+//!
+//! **[`Builder::grace`] also decides who gets the phones.** Without it, the drop of a claim releases the
+//! server-id, and the next claim adopts the phones that stayed, whoever makes it. With it, the drop begins a
+//! grace, and a claim during the grace displaces the phones. So a stranger that claims the server-id after
+//! the binary has gone gets its phones in the one case and not in the other. With [`Orphans::Displace`] no
+//! claim ever gets the phones of another one, with or without a grace.
+//! [`claim_server_if`](Registry::claim_server_if) is no substitute: it asks its condition only during a
+//! grace, and not for a vacant server-id.
+//!
+//! With [`Orphans::Displace`], the phones of a released server-id wait for the next call of
+//! [`Registry::expire`] or for the next claim. Until then, [`Registry::next_deadline`] returns an instant
+//! that has passed, so [the loop that ends graces](#ending-graces) displaces them at once.
 //!
 //! # Consistency
 //!
@@ -89,14 +129,20 @@
 //! [`Registry::counts`] is exact at rest; otherwise it is off by at most the changes of the calls that
 //! overlap it.
 //!
-//! Lookups never wait. Changes to a server-id that stays indexed don't wait either: registering, releasing
-//! while phones remain, taking over. Other changes can wait in two cases:
+//! Lookups never wait. Most changes to a server-id that stays indexed don't wait either: registering,
+//! releasing while phones remain, taking over. A change can wait in these cases:
 //!
 //! - The index is copied when it runs out of room, or when it holds too many entries of removed server-ids.
 //!   The claim that finds this does the copying. Calls that add or remove server-ids meanwhile help and wait,
 //!   and enumerations wait too. At a million server-ids this takes a fraction of a second.
 //! - A change that empties a server-id goes through a bounded queue. It waits there if another thread was
 //!   interrupted in the middle of the same few instructions.
+//! - A change that begins a grace, or moves its deadline, takes a short lock to wake those who wait for an
+//!   [earlier deadline](Registry::earlier_deadline). So does a release after which phones wait to be
+//!   displaced.
+//! - While somebody [watches](Registry::watch) or [waits for](Registry::wait_for_binary) any server-id, every
+//!   change takes a short lock to see whether its own server-id is meant.
+//! - While somebody listens to [events](Registry::events), changes take turns under one lock.
 //!
 //! # Features
 //!
@@ -111,11 +157,61 @@
 //!
 //! # Async
 //!
-//! Every value is `Send + Sync + 'static` and may be kept across an `.await`. No call is a future. Lookups
-//! never wait. A first claim may wait while the index is copied, as described [above](#consistency); to avoid
-//! that, build the registry with the [capacity](Builder::capacity) that it will need.
-//! [`Registry::next_deadline`] and [`Registry::expire`] are meant for a timer of the caller's: call `expire`
-//! when the deadline has come, and call `next_deadline` again whenever a grace begins or is re-armed.
+//! Four calls return a future. No other call does.
+//!
+//! | call | the future completes with |
+//! | --- | --- |
+//! | [`Registry::wait_for_binary`] | a binary that holds the server-id and has not gone away |
+//! | [`Watch::changed`] | the next state of one server-id |
+//! | [`Events::next`] | the next change of any server-id |
+//! | [`Registry::earlier_deadline`] | the deadline of a grace, if it is earlier than the one given |
+//!
+//! The futures need no particular runtime: a timeout is the runtime's. They are cancel-safe: dropping one
+//! loses nothing, and the next one continues where it was. Each has a method `block_until` for threads, which
+//! blocks until the future completes or a deadline has passed.
+//!
+//! Every value is `Send + Sync` and may be kept across an `.await`. It is `'static`, too, unless it borrows
+//! another one. A first claim may wait while the index is copied, as described [above](#consistency); to
+//! avoid that, build the registry with the [capacity](Builder::capacity) that it will need.
+//!
+//! A change wakes those who wait for it before its call returns, on its own thread and under a lock of the
+//! crate event-listener. So a waker must only schedule its task, as the wakers of the usual runtimes do. A
+//! waker that polls, waits or changes the registry can deadlock. If it panics, a call unwinds whose change
+//! has already been made.
+//!
+//! ## Ending graces
+//!
+//! The registry has no timer, so a task or thread of the caller's ends the graces. This loop misses none,
+//! whoever begins it: a call, or the drop of a claim whose task panics.
+//!
+//! ```
+#![doc = include_str!("docs/wire.in")]
+//! # use std::{sync::mpsc, thread, time::Duration};
+//! # use switchboard::{Cause, Conn, Registry};
+//! # let registry = Registry::<Wire>::builder().grace(Duration::from_millis(1)).build();
+//! # let (ended, has_ended) = mpsc::channel();
+//! use std::time::Instant;
+//!
+//! let expiring = registry.clone();
+//! thread::spawn(move || loop {
+//!     let next = expiring.next_deadline();
+//!     let _ = expiring.earlier_deadline(next).block_until(next);
+//!     for out in expiring.expire(Instant::now()) {
+//!         out.iter().for_each(|conn| conn.close());
+//! #       ended.send(out.cause).expect("received below");
+//!     }
+//! });
+//! # // Begins a grace while the loop sleeps, or before it does.
+//! # drop(registry.claim_server("s", Arc::new(Wire("b")))?);
+//! # assert_eq!(has_ended.recv_timeout(Duration::from_secs(60))?, Cause::Expired);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It sleeps until the earliest deadline. A grace that ends earlier wakes it, even if that grace began
+//! between the first two calls. In async code, a timeout of the runtime takes the place of `block_until`:
+//! with tokio, `timeout_at(next.into(), expiring.earlier_deadline(next)).await`, and no timeout while `next`
+//! is `None`. `examples/axum` in the repository has that loop. A registry needs no loop if no grace ever
+//! begins in it and it keeps its orphans.
 //!
 //! # Limits and trade-offs
 //!
