@@ -68,12 +68,22 @@ impl<C: ?Sized, S> Builder<C, S> {
 
     /// Makes the drop of a [`Claim`](crate::Claim) leave its server-id in grace for this long. By default,
     /// the drop releases the server-id.
+    ///
+    /// This also changes who gets the phones. After a release, the next claim adopts the phones that stayed,
+    /// whoever makes it. During a grace, the next claim displaces them. [`orphans`](Self::orphans) can make
+    /// both alike: see the [table](crate#what-becomes-of-the-phones).
+    ///
+    /// Something has to end the graces: see [the loop](crate#ending-graces).
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = Some(grace);
         self
     }
 
-    /// Decides what becomes of the phones of a server-id that is released. By default, they stay registered.
+    /// Decides what becomes of the phones of a server-id that is released. By default, they stay registered,
+    /// and the next binary that claims the server-id adopts them, even if it is a stranger.
+    ///
+    /// A [table](crate#what-becomes-of-the-phones) compares both choices. A grace is not a release: with
+    /// either choice, the phones stay until it ends.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

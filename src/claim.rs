@@ -17,8 +17,12 @@ use crate::store::{Store, epochs};
 /// A binary's right to its server-id. Dropping it gives up the server-id.
 ///
 /// The drop releases the server-id, or leaves it in grace if the registry was built with
-/// [`Builder::grace`](crate::Builder::grace). Nothing that an old claim does touches its successor: once its
-/// epoch no longer holds the server-id, its methods find nothing and change nothing.
+/// [`Builder::grace`](crate::Builder::grace). That also decides whether the next claim gets the phones: a
+/// [table](crate#what-becomes-of-the-phones) says what becomes of them. A drop during a grace changes
+/// nothing.
+///
+/// Nothing that an old claim does touches its successor: once its epoch no longer holds the server-id, its
+/// methods find nothing and change nothing.
 ///
 /// A claim points to the state of its server-id, so none of its methods hashes or looks up the server-id. It
 /// may outlive the handles of its registry.
@@ -113,7 +117,8 @@ impl<C: ?Sized> Claim<C> {
         ConnRef::phone(self.record()?, conn_id)
     }
 
-    /// The connections displaced by this claim, through reclaim or take-over.
+    /// The connections that this claim displaced: those of a grace that it ended, those of a binary that it
+    /// took over from, or the [phones that waited for that](crate::Orphans::Displace) after a release.
     #[must_use]
     pub fn displaced(&self) -> Option<&Displaced<C>> {
         self.displaced.as_ref()
@@ -124,7 +129,8 @@ impl<C: ?Sized> Claim<C> {
         self.displaced.take()
     }
 
-    /// Releases the server-id. Its phones stay registered, and see the next binary that claims it.
+    /// Releases the server-id. Its phones stay registered, and see the next binary that claims it, unless the
+    /// registry [displaces orphans](crate::Builder::orphans).
     ///
     /// Returns `false` if this claim no longer held the server-id; nothing has changed then.
     ///
@@ -140,16 +146,20 @@ impl<C: ?Sized> Claim<C> {
     /// can represent never ends by itself. Returns `false` if this claim no longer held the server-id;
     /// nothing has changed then.
     ///
-    /// Consistency: linearizable. Cost: one compare-and-swap of the record, and one insertion into the queue
-    /// of deadlines.
+    /// Consistency: linearizable. Cost: one compare-and-swap of the record, one insertion into the queue of
+    /// deadlines, and a short lock to wake those who wait for an
+    /// [earlier deadline](crate::Registry::earlier_deadline).
     pub fn release_after(mut self, grace: Duration) -> bool {
         self.guarding = false;
         let deadline = || Instant::now().checked_add(grace);
         self.slot.begin_grace(Whose::Claim(self.epoch), deadline)
     }
 
-    /// Like [`release_after`](Self::release_after), with a deadline in place of a duration. For programs whose
-    /// clock is not the system's, such as tests with a clock of their own.
+    /// Like [`release_after`](Self::release_after), with a deadline in place of a duration. For programs
+    /// whose clock is not the system's, such as tests with a clock of their own.
+    ///
+    /// If the deadline has already passed, the grace begins all the same. The next call of
+    /// [`expire`](crate::Registry::expire) ends it.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]

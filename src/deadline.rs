@@ -11,10 +11,10 @@ use crate::expiry;
 use crate::store::Store;
 use crate::wait::{Source, Wait};
 
-/// Waits until a grace ends earlier than a given deadline. Created by
+/// Waits for a grace whose deadline is earlier than a given one. Created by
 /// [`Registry::earlier_deadline`](crate::Registry::earlier_deadline).
 ///
-/// It counts as a handle of its registry. Dropping it loses nothing.
+/// It counts as a handle of its registry, and keeps no connection alive. Dropping it loses nothing.
 #[must_use = "a future does nothing until it is polled"]
 pub struct EarlierDeadline<C: ?Sized>(Wait<Deadlines<C>>);
 

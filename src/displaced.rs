@@ -11,7 +11,9 @@ use crate::store::slot::{Slot, Snapshot};
 
 /// The connections that an operation removed from the registry. The caller that gets them closes them.
 ///
-/// Each connection that is removed along with its whole server-id is in exactly one `Displaced`.
+/// Each connection that is removed along with its whole server-id is in exactly one `Displaced`. So are the
+/// phones that a release left, if something removes them all at once. A
+/// [table](crate#what-becomes-of-the-phones) says what displaces phones, and with which [`Cause`].
 ///
 /// # Dropping many phones
 ///

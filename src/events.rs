@@ -17,7 +17,8 @@ use crate::wait::{Source, Wait};
 /// Every change of a registry, in the order in which the changes took effect. Created by
 /// [`Registry::events`](crate::Registry::events).
 ///
-/// It counts as a handle of its registry, and keeps no connection alive.
+/// It counts as a handle of its registry, and keeps no connection alive. It stores the changes that nobody
+/// has read yet, up to the limit at which it [lags](Lagged).
 pub struct Events<C: ?Sized> {
     store: Arc<Store<C>>,
     inbox: u64,
@@ -26,6 +27,9 @@ pub struct Events<C: ?Sized> {
 }
 
 /// Changes were missed. Start anew from [`Registry::servers`](crate::Registry::servers).
+///
+/// The same listener gets all changes that follow, so a call of `servers` that comes after this error leaves
+/// no gap. [`Registry::events`](crate::Registry::events) says when a listener lags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("changes were missed")]
 #[non_exhaustive]
@@ -44,11 +48,17 @@ impl<C: ?Sized> Events<C> {
 
     /// Waits for the next change.
     ///
-    /// Cancel-safe: if the future is dropped, the next one returns the same change.
+    /// Completes at once if there is one already. Cancel-safe: if the future is dropped, the next one returns
+    /// the same change.
+    ///
+    /// Consistency: changes come in the order in which they took effect. The registry may be ahead of them.
+    /// Cost: one lock for all changes that have arrived since the last time. It is the lock under which
+    /// changes are made while anybody listens.
     ///
     /// # Errors
     ///
-    /// [`Lagged`] if this listener was too slow, once. The changes that follow are complete again.
+    /// [`Lagged`] in place of the changes that this listener missed. The changes that follow are complete
+    /// again.
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator cannot wait without blocking"
@@ -57,7 +67,7 @@ impl<C: ?Sized> Events<C> {
         NextEvent(Wait::new(self))
     }
 
-    /// The next change, if there is one already.
+    /// The next change, if there is one already. Consistency and cost: as [`next`](Self::next).
     ///
     /// # Errors
     ///
@@ -99,7 +109,7 @@ impl<C: ?Sized> fmt::Debug for Events<C> {
     }
 }
 
-/// Waits for the next event of [`Events`].
+/// Waits for the next event of [`Events`]. Created by [`Events::next`]. Dropping it loses nothing.
 #[must_use = "a future does nothing until it is polled"]
 pub struct NextEvent<'a, C: ?Sized>(Wait<&'a mut Events<C>>);
 

@@ -28,8 +28,9 @@ use crate::watch::{WaitForBinary, Watch};
 /// The registry of a relay: which binary holds a server-id, and which phones belong to it.
 ///
 /// This is a handle: a clone is the same registry. The registry lives as long as any handle, and as long as
-/// any [`ServerIdConflict`], which may still need it. Claims and memberships may outlive it. They then keep
-/// the current record of their own server-id.
+/// any [`ServerIdConflict`], which may still need it. A [`Watch`], an [`Events`] and a future count as
+/// handles. Claims and memberships may outlive the registry. They then keep the current record of their own
+/// server-id.
 ///
 /// Operations on one server-id are linearizable. Lookups never block. After a thread's first lookup they
 /// allocate nothing.
@@ -112,9 +113,10 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Claims a server-id for a binary.
     ///
-    /// A vacant server-id becomes held and keeps the phones that an earlier release left. A server-id in
-    /// grace becomes held too, but its old binary and all its phones are displaced: they are in
-    /// [`Claim::displaced`], with [`Cause::Reclaimed`].
+    /// A vacant server-id becomes held and keeps the phones that an earlier release left, unless the registry
+    /// [displaces orphans](crate::Builder::orphans). A server-id in grace becomes held too, but its old
+    /// binary and all its phones are displaced: they are in [`Claim::displaced`], with [`Cause::Reclaimed`].
+    /// A [table](crate#what-becomes-of-the-phones) compares the cases.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record. Claiming
     /// a new server-id allocates an entry for it. One such claim in many finds no room in the index and
@@ -145,19 +147,23 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Claims a server-id, and ends a grace only on a condition.
     ///
-    /// If the server-id is in grace, `may_reclaim` decides with its state at that instant: whether the caller
-    /// may have it, and displace its old binary and phones. Without a grace, this is
-    /// [`claim_server`](Self::claim_server), and the condition is not asked. It may be asked several times, if
-    /// other changes come first. It must not block. It may call the registry.
+    /// If the server-id is in grace, `may_reclaim` gets its state and returns whether this claim may end the
+    /// grace, which displaces the old binary and all phones. Without a grace, this is
+    /// [`claim_server`](Self::claim_server), and the condition is not asked. So it does not protect the
+    /// phones of a vacant server-id: [`Orphans::Displace`](crate::Orphans::Displace) does.
     ///
-    /// Consistency: linearizable: if the claim succeeds, the condition held at the instant of the claim. Cost:
-    /// as [`claim_server`](Self::claim_server).
+    /// The condition is asked again if another change comes first. It must not block. It may call the
+    /// registry. If it panics, nothing has changed.
+    ///
+    /// Consistency: linearizable. If the claim ended a grace, it replaced the very state for which the
+    /// condition returned `true`. Cost: as [`claim_server`](Self::claim_server).
     ///
     /// # Errors
     ///
-    /// [`ServerIdConflict`], as for [`claim_server`](Self::claim_server). If the condition returned `false`, its
-    /// [`kind`](ServerIdConflict::kind) is [`ConflictKind::ReclaimDenied`](crate::ConflictKind::ReclaimDenied),
-    /// and the incumbent is the binary that went away.
+    /// [`ServerIdConflict`], as for [`claim_server`](Self::claim_server). If the condition returned `false`,
+    /// its [`kind`](ServerIdConflict::kind) is
+    /// [`ConflictKind::ReclaimDenied`](crate::ConflictKind::ReclaimDenied), and the incumbent is the binary
+    /// that went away.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -189,12 +195,19 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Waits until a binary that has not gone away holds this server-id. A binary in grace does not count.
     ///
-    /// Completes at once if there is one. The future is cancel-safe and needs no particular runtime. Nothing is
-    /// stored for the server-id in the index, whatever its name: the wait itself holds the name until it ends.
+    /// Completes at once if there is one. The future is cancel-safe and needs no particular runtime. It does
+    /// nothing until it is polled. The wait stores the name of the server-id until it ends, and adds no entry
+    /// to the index.
     ///
-    /// Consistency: the binary held the server-id at an instant during the wait. No wake-up is lost: as long as
-    /// a binary is there, no wait sleeps. Cost: at first as [`binary_for`](Self::binary_for). A wait that has
-    /// to sleep takes a short lock, which it shares with waits for other server-ids and with changes of them.
+    /// By the time the caller uses the result, the binary may have gone again. So a caller that waits in
+    /// order to [register a phone](Self::register_phone) tries again after
+    /// [`NoServer`](crate::RegisterError::NoServer).
+    ///
+    /// Consistency: the binary held the server-id at an instant during the wait. No wake-up is lost: no wait
+    /// sleeps on while a binary is there. Cost: at first, a copy of the name, and a lookup as in
+    /// [`binary_for`](Self::binary_for). A wait that has to sleep takes a short lock. From then until it
+    /// ends, each change of the registry takes a short lock to see whether anybody waits for its own
+    /// server-id.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -219,22 +232,26 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Watches one server-id, held or not: its latest state, and the wait for the next one.
     ///
-    /// Cost: as [`server`](Self::server). While anybody watches any server-id, each change of the registry
-    /// takes a short lock to see whether its own server-id is watched.
+    /// The state at the time of this call counts as seen. [`Watch::current`] returns it.
+    ///
+    /// Consistency: each state is one instant. States may be skipped, except for the last one. Cost: a copy
+    /// of the name, and a lookup as in [`server`](Self::server). From the first [`changed`](Watch::changed)
+    /// that has to sleep until the watch is dropped, each change of the registry takes a short lock to see
+    /// whether its own server-id is watched.
     pub fn watch(&self, server_id: &str) -> Watch<C> {
         Watch::new(&self.store, self.hash(server_id), server_id)
     }
 
     /// Listens to every change of the registry from now on.
     ///
-    /// The events come in the order in which the changes took effect, over all server-ids. To know the state of
-    /// the whole registry at all times, call this first and [`servers`](Self::servers) afterwards. Then apply
-    /// each event whose version is larger than the one of the server-id's state. A listener that falls 8,192
-    /// changes behind, or 1 MiB of names, gets [`Lagged`](crate::Lagged) and starts anew from `servers`. So may
-    /// a listener that has just begun, if changes were under way at that instant.
+    /// The events come in the order in which the changes took effect, over all server-ids. To know the state
+    /// of the whole registry at all times, call this first and [`servers`](Self::servers) afterwards. Then
+    /// apply each event whose version is larger than the one of the server-id's state. A listener that falls
+    /// 8,192 changes behind, or 1 MiB of names, gets [`Lagged`](crate::Lagged) and starts anew from
+    /// `servers`. So may a listener that has just begun, if changes were under way at that instant.
     ///
-    /// Cost: while anybody listens, changes take turns. Each makes its swap and passes it on under one lock.
-    /// Lookups are not affected.
+    /// Cost: while anybody listens, changes take turns. Each makes its swap, and copies its event for every
+    /// listener, under one lock. Lookups are not affected.
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -254,7 +271,8 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Releases a server-id, whoever holds it, even in grace.
     ///
-    /// Its phones stay registered, and see the next binary that claims it. Returns `false` if nobody held it.
+    /// Its phones stay registered, and see the next binary that claims it, unless the registry
+    /// [displaces orphans](crate::Builder::orphans). Returns `false` if nobody held it.
     ///
     /// Consistency: linearizable. Cost: one hash, one probe, and one compare-and-swap of the record.
     ///
@@ -276,6 +294,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Releases a server-id if this epoch still holds it, even in grace. Meant for claims that were
     /// [detached](Claim::detach).
     ///
+    /// Its phones have the same fate as with [`release_server`](Self::release_server). Returns `false` if the
+    /// epoch no longer held it; nothing has changed then.
+    ///
     /// Consistency: linearizable. Cost: as [`release_server`](Self::release_server).
     ///
     /// ```
@@ -295,10 +316,12 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Leaves a server-id in grace for the duration `grace` from now, if this epoch still holds it.
     ///
     /// If the server-id is already in grace, the deadline is replaced: the last call wins. A grace longer
-    /// than `Instant` can represent never ends by itself.
+    /// than `Instant` can represent never ends by itself. Returns `false` if the epoch no longer held the
+    /// server-id; nothing has changed then.
     ///
-    /// Consistency: linearizable. Cost: as [`release_server`](Self::release_server), and one insertion into
-    /// the queue of deadlines.
+    /// Consistency: linearizable. Cost: as [`release_server`](Self::release_server), one insertion into the
+    /// queue of deadlines, and a short lock to wake those who wait for an
+    /// [earlier deadline](Self::earlier_deadline).
     ///
     /// ```
     #[doc = include_str!("docs/wire.in")]
@@ -320,6 +343,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// Like [`release_claim_after`](Self::release_claim_after), with a deadline in place of a duration. For
     /// programs whose clock is not the system's, such as tests with a clock of their own.
+    ///
+    /// If the deadline has already passed, the grace begins all the same. The next call of
+    /// [`expire`](Self::expire) ends it.
     pub fn release_claim_until(&self, server_id: &str, epoch: Epoch, deadline: Instant) -> bool {
         self.slot(server_id)
             .is_some_and(|slot| slot.begin_grace(Whose::Claim(epoch), || Some(deadline)))
@@ -631,7 +657,10 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
     /// Ends every grace whose deadline is not later than `now`, and returns its binary and phones.
     ///
     /// Their cause is [`Cause::Expired`]. The earliest deadline comes first, unless a deadline moves
-    /// meanwhile.
+    /// meanwhile. A registry that [displaces orphans](crate::Builder::orphans) also returns the phones of
+    /// released server-ids, with [`Cause::Released`]. Below, they count as a grace whose deadline has passed.
+    ///
+    /// A [loop of five lines](crate#ending-graces) calls this in time, and misses no grace.
     ///
     /// Consistency: linearizable for each server-id; the call as a whole is not one instant. The call ends
     /// every grace that is over when it begins, unless the grace is re-armed to later than `now` before the
@@ -665,6 +694,9 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
 
     /// The earliest deadline of a grace: the time at which [`expire`](Self::expire) next has something to do.
     ///
+    /// If phones wait to be displaced after a release, that is an instant that has passed. Returns `None` if
+    /// no grace ends by itself and no phones wait.
+    ///
     /// Consistency: takes into account every grace whose deadline does not move while this runs. Cost: one
     /// search in the queue of deadlines, and one more for each grace that was re-armed while
     /// [`expire`](Self::expire) runs.
@@ -686,28 +718,36 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         expiry::next_deadline(&self.store.ledger)
     }
 
-    /// Waits until a grace ends before `than`, or until there is a grace at all if that is `None`. Returns its
-    /// deadline.
+    /// Waits for a grace whose deadline is earlier than `than`, or for any grace that ends by itself if
+    /// `than` is `None`. The future completes with the earliest deadline.
     ///
     /// A task that ends graces waits for this while it sleeps until the next deadline. So it misses none,
-    /// whoever begins it: a call, or the drop of a claim when a task panics.
+    /// whoever begins it: a call, or the drop of a claim when a task panics. [The loop](crate#ending-graces)
+    /// is in the documentation of the crate.
     ///
-    /// ```no_run
-    #[doc = include_str!("docs/wire.in")]
-    /// # use switchboard::{Conn, Displaced, Registry};
-    /// # fn close(out: &Displaced<Wire>) { out.phones.iter().for_each(|phone| phone.close()); }
-    /// # let registry = Registry::<Wire>::new();
-    /// use std::time::Instant;
+    /// Completes at once if there is such a grace. The future is cancel-safe and needs no particular runtime.
+    /// It does nothing until it is polled. Phones that wait to be displaced after a release count as a grace
+    /// whose deadline has passed.
     ///
-    /// loop {
-    ///     let next = registry.next_deadline();
-    ///     // In async code, with tokio: `timeout_at(next.into(), registry.earlier_deadline(next)).await`.
-    ///     let _ = registry.earlier_deadline(next).block_until(next);
-    ///     registry.expire(Instant::now()).iter().for_each(close);
-    /// }
+    /// Consistency: the grace had this deadline at an instant during the wait. No wake-up is lost. Cost: as
+    /// [`next_deadline`](Self::next_deadline), at first and for each grace that begins meanwhile.
+    ///
     /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::Registry;
+    /// use std::time::{Duration, Instant};
     ///
-    /// Cost: one search in the queue of deadlines for each grace that begins meanwhile.
+    /// let registry = Registry::new();
+    /// let wait = registry.earlier_deadline(None);
+    /// let deadline = Instant::now() + Duration::from_secs(30);
+    /// registry.claim_server("s", Arc::new(Wire("b")))?.release_until(deadline);
+    /// // In async code: `wait.await`.
+    /// assert_eq!(wait.block_until(None), Some(deadline));
+    ///
+    /// let soon = Instant::now();
+    /// assert_eq!(registry.earlier_deadline(Some(deadline)).block_until(soon), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn earlier_deadline(&self, than: Option<Instant>) -> EarlierDeadline<C> {
         EarlierDeadline::new(&self.store, than)
     }

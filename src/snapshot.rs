@@ -369,8 +369,8 @@ impl<C: ?Sized> Server<C> {
         self.record.status()
     }
 
-    /// The version of this state. Later states of the same server-id have larger versions. Compare it with the
-    /// version of an [`Event`](crate::Event).
+    /// The version of this state. Later states of the same server-id have larger versions. Compare it with
+    /// the version of an [`Event`](crate::Event).
     #[must_use]
     pub fn version(&self) -> Version {
         self.slot.version(&self.record)

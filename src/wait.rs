@@ -13,8 +13,8 @@ pub(crate) trait Source {
 
     fn look(&mut self) -> Option<Self::Item>;
 
-    /// Listens for a change. A call of [`look`](Self::look) that follows sees every change that does not notify
-    /// the listener.
+    /// Listens for a change. A call of [`look`](Self::look) that follows sees every change that does not
+    /// notify the listener.
     fn listen(&mut self) -> EventListener;
 }
 
@@ -30,8 +30,8 @@ impl<S: Source> Source for &mut S {
     }
 }
 
-/// The wait for the next item of a source. Dropping it loses nothing: an item leaves the source only when it is
-/// returned.
+/// The wait for the next item of a source. Dropping it loses nothing: an item leaves the source only when it
+/// is returned.
 pub(crate) struct Wait<S> {
     source: S,
     listener: Option<EventListener>,

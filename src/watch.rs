@@ -17,7 +17,7 @@ use crate::wait::{Source, Wait};
 /// Waits until a binary that has not gone away holds a server-id. Created by
 /// [`Registry::wait_for_binary`](crate::Registry::wait_for_binary).
 ///
-/// It counts as a handle of its registry. Dropping it loses nothing.
+/// It counts as a handle of its registry, and keeps no connection alive. Dropping it loses nothing.
 #[must_use = "a future does nothing until it is polled"]
 pub struct WaitForBinary<C: ?Sized>(Wait<PresentBinary<C>>);
 
@@ -69,8 +69,8 @@ impl<C: ?Sized> fmt::Debug for WaitForBinary<C> {
 /// Shows the latest state of one server-id, and waits for the next one. Created by
 /// [`Registry::watch`](crate::Registry::watch).
 ///
-/// A state that is soon replaced may be skipped. The last one never is. A watch keeps no connection alive, but
-/// counts as a handle of its registry.
+/// A state that is soon replaced may be skipped. The last one never is. For every change, listen to
+/// [`Events`](crate::Events). A watch keeps no connection alive, but counts as a handle of its registry.
 ///
 /// ```
 #[doc = include_str!("docs/wire.in")]
@@ -120,7 +120,12 @@ impl<C: ?Sized> Watch<C> {
     /// Waits until the state is another one than the one seen last, and returns it. `None` means that the
     /// server-id has left the registry.
     ///
-    /// Cancel-safe: if the future is dropped, the next one continues where it was.
+    /// Completes at once if it is another one already. Cancel-safe: if the future is dropped, the next one
+    /// continues where it was.
+    ///
+    /// Consistency: the server-id was in this state at an instant during the wait. No wake-up is lost. Cost:
+    /// as [`current`](Self::current), at first and for each change of the server-id. A wait that has to sleep
+    /// takes a short lock.
     pub fn changed(&mut self) -> Changed<'_, C> {
         Changed(Wait::new(self))
     }
@@ -149,13 +154,13 @@ impl<C: ?Sized> fmt::Debug for Watch<C> {
     }
 }
 
-/// Waits for the next state of a [`Watch`].
+/// Waits for the next state of a [`Watch`]. Created by [`Watch::changed`]. Dropping it loses nothing.
 #[must_use = "a future does nothing until it is polled"]
 pub struct Changed<'a, C: ?Sized>(Wait<&'a mut Watch<C>>);
 
 impl<C: ?Sized> Changed<'_, C> {
-    /// Blocks this thread until the state has changed. Returns `None` if it has not by the deadline; without a
-    /// deadline, the call waits for as long as it takes. For programs without an async runtime.
+    /// Blocks this thread until the state has changed. Returns `None` if it has not by the deadline; without
+    /// a deadline, the call waits for as long as it takes. For programs without an async runtime.
     #[must_use]
     pub fn block_until(self, deadline: impl Into<Option<Instant>>) -> Option<Option<Server<C>>> {
         self.0.block(deadline.into())

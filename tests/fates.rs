@@ -58,9 +58,10 @@ struct Scene {
 impl Scene {
     fn new(orphans: Orphans, with_grace: bool, from: Before) -> Self {
         let builder = Registry::builder().orphans(orphans);
-        let registry = match with_grace {
-            true => builder.grace(seconds(60)).build(),
-            false => builder.build(),
+        let registry = if with_grace {
+            builder.grace(seconds(60)).build()
+        } else {
+            builder.build()
         };
         let claim = registry.claim_server("s", wire("b")).unwrap();
         let phone = registry.register_phone("s", wire("p")).unwrap();
@@ -393,9 +394,10 @@ fn in_the_documentation_are_those_that_are_tested() {
         .collect();
     let cells = |row: &Row| {
         let (keep, displace) = (row.keep.to_string(), row.displace.to_string());
-        let displace = match keep == displace {
-            true => "the same".to_owned(),
-            false => displace,
+        let displace = if keep == displace {
+            "the same".to_owned()
+        } else {
+            displace
         };
         format!("//! | {} | {keep} | {displace} |", row.what)
     };

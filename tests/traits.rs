@@ -10,14 +10,16 @@ use std::sync::Arc;
 use common::Wire;
 use switchboard::bytes::Bytes;
 use switchboard::{
-    Broadcast, Builder, Cause, Claim, Conn, ConnRef, Counts, DefaultHashBuilder, Displaced,
-    DisplacedIntoIter, DisplacedIter, Epoch, Membership, Phones, PhonesIntoIter, PhonesIter,
+    Broadcast, Builder, Cause, Change, Changed, Claim, ConflictKind, Conn, ConnRef, Counts,
+    DefaultHashBuilder, Displaced, DisplacedIntoIter, DisplacedIter, EarlierDeadline, Epoch, Event,
+    Events, Lagged, Membership, NextEvent, Orphans, Phones, PhonesIntoIter, PhonesIter,
     RegisterError, RegisterErrorKind, Registry, Route, SendError, Server, ServerIdConflict,
-    Servers, Status,
+    Servers, Status, Version, WaitForBinary, Watch,
 };
 
 fn shared<T: Send + Sync + 'static>() {}
 fn debug<T: Debug>() {}
+fn future<T: Future + Unpin>() {}
 fn error<T: std::error::Error + Send + Sync + 'static>() {}
 
 /// Neither `Debug` nor `Sized`: the types must require nothing of a connection but `Conn`.
@@ -38,6 +40,16 @@ fn all_types_of<C: Conn + ?Sized>() {
     shared::<DisplacedIter<'static, C>>();
     shared::<DisplacedIntoIter<C>>();
     shared::<Servers<C>>();
+    shared::<Watch<C>>();
+    shared::<Events<C>>();
+    shared::<WaitForBinary<C>>();
+    shared::<EarlierDeadline<C>>();
+    shared::<Changed<'static, C>>();
+    shared::<NextEvent<'static, C>>();
+    future::<WaitForBinary<C>>();
+    future::<EarlierDeadline<C>>();
+    future::<Changed<'_, C>>();
+    future::<NextEvent<'_, C>>();
     debug::<Registry<C>>();
     debug::<Builder<C>>();
     debug::<Claim<C>>();
@@ -52,6 +64,12 @@ fn all_types_of<C: Conn + ?Sized>() {
     debug::<Servers<C>>();
     debug::<Server<C>>();
     debug::<Displaced<C>>();
+    debug::<Watch<C>>();
+    debug::<Events<C>>();
+    debug::<WaitForBinary<C>>();
+    debug::<EarlierDeadline<C>>();
+    debug::<Changed<'_, C>>();
+    debug::<NextEvent<'_, C>>();
     error::<ServerIdConflict<C>>();
     error::<RegisterError<C>>();
 }
@@ -63,8 +81,10 @@ fn every_public_type_can_be_shared_and_kept_across_an_await() {
     all_types_of::<Arc<dyn Conn>>();
     all_types_of::<Box<dyn Conn>>();
     shared::<(Counts, Epoch, Status, Cause, Broadcast, DefaultHashBuilder)>();
-    shared::<RegisterErrorKind>();
+    shared::<(RegisterErrorKind, ConflictKind, Orphans)>();
+    shared::<(Event, Change, Version, Lagged)>();
     error::<SendError>();
+    error::<Lagged>();
 }
 
 #[test]

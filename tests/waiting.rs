@@ -596,6 +596,28 @@ mod claim_server_if {
     }
 
     #[test]
+    fn changes_nothing_if_the_condition_panics() {
+        let registry = registry();
+        let claim = registry.claim_server("s", wire("b")).unwrap();
+        let phone = registry.register_phone("s", wire("p")).unwrap();
+        registry.release_claim_after("s", claim.epoch(), seconds(60));
+        let stranger = wire("stranger");
+        let panicked = thread::scope(|scope| {
+            let claim = || {
+                let asked = |_: &switchboard::Server<Wire>| panic!("asked");
+                registry
+                    .claim_server_if("s", stranger.clone(), asked)
+                    .is_ok()
+            };
+            scope.spawn(claim).join()
+        });
+        panicked.unwrap_err();
+        assert_eq!(Arc::strong_count(&stranger), 1);
+        assert!(claim.is_current() && phone.is_registered());
+        assert_at_rest(&registry);
+    }
+
+    #[test]
     fn may_call_the_registry_in_the_condition() {
         let registry = registry();
         let claim = registry.claim_server("s", wire("b")).unwrap();

@@ -1,4 +1,4 @@
-/// Why connections were displaced.
+/// Why connections were displaced. A [table](crate#what-becomes-of-the-phones) says when each applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -11,7 +11,7 @@ pub enum Cause {
     Reclaimed,
     /// Another binary took the server-id over.
     TakenOver,
-    /// The grace ended.
+    /// The deadline of the grace had passed.
     Expired,
     /// The server-id was released, and the registry was built with
     /// [`Orphans::Displace`](crate::Orphans::Displace).

@@ -48,8 +48,8 @@ pub struct Event {
     pub version: Version,
     /// What happened.
     pub change: Change,
-    /// The claim that holds the server-id. If the change ended a tenure, this is the claim that held it. `None`
-    /// if the server-id was vacant before and after.
+    /// The claim that holds the server-id. If the change ended a tenure, this is the claim that held it.
+    /// `None` if the server-id was vacant before and after.
     pub epoch: Option<Epoch>,
     /// The status after the change. `None` if the server-id has left the registry.
     pub status: Option<Status>,
@@ -66,11 +66,12 @@ pub enum Change {
         /// Why the connections that were there before were displaced. `None` if none were.
         displaced: Option<Cause>,
     },
-    /// The server-id was released.
+    /// The server-id was released. Its phones stay. With
+    /// [`Orphans::Displace`](crate::Orphans::Displace), a later event says that they were displaced.
     Released,
     /// A grace began, or its deadline moved.
     GraceArmed,
-    /// The binary and all phones were displaced.
+    /// The binary and all phones were displaced. If the server-id was vacant, there were only phones.
     Displaced(Cause),
     /// A phone was registered.
     PhoneRegistered {

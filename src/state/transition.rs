@@ -81,9 +81,9 @@ impl Whose {
     }
 }
 
-/// Makes the server-id held. If it was vacant, its phones stay, unless they wait to be displaced. If it was in
-/// grace, the old binary and all phones are displaced, provided that `may_reclaim`. Draws the epoch only for a
-/// claim that succeeds.
+/// Makes the server-id held. If it was vacant, its phones stay, unless they wait to be displaced. If it was
+/// in grace, the old binary and all phones are displaced, provided that `may_reclaim`. Draws the epoch only
+/// for a claim that succeeds.
 pub(crate) fn claim<C: ?Sized>(
     record: &Record<C>,
     binary: &Kept<C>,
@@ -182,8 +182,8 @@ pub(crate) fn grace<C: ?Sized>(
 }
 
 /// Removes the binary and all phones if the grace is over and `began` is smaller than `newer`. Only the
-/// deadline in the record counts: the entry of the queue that led here may be out of date. Also removes phones
-/// that a release left to be displaced.
+/// deadline in the record counts: the entry of the queue that led here may be out of date. Also removes
+/// phones that a release left to be displaced.
 pub(crate) fn expire<C: ?Sized>(
     record: &Record<C>,
     now: Instant,

@@ -7,9 +7,9 @@ use crate::store::switch_point::switch_point;
 /// How many wait for changes of one server-id, and how many listen to all changes. Both are in one number, so
 /// that a change to which nobody pays attention costs a load before the swap and another one after it.
 ///
-/// Whoever joins does so first and looks at cells and index afterwards, with a full fence in between. A change
-/// swaps first and loads this number afterwards, both `SeqCst`. So either the change finds the joiner here, or
-/// the joiner finds the change.
+/// Whoever joins does so first and looks at cells and index afterwards, with a full fence in between. A
+/// change swaps first and loads this number afterwards, both `SeqCst`. So either the change finds the joiner
+/// here, or the joiner finds the change.
 pub(crate) struct Audience(CachePadded<AtomicU64>);
 
 /// Waits for changes of one server-id.

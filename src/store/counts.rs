@@ -74,8 +74,8 @@ impl StripedCounts {
     /// `Relaxed` suffices: the counts order nothing. A reader that must see a call's change has already
     /// synchronized with the return of that call.
     ///
-    /// All additions of one change are a single step for the scheduler: only a count could tell them apart, and it
-    /// promises nothing about that.
+    /// All additions of one change are a single step for the scheduler: only a count could tell them apart,
+    /// and it promises nothing about that.
     pub(crate) fn add(&self, change: Change) {
         let stripe = self.0.mine();
         switch_point();

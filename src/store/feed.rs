@@ -90,8 +90,8 @@ impl Feed {
         self.arrived.notify(usize::MAX);
     }
 
-    /// Takes everything out of an inbox. After `Missed`, the inbox begins anew: whatever the caller reads from
-    /// the registry from now on is as new as the changes that it gets next, or newer.
+    /// Takes everything out of an inbox. After `Missed`, the inbox begins anew: whatever the caller reads
+    /// from the registry from now on is as new as the changes that it gets next, or newer.
     pub(crate) fn take(&self, number: u64) -> Result<VecDeque<Event>, Missed> {
         switch_point();
         let mut inboxes = self.inboxes.lock();

@@ -15,7 +15,10 @@ use crate::store::lingering::{Lingering, Remove};
 use crate::store::switch_point::switch_point;
 use crate::store::watchers::Watchers;
 
-/// What becomes of the phones of a server-id that is released.
+/// What becomes of the phones of a server-id that is released. Set by
+/// [`Builder::orphans`](crate::Builder::orphans).
+///
+/// A [table](crate#what-becomes-of-the-phones) compares both choices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Orphans {
@@ -23,8 +26,8 @@ pub enum Orphans {
     #[default]
     Keep,
     /// They are displaced, with [`Cause::Released`](crate::Cause::Released): by the next call of
-    /// [`expire`](crate::Registry::expire) or by the next claim, whichever comes first. No binary sees the
-    /// phones of another one.
+    /// [`expire`](crate::Registry::expire) or by the next claim, whichever comes first. Until then they stay
+    /// registered, without a binary. No binary sees the phones of another one.
     Displace,
 }
 

@@ -1,4 +1,5 @@
-//! A lock for what only those who wait or listen need. No lookup takes one, and no code of a user runs under one.
+//! A lock for what only those who wait or listen need. No lookup takes one, and no code of a user runs under
+//! one.
 
 use std::sync::PoisonError;
 

@@ -132,8 +132,8 @@ impl<C: ?Sized> Slot<C> {
         }
     }
 
-    /// Replaces `before` with `next`, and then updates the ledger. Returns `false` if the cell no longer holds
-    /// `before`; nothing has changed then.
+    /// Replaces `before` with `next`, and then updates the ledger. Returns `false` if the cell no longer
+    /// holds `before`; nothing has changed then.
     fn swap(
         self: &Arc<Self>,
         before: &Shared<Record<C>>,

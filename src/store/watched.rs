@@ -38,8 +38,9 @@ impl<C: ?Sized> Watched<C> {
         self.store.slot(self.hash, &self.server_id)
     }
 
-    /// Listens for the next change. Whoever reads the server-id afterwards sees all changes that do not notify
-    /// the listener: see [`Audience`](crate::store::audience::Audience). The listener ends with a full fence.
+    /// Listens for the next change. Whoever reads the server-id afterwards sees all changes that do not
+    /// notify the listener: see [`Audience`](crate::store::audience::Audience). The listener ends with a full
+    /// fence.
     pub(crate) fn listen(&mut self) -> EventListener {
         let ledger = &self.store.ledger;
         let changed = self.changed.get_or_insert_with(|| {
