@@ -176,8 +176,8 @@
 //!
 //! A change wakes those who wait for it before its call returns, on its own thread and under a lock of the
 //! crate event-listener. So a waker must only schedule its task, as the wakers of the usual runtimes do. A
-//! waker that polls, waits or changes the registry can deadlock. If it panics, a call unwinds whose change
-//! has already been made.
+//! waker that polls, waits or changes the registry can deadlock. A waker must not panic: the change has been
+//! made by then, but a guard that the call would have returned is lost, and the counts may be wrong for good.
 //!
 //! ## Ending graces
 //!
