@@ -57,8 +57,7 @@ impl<C: ?Sized> Events<C> {
     ///
     /// # Errors
     ///
-    /// [`Lagged`] in place of the changes that this listener missed. The changes that follow are complete
-    /// again.
+    /// [`Lagged`], once, if this listener missed changes. The changes that follow are complete again.
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator cannot wait without blocking"

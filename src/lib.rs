@@ -80,8 +80,8 @@
 //!   it returns, or when the last snapshot of it is dropped. Snapshots include those of concurrent calls, and
 //!   a [`Route`]. The destructor of a connection may call the registry.
 //! - Lookups never block. After a thread's first lookup they allocate nothing. No public type holds a lock.
-//! - No wake-up is lost: nobody who waits sleeps on while what they wait for is there. A listener gets every
-//!   change, in the order in which the changes took effect, or [`Lagged`] in place of those that it missed.
+//! - No wake-up is lost: no wait sleeps on while what it waits for is there. A listener gets every change, in
+//!   the order in which the changes took effect, or [`Lagged`] if it missed some.
 //! - Any string is a valid server-id or conn-id. Hostile ids can only slow things down.
 //! - The cap on phones holds under any race.
 //!
@@ -110,13 +110,13 @@
 //! returned, together with their binary if there was one. Phones that *stay* are still registered. *Without a
 //! binary* means that [`Membership::binary`] is `None`, and that new phones are refused.
 //!
-//! **[`Builder::grace`] also decides who gets the phones.** Without it, the drop of a claim releases the
-//! server-id, and the next claim adopts the phones that stayed, whoever makes it. With it, the drop begins a
-//! grace, and a claim during the grace displaces the phones. So a stranger that claims the server-id after
-//! the binary has gone gets its phones in the one case and not in the other. With [`Orphans::Displace`] no
-//! claim ever gets the phones of another one, with or without a grace.
-//! [`claim_server_if`](Registry::claim_server_if) is no substitute: it asks its condition only during a
-//! grace, and not for a vacant server-id.
+//! **[`Builder::grace`] also decides who gets the phones.** With [`Orphans::Keep`] and without a grace, the
+//! drop of a claim releases the server-id, and the next claim adopts the phones that stayed, whoever makes
+//! it. With a grace, the drop begins it, and a claim during the grace displaces the phones. So a
+//! stranger that claims the server-id after the binary has gone gets its phones in the one case and not in
+//! the other. With [`Orphans::Displace`] no claim ever gets the phones of another one, with or without a
+//! grace. [`claim_server_if`](Registry::claim_server_if) is no substitute: it asks its condition only during
+//! a grace, and not for a vacant server-id.
 //!
 //! With [`Orphans::Displace`], the phones of a released server-id wait for the next call of
 //! [`Registry::expire`] or for the next claim. Until then, [`Registry::next_deadline`] returns an instant
@@ -186,10 +186,11 @@
 //!
 //! ```
 #![doc = include_str!("docs/wire.in")]
-//! # use std::{sync::mpsc, thread, time::Duration};
+//! # use std::{sync::mpsc, time::Duration};
 //! # use switchboard::{Cause, Conn, Registry};
 //! # let registry = Registry::<Wire>::builder().grace(Duration::from_millis(1)).build();
 //! # let (ended, has_ended) = mpsc::channel();
+//! use std::thread;
 //! use std::time::Instant;
 //!
 //! let expiring = registry.clone();

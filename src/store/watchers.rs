@@ -52,6 +52,7 @@ impl Watchers {
     }
 
     /// Wakes all who watch this server-id. The lock is free by then: waking runs code of their executors.
+    /// Only the event's own lock is held, so a waker must not come back to this event.
     pub(crate) fn notify(&self, hash: u64, server_id: &str) {
         switch_point();
         let changed = {
