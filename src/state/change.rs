@@ -14,7 +14,7 @@ use crate::state::status::Status;
 /// comes back goes on with larger versions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// The first claim since the server-id was last absent.
+    /// Larger than for any earlier time that the server-id was in the registry.
     since: Epoch,
     /// The number of changes since then.
     changes: u64,
@@ -103,20 +103,29 @@ impl Event {
         server_id: &str,
         since: Epoch,
         attempt: Attempt<'_>,
-        before: Option<&Record<C>>,
+        before: &Record<C>,
         after: Option<&Record<C>>,
     ) -> Self {
         let epoch = |record: &Record<C>| Some(record.tenure.as_ref()?.epoch);
-        let changes = after
-            .map(|after| after.changes)
-            .or_else(|| before.map(|before| before.changes + 1));
         Self {
             server_id: server_id.into(),
-            version: Version::new(since, changes.unwrap_or(0)),
+            version: Version::new(since, before.changes + 1),
             change: attempt.change(before),
-            epoch: after.and_then(epoch).or_else(|| before.and_then(epoch)),
+            epoch: after.and_then(epoch).or_else(|| epoch(before)),
             status: after.map(Record::status),
             phones: after.map_or(0, |after| after.phones.len()),
+        }
+    }
+
+    /// The claim of a server-id that was not in the registry.
+    pub(crate) fn of_first_claim(server_id: &str, since: Epoch, epoch: Epoch) -> Self {
+        Self {
+            server_id: server_id.into(),
+            version: Version::new(since, 0),
+            change: Change::Claimed { displaced: None },
+            epoch: Some(epoch),
+            status: Some(Status::Held),
+            phones: 0,
         }
     }
 
@@ -133,16 +142,14 @@ impl Event {
 }
 
 impl Attempt<'_> {
-    fn change<C: ?Sized>(self, before: Option<&Record<C>>) -> Change {
+    fn change<C: ?Sized>(self, before: &Record<C>) -> Change {
         match self {
             Self::Claim => Change::Claimed {
-                displaced: before.and_then(Record::displaced_by_a_claim),
+                displaced: before.displaced_by_a_claim(),
             },
             Self::Vacate => Change::Released,
             Self::Grace => Change::GraceArmed,
-            Self::Expire => {
-                Change::Displaced(before.map_or(Cause::Expired, Record::cause_of_expiry))
-            }
+            Self::Expire => Change::Displaced(before.cause_of_expiry()),
             Self::Displace(cause) => Change::Displaced(cause),
             Self::Register(conn_id) => Change::PhoneRegistered {
                 conn_id: String::from_utf8_lossy(conn_id).into(),

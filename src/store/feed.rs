@@ -68,7 +68,8 @@ impl Feed {
         inboxes.open.retain(|inbox| inbox.number != number);
     }
 
-    /// Makes a change and passes it on, if it is one, before any other change is made.
+    /// Makes a change and passes it on, if it is one, before any other change is made. Then call
+    /// [`notify`](Self::notify): waking runs code of their executors, which must find the change complete.
     pub(crate) fn publish<T>(&self, change: impl FnOnce() -> (T, Option<Event>)) -> T {
         switch_point();
         let mut inboxes = self.inboxes.lock();
@@ -76,9 +77,12 @@ impl Feed {
         if let Some(event) = event {
             inboxes.open.iter_mut().for_each(|inbox| inbox.add(&event));
         }
-        drop(inboxes);
-        self.arrived.notify(usize::MAX);
         result
+    }
+
+    /// Wakes all who wait for a change that was passed on.
+    pub(crate) fn notify(&self) {
+        self.arrived.notify(usize::MAX);
     }
 
     /// Tells all listeners that a change was made but not passed on.
@@ -86,8 +90,6 @@ impl Feed {
         switch_point();
         let mut inboxes = self.inboxes.lock();
         inboxes.open.iter_mut().for_each(Inbox::lag);
-        drop(inboxes);
-        self.arrived.notify(usize::MAX);
     }
 
     /// Takes everything out of an inbox. After `Missed`, the inbox begins anew: whatever the caller reads

@@ -133,6 +133,9 @@ impl<S: HasServerId> Ledger<S> {
         if present.listens() && !published {
             self.feed.miss();
         }
+        if present.listens() {
+            self.feed.notify();
+        }
         if present.watches() {
             self.watchers.notify(slot.hash(), slot.server_id());
         }

@@ -25,7 +25,7 @@ mod watchers;
 
 use std::sync::{Arc, Weak};
 
-use crate::state::change::{Attempt, Event};
+use crate::state::change::Event;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
 use crate::state::record::Record;
@@ -93,14 +93,13 @@ impl<C: ?Sized> Store<C> {
             let epoch = epochs::draw();
             let record = Record::held(binary.clone(), epoch);
             let change = Change::between(None, Some(&record));
-            let event =
-                listens.then(|| Event::new(server_id, epoch, Attempt::Claim, None, Some(&record)));
-            let slot = Arc::new(Slot::new(hash, server_id, &self.ledger, epoch, record));
-            let inserted = self.index.insert(&slot, retired);
-            let event = event.filter(|_| inserted);
-            (inserted.then_some((slot, epoch, change)), event)
+            let slot = Arc::new(Slot::new(hash, server_id, &self.ledger, record));
+            if !self.index.insert(&slot, retired) {
+                return (None, None);
+            }
+            let event = listens.then(|| Event::of_first_claim(server_id, slot.since(), epoch));
+            (Some((slot, epoch, change)), event)
         };
-        // The epoch is drawn under the lock of the feed, too: versions must ascend.
         let (slot, epoch, change) = if listens {
             self.ledger.feed.publish(insert)?
         } else {

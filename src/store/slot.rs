@@ -1,5 +1,6 @@
 use std::hint;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::state::change::{Attempt, Event, Version};
@@ -10,6 +11,7 @@ use crate::state::shared::Shared;
 use crate::state::transition::{self, Decision, NotHeld, Whose};
 use crate::store::cell::{self, Cell, HasCell};
 use crate::store::deadlines::Key;
+use crate::store::epochs;
 use crate::store::index::HasServerId;
 use crate::store::ledger::{Change, Ledger, Orphans};
 
@@ -28,8 +30,8 @@ pub(crate) struct Slot<C: ?Sized> {
     pub(crate) server_id: Name,
     pub(crate) hash: u64,
     ledger: Arc<Ledger<Self>>,
-    /// The claim that created this slot. Slots of the same server-id have ascending claims.
-    since: Epoch,
+    /// See [`since`](Self::since). 0 until it is drawn.
+    since: AtomicU64,
 }
 
 impl<C: ?Sized> HasCell for Arc<Slot<C>> {
@@ -65,13 +67,12 @@ impl<C: ?Sized> Slot<C> {
         hash: u64,
         server_id: &str,
         ledger: &Arc<Ledger<Self>>,
-        since: Epoch,
         record: Record<C>,
     ) -> Self {
         Self {
             hash,
             server_id: server_id.into(),
-            since,
+            since: AtomicU64::new(0),
             ledger: Arc::clone(ledger),
             cell: Cell::new(record),
         }
@@ -86,8 +87,27 @@ impl<C: ?Sized> Slot<C> {
         self.snapshot().get().is_none()
     }
 
+    /// A number that is larger than that of every earlier slot of the same server-id.
+    ///
+    /// It is drawn once the slot is in the index, and before its record changes for the first time. An earlier
+    /// slot had to be retired before this one was inserted, so it has drawn its number before. The epoch of the
+    /// claim that created the slot would not do: it is drawn before the insertion, and other slots may come and
+    /// go in between.
+    pub(crate) fn since(&self) -> Epoch {
+        let drawn = match self.since.load(Ordering::Acquire) {
+            0 => {
+                let drawn = epochs::draw().get();
+                let since = &self.since;
+                let set = since.compare_exchange(0, drawn, Ordering::Release, Ordering::Acquire);
+                set.map_or_else(|earlier| earlier, |_| drawn)
+            }
+            drawn => drawn,
+        };
+        Epoch::from_number(drawn)
+    }
+
     pub(crate) fn version(&self, record: &Record<C>) -> Version {
-        Version::new(self.since, record.changes)
+        Version::new(self.since(), record.changes)
     }
 
     /// Applies a transition in one compare-and-swap. That is the linearization point of every change but the
@@ -142,15 +162,10 @@ impl<C: ?Sized> Slot<C> {
         change: &Change,
     ) -> bool {
         let swap = |next| self.cell.compare_and_swap(before, next);
+        let since = self.since();
         let listens = self.ledger.audience.present().listens();
         let swapped = if listens {
-            let event = Event::new(
-                &self.server_id,
-                self.since,
-                attempt,
-                Some(before),
-                next.as_deref(),
-            );
+            let event = Event::new(&self.server_id, since, attempt, before, next.as_deref());
             self.ledger.feed.publish(|| {
                 let swapped = swap(next);
                 let event = swapped.is_ok().then_some(event);
