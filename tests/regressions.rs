@@ -232,7 +232,7 @@ fn the_version_of_a_server_id_went_back_when_it_left_and_came_back() {
             claim.release();
         }
     };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(claim_and_release);
         }
