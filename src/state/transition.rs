@@ -142,8 +142,15 @@ fn admit<C: ?Sized>(
     (Some(Shared::new(held)), Claimed { epoch, displaced })
 }
 
+/// A grace, or the earlier one of this record with another deadline: then it keeps its `began`.
+fn continuing<C: ?Sized>(record: &Record<C>, grace: Grace) -> Shared<Grace> {
+    let earlier = record.grace.as_ref();
+    let began = earlier.map_or(grace.began, |earlier| earlier.began);
+    Shared::new(Grace { began, ..grace })
+}
+
 /// Makes the server-id vacant. The phones stay. With `leave`, they stay only until its deadline or the next
-/// claim.
+/// claim: an `expire` that would have ended the grace displaces them.
 pub(crate) fn release<C: ?Sized>(
     record: &Record<C>,
     whose: Whose,
@@ -152,7 +159,7 @@ pub(crate) fn release<C: ?Sized>(
     whose.admitted(record)?;
     let vacant = Record {
         tenure: None,
-        grace: leave.map(Shared::new),
+        grace: leave.map(|leave| continuing(record, leave)),
         phones: record.phones.clone(),
         removals: record.removals,
         changes: record.changes + 1,
@@ -167,13 +174,9 @@ pub(crate) fn grace<C: ?Sized>(
     grace: Grace,
 ) -> Decision<C, (), NotHeld> {
     let tenure = whose.admitted(record)?;
-    let began = record
-        .grace
-        .as_ref()
-        .map_or(grace.began, |earlier| earlier.began);
     let waiting = Record {
         tenure: Some(tenure.clone()),
-        grace: Some(Shared::new(Grace { began, ..grace })),
+        grace: Some(continuing(record, grace)),
         phones: record.phones.clone(),
         removals: record.removals,
         changes: record.changes + 1,

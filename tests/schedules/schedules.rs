@@ -20,7 +20,8 @@ use shuttle::future::block_on;
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 use switchboard::{
-    Cause, Claim, Conn, Counts, Displaced, Epoch, Membership, Registry, ServerIdConflict, Status,
+    Cause, Claim, Conn, Counts, Displaced, Epoch, Membership, Orphans, Registry, ServerIdConflict,
+    Status,
 };
 
 /// The factor in `SWITCHBOARD_SCHEDULES`. Unset, the tests make their short run.
@@ -273,6 +274,22 @@ fn a_grace_rearmed_during_an_expiry_is_either_extended_or_expired() {
             move || other.expire(at(1)).len(),
         );
         assert_eq!(usize::from(in_time) + expired, 1);
+        assert_at_rest(&registry);
+    });
+}
+
+/// The grace is over when the expiry begins. If it is released meanwhile, its phones wait to be displaced, and
+/// the same expiry displaces them.
+#[test]
+fn a_grace_released_during_an_expiry_leaves_no_phone_behind() {
+    exhaust_from(10, "release and expire, with orphans to displace", || {
+        let registry = Registry::builder().orphans(Orphans::Displace).build();
+        claim(&registry).release_after(Duration::ZERO);
+        registry.register_phone("s", wire("p")).unwrap().detach();
+        let (one, other) = (registry.clone(), registry.clone());
+        let (_, expired) = race(move || one.release_server("s"), move || other.expire(at(1)));
+        assert_eq!(expired.len(), 1);
+        assert_eq!(expired[0].phones.len(), 1);
         assert_at_rest(&registry);
     });
 }
