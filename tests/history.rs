@@ -11,7 +11,7 @@ use std::thread;
 use common::call::Call;
 use common::game::{Game, Size};
 use common::linearizability::{Event, is_linearizable, smallest_window};
-use common::model::Server;
+use common::model::{MayReclaim, Server};
 use common::player::{Dice, Player};
 
 const THREADS: u32 = 3;
@@ -57,7 +57,9 @@ fn every_history_of_a_server_id_is_linearizable() {
     let rounds: u64 = rounds.map_or(2_000, |rounds| rounds.parse().unwrap());
     let (mut calls, mut overlapping, mut wide_calls) = (0, 0, 0);
     // These registries run with few conn-ids. Every round uses fresh server-ids.
-    let mut games: Vec<_> = (0..3).map(|number| Game::new(number, vec![])).collect();
+    let mut games: Vec<_> = (0..18)
+        .map(|number| Game::sized(number, Size::NARROW, vec![]))
+        .collect();
     for seed in 0..rounds {
         let is_wide = seed % 4 == 1;
         let game = if is_wide {
@@ -91,71 +93,51 @@ mod the_checker {
         Event { begun, ended, call }
     }
 
+    fn claim(claim: u32) -> Call {
+        Call::Claim {
+            claim,
+            may_reclaim: MayReclaim::Always,
+            result: Ok(None),
+        }
+    }
+
     fn explains(threads: &[Vec<Event<Call>>]) -> bool {
         is_linearizable(&Server::default(), threads, |_| true)
     }
 
     #[test]
     fn accepts_overlapping_calls_in_either_order() {
-        let claim = event(
-            0,
-            9,
-            Call::Claim {
-                claim: 1,
-                result: Ok(None),
-            },
-        );
+        let first = event(0, 9, claim(1));
         assert!(explains(&[
-            vec![claim.clone()],
+            vec![first.clone()],
             vec![event(1, 2, Call::BinaryFor(None))]
         ]));
         assert!(explains(&[
-            vec![claim],
+            vec![first],
             vec![event(1, 2, Call::BinaryFor(Some(1)))]
         ]));
     }
 
     #[test]
     fn rejects_a_stale_read_two_winners_and_a_wrong_final_state() {
-        let claim = event(
-            0,
-            1,
-            Call::Claim {
-                claim: 1,
-                result: Ok(None),
-            },
-        );
+        let first = event(0, 1, claim(1));
         let stale = event(2, 3, Call::BinaryFor(None));
-        assert!(!explains(&[vec![claim.clone()], vec![stale]]));
-        let second = event(
-            0,
-            5,
-            Call::Claim {
-                claim: 2,
-                result: Ok(None),
-            },
-        );
-        assert!(!explains(&[vec![claim.clone()], vec![second]]));
+        assert!(!explains(&[vec![first.clone()], vec![stale]]));
+        let second = event(0, 5, claim(2));
+        assert!(!explains(&[vec![first.clone()], vec![second]]));
         assert!(!is_linearizable(
             &Server::default(),
-            &[vec![claim]],
+            &[vec![first]],
             Server::is_gone
         ));
     }
 
     #[test]
     fn shows_the_window_that_is_not_linearizable() {
-        let claim = event(
-            0,
-            1,
-            Call::Claim {
-                claim: 1,
-                result: Ok(None),
-            },
-        );
+        let first = event(0, 1, claim(1));
         let stale = event(2, 3, Call::BinaryFor(None));
         let after = event(4, 5, Call::ReleaseServer(true));
-        let window = smallest_window(&Server::default(), &[vec![claim, after], vec![stale]]);
+        let window = smallest_window(&Server::default(), &[vec![first, after], vec![stale]]);
         assert!(window.starts_with("2 calls"), "{window}");
         assert!(window.contains("BinaryFor(None)") && !window.contains("ReleaseServer"));
     }

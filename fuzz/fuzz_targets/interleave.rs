@@ -130,6 +130,6 @@ fuzz_target!(|input: Input| {
             .map(|player| player.join().unwrap())
             .collect();
         game.check(&histories, "the input");
-        common::assert_at_rest(&game.registry);
+        game.assert_at_rest();
     });
 });

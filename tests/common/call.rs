@@ -1,11 +1,14 @@
 //! Recorded calls, and how the model explains each of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use switchboard::{Cause, Claim, Conn, Displaced, Phones, Registry, ServerIdConflict, Status};
+use switchboard::{
+    Cause, Change, Claim, ConflictKind, Conn, Displaced, Orphans, Phones, Registry,
+    ServerIdConflict, Status,
+};
 
 use super::linearizability::Sequential;
-use super::model::{self, Phone, Phones as Known, Refusal, Server, Tenure};
+use super::model::{self, Conflict, MayReclaim, Phone, Phones as Known, Refusal, Server, Tenure};
 use super::{Wire, at};
 
 /// Deadlines of the model. `expire` runs at `NOW`: it ends a grace with the deadline `OVER`, and leaves one
@@ -21,17 +24,22 @@ pub fn duration(deadline: u64) -> Duration {
     }
 }
 
+pub fn until(deadline: u64) -> Instant {
+    Instant::now() + duration(deadline)
+}
+
 /// A call with its result.
 #[derive(Clone, Debug)]
 pub enum Call {
     Claim {
         claim: u32,
-        result: Result<Option<model::Displaced>, u32>,
+        may_reclaim: MayReclaim,
+        result: Result<Option<model::Displaced>, Conflict>,
     },
     TakeOver {
         incumbent: u32,
         claim: u32,
-        result: Result<Option<model::Displaced>, u32>,
+        result: Result<Option<model::Displaced>, Conflict>,
     },
     ReleaseServer(bool),
     ReleaseClaim {
@@ -98,6 +106,9 @@ pub enum Call {
         phone: Phone,
         binary: Option<u32>,
     },
+    /// Seen by a wait for a binary that is polled once.
+    PresentBinary(Option<u32>),
+    Contains(bool),
     /// `server()`, or the entry in `servers()`.
     Look(Server),
 }
@@ -109,7 +120,11 @@ impl Sequential for Server {
         let mut next = self.clone();
         let binary = |server: &Self| server.tenure.map(|tenure| tenure.claim);
         let explained = match call {
-            Call::Claim { claim, result } => next.claim(*claim) == *result,
+            Call::Claim {
+                claim,
+                may_reclaim,
+                result,
+            } => next.claim(*claim, *may_reclaim) == *result,
             Call::TakeOver {
                 incumbent,
                 claim,
@@ -164,6 +179,8 @@ impl Sequential for Server {
                 let registered = next.phones.has(*phone);
                 binary(&next).filter(|_| registered) == *found
             }
+            Call::PresentBinary(found) => next.present_binary() == *found,
+            Call::Contains(contained) => next.is_gone() != *contained,
             Call::Look(seen) => next == *seen,
         };
         explained.then_some(next)
@@ -182,29 +199,48 @@ pub fn phones(snapshot: &Phones<Wire>) -> Known {
     snapshot.iter().map(|wire| phone(wire)).collect()
 }
 
+pub fn cause(cause: Cause) -> model::Cause {
+    match cause {
+        Cause::Reclaimed => model::Cause::Reclaimed,
+        Cause::TakenOver => model::Cause::TakenOver,
+        Cause::Expired => model::Cause::Expired,
+        Cause::Released => model::Cause::Released,
+        Cause::Evicted => model::Cause::Evicted,
+        Cause::Drained => model::Cause::Drained,
+        other => panic!("a cause unknown to the model: {other:?}"),
+    }
+}
+
 pub fn displaced(out: &Displaced<Wire>) -> model::Displaced {
     model::Displaced {
         claim: out.binary.as_ref().map(|wire| wire.label),
         phones: phones(&out.phones),
-        cause: match out.cause {
-            Cause::Reclaimed => model::Cause::Reclaimed,
-            Cause::TakenOver => model::Cause::TakenOver,
-            Cause::Expired => model::Cause::Expired,
-            Cause::Released => model::Cause::Released,
-            Cause::Evicted => model::Cause::Evicted,
-            Cause::Drained => model::Cause::Drained,
-            other => panic!("a cause unknown to the model: {other:?}"),
-        },
+        cause: cause(out.cause),
+    }
+}
+
+pub fn change(told: &Change) -> model::Change {
+    let conn_id = |conn_id: &str| conn_id.parse().unwrap();
+    match told {
+        Change::Claimed { displaced } => model::Change::Claimed(displaced.map(cause)),
+        Change::Released => model::Change::Released,
+        Change::GraceArmed => model::Change::GraceArmed,
+        Change::Displaced(why) => model::Change::Displaced(cause(*why)),
+        Change::PhoneRegistered { conn_id: id } => model::Change::PhoneRegistered(conn_id(id)),
+        Change::PhoneUnregistered { conn_id: id } => model::Change::PhoneUnregistered(conn_id(id)),
+        other => panic!("a change unknown to the model: {other:?}"),
     }
 }
 
 /// The result of `server()`: binary, status and phones at one instant.
-pub fn look(registry: &Registry<Wire>, server_id: &str) -> Server {
-    let server = registry.server(server_id);
-    server.as_ref().map(seen).unwrap_or_default()
+pub fn look(registry: &Registry<Wire>, server_id: &str, orphans: Orphans) -> Server {
+    seen(registry.server(server_id).as_ref(), orphans)
 }
 
-pub fn seen(server: &switchboard::Server<Wire>) -> Server {
+pub fn seen(server: Option<&switchboard::Server<Wire>>, orphans: Orphans) -> Server {
+    let Some(server) = server else {
+        return Server::new(orphans);
+    };
     let soon = at(1800);
     Server {
         tenure: server.binary().map(|binary| Tenure {
@@ -216,15 +252,19 @@ pub fn seen(server: &switchboard::Server<Wire>) -> Server {
             },
         }),
         phones: phones(&server.phones()),
+        orphans,
     }
 }
 
-/// The result of a claim: the displaced connections, or the incumbent.
+/// The result of a claim: the displaced connections, or the conflict.
 pub fn claim_outcome(
     result: &Result<Claim<Wire>, ServerIdConflict<Wire>>,
-) -> Result<Option<model::Displaced>, u32> {
+) -> Result<Option<model::Displaced>, Conflict> {
     match result {
         Ok(claim) => Ok(claim.displaced().map(displaced)),
-        Err(conflict) => Err(conflict.incumbent().label),
+        Err(conflict) => Err(Conflict {
+            incumbent: conflict.incumbent().label,
+            denied: conflict.kind() == ConflictKind::ReclaimDenied,
+        }),
     }
 }

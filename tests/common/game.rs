@@ -1,14 +1,17 @@
 //! The shared part of a recorded run: one registry, and the server-ids that the players call it with.
 
+use std::mem;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
-use switchboard::{Displaced, Epoch, Membership, Registry};
+use switchboard::{Displaced, Epoch, Membership, Orphans, Registry};
 
 use super::call::{Call, LATER, OVER, displaced, duration, look, phone, seen};
+use super::follower::Follower;
 use super::linearizability::{Event, is_linearizable, smallest_window};
-use super::model::{self, Phone, Server};
-use super::{Wire, labelled};
+use super::model::{self, MayReclaim, Phone, Server};
+use super::waiter::Waiter;
+use super::{Wire, assert_at_rest_with, labelled};
 
 /// How many phones are registered before the race, and how many there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,16 @@ impl Size {
     }
 }
 
+/// Who listens to the events of the registry. While anybody does, changes take turns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listening {
+    Nobody,
+    /// One listener from before the race to its end.
+    Throughout,
+    /// Players begin to listen, and stop.
+    AtTimes,
+}
+
 /// A registry, the initial state of each server-id, and the clock that orders the recorded calls.
 pub struct Game {
     pub registry: Registry<Wire>,
@@ -56,6 +69,8 @@ pub struct Game {
     pub(super) size: Size,
     /// The model's deadline of the grace with which the registry was built.
     pub(super) grace: Option<u64>,
+    pub(super) orphans: Orphans,
+    pub(super) listening: Listening,
     /// The state of each server-id before the race.
     starts: Vec<Server>,
     pub(super) clock: AtomicU64,
@@ -63,6 +78,9 @@ pub struct Game {
     pub(super) epochs: Mutex<Vec<(usize, u32, Epoch)>>,
     /// Memberships of some of the initial phones, not yet given to a player.
     members: Mutex<Vec<(usize, Membership<Wire>)>>,
+    pub(super) followers: Mutex<Vec<Follower>>,
+    /// Waits of players that have played.
+    pub(super) waiters: Mutex<Vec<Waiter<Option<u32>>>>,
 }
 
 /// Each player gets the memberships of this many initial phones.
@@ -82,7 +100,15 @@ impl Game {
     }
 
     pub fn sized(number: u64, size: Size, server_ids: Vec<String>) -> Self {
-        let builder = Registry::builder().max_phones(size.max_phones);
+        let orphans = [Orphans::Keep, Orphans::Displace][usize::from(number / 3 % 2 == 1)];
+        let listening = match number / 6 % 3 {
+            0 => Listening::Nobody,
+            1 => Listening::Throughout,
+            _ => Listening::AtTimes,
+        };
+        let builder = Registry::builder()
+            .max_phones(size.max_phones)
+            .orphans(orphans);
         let (registry, grace) = match number % 3 {
             0 => (builder.build(), None),
             1 => (builder.grace(duration(OVER)).build(), Some(OVER)),
@@ -90,16 +116,24 @@ impl Game {
         };
         let mut game = Self {
             registry,
-            starts: vec![Server::default(); server_ids.len()],
+            starts: vec![Server::new(orphans); server_ids.len()],
             server_ids,
             size,
             grace,
+            orphans,
+            listening,
             clock: AtomicU64::new(0),
             epochs: Mutex::default(),
             members: Mutex::default(),
+            followers: Mutex::default(),
+            waiters: Mutex::default(),
         };
         if size.is_wide() {
             game.fill(number);
+        }
+        if listening == Listening::Throughout {
+            let follower = Follower::new(&game.registry);
+            game.followers = Mutex::new(vec![follower]);
         }
         game
     }
@@ -107,7 +141,7 @@ impl Game {
     /// The next game: fresh server-ids on the same registry.
     pub fn next(self, server_ids: Vec<String>) -> Self {
         Self {
-            starts: vec![Server::default(); server_ids.len()],
+            starts: vec![Server::new(self.orphans); server_ids.len()],
             server_ids,
             clock: AtomicU64::new(0),
             epochs: Mutex::default(),
@@ -135,7 +169,7 @@ impl Game {
                 .claim_server(server_id, conn)
                 .unwrap()
                 .detach();
-            start.claim(claim).unwrap();
+            start.claim(claim, MayReclaim::Always).unwrap();
             for conn_id in 0..self.size.at_start {
                 let number = labels.next().unwrap();
                 let conn = labelled(&conn_id.to_string(), number);
@@ -186,21 +220,30 @@ impl Game {
         mine.first().map(|out| displaced(out))
     }
 
+    pub(super) fn look(&self, server_id: &str) -> Server {
+        look(&self.registry, server_id, self.orphans)
+    }
+
     /// The state of one server-id in an enumeration.
     pub(super) fn listed(&self, servers: &[switchboard::Server<Wire>], key: usize) -> Server {
         let mine = |server: &&switchboard::Server<Wire>| server.server_id() == self.server_ids[key];
         let mine: Vec<_> = servers.iter().filter(mine).collect();
         assert!(mine.len() <= 1, "one enumeration showed a server-id twice");
-        mine.first().map(|server| seen(server)).unwrap_or_default()
+        seen(mine.first().copied(), self.orphans)
+    }
+
+    pub fn assert_at_rest(&self) {
+        assert_at_rest_with(&self.registry, self.orphans);
     }
 
     /// Checks the histories of all threads, once no player runs: each server-id must be linearizable and end
-    /// in its present state. Returns the number of calls, and how many of them overlapped with others.
+    /// in its present state. No wait may sleep that has something to show, and all listeners must know that
+    /// state. Returns the number of calls, and how many of them overlapped with others.
     pub fn check(&self, threads: &[Vec<Vec<Event<Call>>>], about: &str) -> (usize, usize) {
         let (mut calls, mut overlapping) = (0, 0);
         for (key, server_id) in self.server_ids.iter().enumerate() {
             let histories: Vec<_> = threads.iter().map(|keys| keys[key].clone()).collect();
-            let (start, last) = (&self.starts[key], look(&self.registry, server_id));
+            let (start, last) = (&self.starts[key], self.look(server_id));
             assert!(
                 is_linearizable(start, &histories, |end| *end == last),
                 "{about}: server-id {key}, which began as {start:?} and ended in {last:?}, is not linearizable: {}",
@@ -213,6 +256,14 @@ impl Game {
                 .filter(|event| event.ended > event.begun + 1)
                 .count();
         }
+        for mut waiter in mem::take(&mut *self.waiters.lock().unwrap()) {
+            waiter.poll_at_rest();
+        }
+        let mut followers = mem::take(&mut *self.followers.lock().unwrap());
+        for follower in &mut followers {
+            follower.check(&self.registry, about);
+        }
+        *self.followers.lock().unwrap() = followers;
         (calls, overlapping)
     }
 }

@@ -9,15 +9,17 @@
 
 pub mod call;
 pub mod driver;
+pub mod follower;
 pub mod game;
 pub mod linearizability;
 pub mod model;
 pub mod player;
+pub mod waiter;
 mod wire;
 
 use std::time::{Duration, Instant};
 
-use switchboard::Registry;
+use switchboard::{Orphans, Registry};
 
 pub use wire::{Living, Wire, binary_id, ids, labelled, wire, wire_with_on_drop};
 
@@ -40,30 +42,43 @@ pub fn assert_counts_are_exact<S: std::hash::BuildHasher + 'static>(registry: &R
         seen.in_grace += usize::from(in_grace);
     }
     assert_eq!(registry.counts(), seen);
+    assert_eq!(registry.len(), registry.servers().count());
 }
 
-/// Asserts every invariant that holds while no call is in flight.
+/// Asserts every invariant that holds while no call is in flight and nobody waits.
 pub fn assert_at_rest(registry: &Registry<Wire>) {
+    assert_at_rest_with(registry, Orphans::Keep);
+}
+
+/// The same for a registry that was built with these `orphans`.
+pub fn assert_at_rest_with(registry: &Registry<Wire>, orphans: Orphans) {
     assert_counts_are_exact(registry);
-    let deadlines: Vec<_> = registry
-        .servers()
-        .filter_map(|server| match server.status() {
-            switchboard::Status::Grace { deadline } => Some(deadline),
-            switchboard::Status::Held | switchboard::Status::Vacant => None,
-        })
-        // A grace without end has no entry in the queue.
-        .filter(|deadline| *deadline < at(1_000_000_000))
-        .collect();
-    let earliest = deadlines.iter().min().copied();
-    assert_eq!(registry.next_deadline(), earliest);
+    let mut deadlines = Vec::new();
+    let mut to_displace = 0;
+    for server in registry.servers() {
+        match server.status() {
+            switchboard::Status::Grace { deadline } => deadlines.push(deadline),
+            switchboard::Status::Vacant if orphans == Orphans::Displace => to_displace += 1,
+            switchboard::Status::Held | switchboard::Status::Vacant => {}
+        }
+    }
+    // A grace without end has no entry in the queue.
+    deadlines.retain(|deadline| *deadline < at(1_000_000_000));
+    let (next, earliest) = (registry.next_deadline(), deadlines.iter().min().copied());
+    if to_displace == 0 {
+        assert_eq!(next, earliest);
+    } else {
+        assert!(next.is_some_and(|next| earliest.is_none_or(|earliest| next < earliest)));
+    }
     let internals = registry.internals();
     assert_eq!(
         internals.deadlines,
-        deadlines.len(),
+        deadlines.len() + to_displace,
         "the queue lacks a deadline, or holds a stale one"
     );
     assert!(
         internals.retired_slots <= internals.lingering_slots,
         "a retired slot will stay in the index forever: {internals:?}"
     );
+    assert_eq!(internals.watched, 0, "a wait left its server-id behind");
 }

@@ -5,6 +5,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use switchboard::Orphans;
+
 /// A registration. `number` distinguishes it from a later one with the same conn-id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Phone {
@@ -115,6 +117,17 @@ pub const NEVER: u64 = u64::MAX;
 pub struct Server {
     pub tenure: Option<Tenure>,
     pub phones: Phones,
+    /// A setting of its registry.
+    pub orphans: Orphans,
+}
+
+/// The binary or the phones of a server-id that is not gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Held,
+    /// Until this deadline, or [`NEVER`].
+    Grace(u64),
+    Vacant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +147,32 @@ pub struct Displaced {
     pub cause: Cause,
 }
 
+/// The condition of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MayReclaim {
+    Always,
+    Never,
+    WithoutPhones,
+}
+
+impl MayReclaim {
+    pub fn allows(self, phones: usize) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::WithoutPhones => phones == 0,
+        }
+    }
+}
+
+/// A claim that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conflict {
+    pub incumbent: u32,
+    /// The incumbent is in grace, and the condition did not hold.
+    pub denied: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     NoServer,
@@ -150,14 +189,26 @@ impl Server {
         }
     }
 
-    /// `Err` holds the incumbent claim.
-    pub fn claim(&mut self, claim: u32) -> Result<Option<Displaced>, u32> {
+    pub fn new(orphans: Orphans) -> Self {
+        Self {
+            orphans,
+            ..Self::default()
+        }
+    }
+
+    pub fn claim(
+        &mut self,
+        claim: u32,
+        may_reclaim: MayReclaim,
+    ) -> Result<Option<Displaced>, Conflict> {
+        let refuse = |incumbent, denied| Err(Conflict { incumbent, denied });
         let displaced = match self.tenure {
-            Some(Tenure {
-                claim,
-                deadline: None,
-            }) => return Err(claim),
+            Some(held) if held.deadline.is_none() => return refuse(held.claim, false),
+            Some(held) if !may_reclaim.allows(self.phones.len()) => {
+                return refuse(held.claim, true);
+            }
             Some(_) => Some(self.displace(Cause::Reclaimed)),
+            None if self.has_orphans_to_displace() => Some(self.displace(Cause::Released)),
             None => None,
         };
         self.tenure = Some(Tenure {
@@ -167,15 +218,19 @@ impl Server {
         Ok(displaced)
     }
 
-    pub fn take_over(&mut self, incumbent: u32, claim: u32) -> Result<Option<Displaced>, u32> {
-        match self.tenure {
-            Some(held) if held.claim == incumbent && held.deadline.is_none() => {
-                let displaced = self.displace(Cause::TakenOver);
-                self.claim(claim).expect("the server-id is vacant");
-                Ok(Some(displaced))
-            }
-            _ => self.claim(claim),
+    pub fn take_over(&mut self, incumbent: u32, claim: u32) -> Result<Option<Displaced>, Conflict> {
+        if !self.is_present(incumbent) {
+            return self.claim(claim, MayReclaim::Always);
         }
+        let displaced = self.displace(Cause::TakenOver);
+        self.claim(claim, MayReclaim::Always)
+            .expect("the server-id is vacant");
+        Ok(Some(displaced))
+    }
+
+    /// Whether phones of an earlier claim wait for the next call of `expire`, or for the next claim.
+    fn has_orphans_to_displace(&self) -> bool {
+        self.orphans == Orphans::Displace && self.tenure.is_none() && !self.phones.is_empty()
     }
 
     /// Releases `claim`, or any holder if `claim` is `None`.
@@ -200,13 +255,12 @@ impl Server {
     }
 
     /// Drops the claim's guard. `deadline` is `None` if the registry was built without a grace.
-    pub fn drop_claim(&mut self, claim: u32, deadline: Option<u64>) {
-        if self.is_present(claim) {
-            match deadline {
+    pub fn drop_claim(&mut self, claim: u32, deadline: Option<u64>) -> bool {
+        self.is_present(claim)
+            && match deadline {
                 Some(deadline) => self.release_after(claim, deadline),
                 None => self.release(Some(claim)),
-            };
-        }
+            }
     }
 
     pub fn is_current(&self, claim: u32) -> bool {
@@ -258,24 +312,97 @@ impl Server {
     }
 
     pub fn expire(&mut self, now: u64) -> Option<Displaced> {
-        let deadline = self.tenure?.deadline?;
-        (deadline != NEVER && deadline <= now).then(|| self.displace(Cause::Expired))
+        let cause = match self.tenure {
+            Some(_) => Cause::Expired,
+            None => Cause::Released,
+        };
+        (self.deadline()? <= now).then(|| self.displace(cause))
+    }
+
+    /// The time from which on `expire` displaces what is there. Orphans that are to be displaced wait for no
+    /// particular time.
+    fn deadline(&self) -> Option<u64> {
+        match self.tenure {
+            Some(held) => held.deadline.filter(|deadline| *deadline != NEVER),
+            None => self.has_orphans_to_displace().then_some(0),
+        }
     }
 
     pub fn is_gone(&self) -> bool {
         self.tenure.is_none() && self.phones.is_empty()
     }
+
+    /// The claim of a binary that has not gone away.
+    pub fn present_binary(&self) -> Option<u32> {
+        let held = self.tenure?;
+        held.deadline.is_none().then_some(held.claim)
+    }
+
+    /// `None` if the server-id is gone.
+    pub fn status(&self) -> Option<Status> {
+        match self.tenure {
+            Some(held) => Some(held.deadline.map_or(Status::Held, Status::Grace)),
+            None => (!self.is_gone()).then_some(Status::Vacant),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Claimed(Option<Cause>),
+    Released,
+    GraceArmed,
+    Displaced(Cause),
+    PhoneRegistered(u16),
+    PhoneUnregistered(u16),
+}
+
+/// A change, and the state after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub server: u8,
+    pub change: Change,
+    /// The claim that holds the server-id, or held it before the change.
+    pub claim: Option<u32>,
+    pub status: Option<Status>,
+    pub phones: usize,
 }
 
 /// A registry: independent server-ids.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub servers: BTreeMap<u8, Server>,
+    pub orphans: Orphans,
+    /// The changes that were made and not taken out yet.
+    pub events: Vec<Event>,
 }
 
 impl Model {
     pub fn server(&mut self, server_id: u8) -> &mut Server {
-        self.servers.entry(server_id).or_default()
+        let orphans = self.orphans;
+        let new = || Server::new(orphans);
+        self.servers.entry(server_id).or_insert_with(new)
+    }
+
+    /// Calls a verb. `told` is the change that its result stands for.
+    pub fn call<T>(
+        &mut self,
+        server_id: u8,
+        verb: impl FnOnce(&mut Server) -> T,
+        told: impl FnOnce(&T) -> Option<Change>,
+    ) -> T {
+        let server = self.server(server_id);
+        let before = server.tenure;
+        let result = verb(server);
+        let event = told(&result).map(|change| Event {
+            server: server_id,
+            change,
+            claim: server.tenure.or(before).map(|tenure| tenure.claim),
+            status: server.status(),
+            phones: server.phones.len(),
+        });
+        self.events.extend(event);
+        result
     }
 
     pub fn counts(&self) -> (usize, usize, usize) {
@@ -290,12 +417,9 @@ impl Model {
         )
     }
 
-    /// The deadlines of the graces that end by themselves.
+    /// The deadlines from which on `expire` has something to do.
     pub fn deadlines(&self) -> impl Iterator<Item = u64> {
-        self.servers
-            .values()
-            .filter_map(|server| server.tenure?.deadline)
-            .filter(|deadline| *deadline != NEVER)
+        self.servers.values().filter_map(Server::deadline)
     }
 
     pub fn next_deadline(&self) -> Option<u64> {

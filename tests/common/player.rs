@@ -5,10 +5,14 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use switchboard::{Claim, Epoch, Membership, RegisterError, Route, ServerIdConflict};
 
-use super::call::{Call, LATER, OVER, claim_outcome, displaced, duration, look, phone, phones};
-use super::game::{Game, Size};
+use super::call::{
+    Call, LATER, OVER, claim_outcome, displaced, duration, phone, phones, seen, until,
+};
+use super::follower::Follower;
+use super::game::{Game, Listening, Size};
 use super::linearizability::Event;
-use super::model::{Phone, Refusal};
+use super::model::{MayReclaim, Phone, Refusal};
+use super::waiter::Waiter;
 use super::{Wire, at, labelled};
 
 /// The source of a player's decisions.
@@ -51,6 +55,8 @@ pub struct Player<'a> {
     members: Vec<(usize, Membership<Wire>)>,
     /// Routes outlive the memberships that made them.
     routes: Vec<(usize, Phone, Route<Wire>)>,
+    /// Waits that were not ready. Those for a binary return its label.
+    waiters: Vec<Waiter<Option<u32>>>,
     /// One history per server-id.
     histories: Vec<Vec<Event<Call>>>,
 }
@@ -66,6 +72,7 @@ impl<'a> Player<'a> {
             conflicts: Vec::new(),
             members: game.take_members(),
             routes: Vec::new(),
+            waiters: Vec::new(),
             histories: vec![Vec::new(); game.server_ids.len()],
         }
     }
@@ -84,6 +91,7 @@ impl<'a> Player<'a> {
         self.members
             .into_iter()
             .for_each(|(_, member)| member.detach());
+        self.game.waiters.lock().unwrap().extend(self.waiters);
         self.histories
     }
 
@@ -112,6 +120,10 @@ impl<'a> Player<'a> {
             conn_id: self.conn_id(),
             number: self.label(),
         }
+    }
+
+    fn deadline(&mut self) -> u64 {
+        [OVER, LATER][usize::try_from(self.roll(2)).unwrap()]
     }
 
     /// A recent successful claim of any player.
@@ -179,12 +191,13 @@ impl<'a> Player<'a> {
 
     fn turn(&mut self) {
         let runs = if self.game.size.is_wide() { 2 } else { 0 };
-        match self.roll(9 + runs) {
-            9.. => self.turn_on_many_phones(),
+        match self.roll(10 + runs) {
+            10.. => self.turn_on_many_phones(),
             0..3 => self.turn_by_key(),
             3..6 => self.turn_by_guard(),
             6 => self.turn_by_epoch(),
             7 => self.turn_by_registry(),
+            8 => self.turn_by_waiting(),
             _ => self.turn_by_route(),
         }
     }
@@ -194,19 +207,12 @@ impl<'a> Player<'a> {
         let registry = &game.registry;
         let key = usize::try_from(self.roll(game.server_ids.len() as u64)).unwrap();
         let server_id = game.server_ids[key].as_str();
-        match self.roll(16) {
-            0..4 => {
-                let claim = self.label();
-                let conn = labelled("0", claim);
-                let result = self.record(
-                    key,
-                    || registry.claim_server(server_id, conn),
-                    |result| Call::Claim {
-                        claim,
-                        result: claim_outcome(result),
-                    },
-                );
-                self.claimed(key, claim, result);
+        match self.roll(18) {
+            0..3 => self.claim(key, MayReclaim::Always),
+            3 => {
+                let conditions = [MayReclaim::Never, MayReclaim::WithoutPhones];
+                let condition = conditions[usize::try_from(self.roll(2)).unwrap()];
+                self.claim(key, condition);
             }
             4 => drop(self.record(
                 key,
@@ -223,7 +229,7 @@ impl<'a> Player<'a> {
             )),
             6..10 => {
                 let phone = self.phone();
-                self.register(key, phone);
+                self.register(key, phone, game.size.max_phones);
             }
             10 => {
                 let conn_id = self.conn_id();
@@ -250,21 +256,61 @@ impl<'a> Player<'a> {
                     },
                 ));
             }
+            14 => {
+                let phone = self.phone();
+                let cap = game.size.max_phones - usize::try_from(self.roll(2)).unwrap();
+                self.register(key, phone, cap);
+            }
+            15 => drop(self.record(
+                key,
+                || registry.contains(server_id),
+                |contained| Call::Contains(*contained),
+            )),
             _ => drop(self.record(
                 key,
-                || look(registry, server_id),
+                || game.look(server_id),
                 |seen| Call::Look(seen.clone()),
             )),
         }
     }
 
-    fn register(&mut self, key: usize, phone: Phone) {
-        let game = self.game;
-        let max_phones = game.size.max_phones;
-        let conn = labelled(&phone.conn_id.to_string(), phone.number);
+    fn claim(&mut self, key: usize, may_reclaim: MayReclaim) {
+        let registry = &self.game.registry;
+        let server_id = self.game.server_ids[key].as_str();
+        let claim = self.label();
+        let conn = labelled("0", claim);
         let result = self.record(
             key,
-            || game.registry.register_phone(&game.server_ids[key], conn),
+            || match may_reclaim {
+                MayReclaim::Always => registry.claim_server(server_id, conn),
+                _ => registry.claim_server_if(server_id, conn, |server| {
+                    may_reclaim.allows(server.phones().len())
+                }),
+            },
+            |result| Call::Claim {
+                claim,
+                may_reclaim,
+                result: claim_outcome(result),
+            },
+        );
+        self.claimed(key, claim, result);
+    }
+
+    fn register(&mut self, key: usize, phone: Phone, max_phones: usize) {
+        let Game {
+            registry,
+            server_ids,
+            size,
+            ..
+        } = self.game;
+        let conn = labelled(&phone.conn_id.to_string(), phone.number);
+        let server_id = server_ids[key].as_str();
+        let result = self.record(
+            key,
+            || match max_phones == size.max_phones {
+                true => registry.register_phone(server_id, conn),
+                false => registry.register_phone_with_cap(server_id, conn, max_phones),
+            },
             |result| Call::Register {
                 phone,
                 max_phones,
@@ -315,7 +361,7 @@ impl<'a> Player<'a> {
         for conn_id in (0..length).map(|i| (first + i) % conn_ids) {
             if registers {
                 let number = self.label();
-                self.register(key, Phone { conn_id, number });
+                self.register(key, Phone { conn_id, number }, game.size.max_phones);
             } else {
                 self.unregister(key, conn_id);
             }
@@ -361,10 +407,14 @@ impl<'a> Player<'a> {
                 |done| Call::ReleaseClaim { claim, done: *done },
             )),
             1 => {
-                let deadline = [OVER, LATER][usize::try_from(self.roll(2)).unwrap()];
+                let deadline = self.deadline();
+                let is_instant = self.roll(2) == 0;
                 self.record(
                     key,
-                    || guard.release_after(duration(deadline)),
+                    || match is_instant {
+                        true => guard.release_until(until(deadline)),
+                        false => guard.release_after(duration(deadline)),
+                    },
                     |done| Call::ReleaseAfter {
                         claim,
                         deadline,
@@ -488,14 +538,29 @@ impl<'a> Player<'a> {
         };
         let game = self.game;
         let server_id = game.server_ids[key].as_str();
-        match self.roll(3) {
+        match self.roll(4) {
             0 => drop(self.record(
                 key,
                 || game.registry.release_claim(server_id, epoch),
                 |done| Call::ReleaseClaim { claim, done: *done },
             )),
+            1 => {
+                let deadline = self.deadline();
+                self.record(
+                    key,
+                    || {
+                        game.registry
+                            .release_claim_until(server_id, epoch, until(deadline))
+                    },
+                    |done| Call::ReleaseAfter {
+                        claim,
+                        deadline,
+                        done: *done,
+                    },
+                );
+            }
             later => {
-                let deadline = if later == 1 { OVER } else { LATER };
+                let deadline = if later == 2 { OVER } else { LATER };
                 let grace = duration(deadline);
                 self.record(
                     key,
@@ -526,5 +591,69 @@ impl<'a> Player<'a> {
                 |key, out| Some(Call::Expire(game.displaced_of(out, key))),
             )),
         }
+    }
+
+    fn turn_by_waiting(&mut self) {
+        let game = self.game;
+        let registry = &game.registry;
+        let key = usize::try_from(self.roll(game.server_ids.len() as u64)).unwrap();
+        let server_id = game.server_ids[key].as_str();
+        match self.roll(5) {
+            0 => {
+                let wait = registry.wait_for_binary(server_id);
+                let mut waiter = Waiter::new(async move { Some(wait.await.label) });
+                let found = self.record(
+                    key,
+                    || waiter.poll(),
+                    |found| Call::PresentBinary(found.flatten()),
+                );
+                self.waiters.extend(found.is_none().then_some(waiter));
+            }
+            1 => {
+                let mut watch = registry.watch(server_id);
+                self.record(
+                    key,
+                    || watch.current(),
+                    |shown| Call::Look(seen(shown.as_ref(), game.orphans)),
+                );
+                self.wait(async move { drop(watch.changed().await) });
+            }
+            2 => {
+                let earlier = registry.earlier_deadline(registry.next_deadline());
+                self.wait(async move {
+                    let _ = earlier.await;
+                });
+            }
+            _ => self.turn_by_listening(),
+        }
+    }
+
+    fn wait(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        let mut waiter = Waiter::new(async move {
+            future.await;
+            None
+        });
+        let ready = waiter.poll();
+        self.waiters.extend(ready.is_none().then_some(waiter));
+    }
+
+    fn turn_by_listening(&mut self) {
+        let Game {
+            registry,
+            followers,
+            listening,
+            ..
+        } = self.game;
+        // The lock is not kept: shuttle does not know it.
+        let follower = followers.lock().unwrap().pop();
+        let follower = match follower {
+            Some(mut follower) => {
+                follower.catch_up(registry);
+                let stops = *listening == Listening::AtTimes && self.roll(2) == 0;
+                (!stops).then_some(follower)
+            }
+            None => (*listening == Listening::AtTimes).then(|| Follower::new(registry)),
+        };
+        followers.lock().unwrap().extend(follower);
     }
 }

@@ -81,11 +81,10 @@ fn generated(seed: u64, threads: u32, calls: usize) {
         .map(|player| player.join().unwrap())
         .collect();
     game.check(&histories, &format!("program {seed}"));
-    let registry = &game.registry;
-    assert_at_rest(registry);
-    drop(registry.drain());
-    assert_eq!(registry.counts(), Counts::default());
-    assert_at_rest(registry);
+    game.assert_at_rest();
+    drop(game.registry.drain());
+    assert_eq!(game.registry.counts(), Counts::default());
+    game.assert_at_rest();
 }
 
 fn generated_programs(scheduler: impl Fn(u64, usize) -> Box<dyn Scheduler + Send>) {
