@@ -50,6 +50,15 @@ impl Shape {
         self.conn_ids > Self::NARROW.conn_ids
     }
 
+    /// A cap for one call. With few conn-ids, at most about twice the cap of the registry.
+    fn cap(self, cap: u8) -> usize {
+        if self.is_wide() {
+            cap.into()
+        } else {
+            usize::from(cap) % (2 * self.max_phones)
+        }
+    }
+
     /// The conn-ids of a run of registrations or removals.
     fn run(self, first: u8, count: u8) -> impl Iterator<Item = u16> {
         let first = u16::from(first) * 2;
@@ -624,7 +633,7 @@ impl Driver {
         )
     }
 
-    /// `cap` replaces the cap of the registry. It is at most twice that cap in a narrow shape.
+    /// `cap` replaces the cap of the registry.
     fn register(&mut self, server: u8, conn_id: u16, cap: Option<u8>) {
         let conn_id = conn_id % self.shape.conn_ids;
         let phone = Phone {
@@ -633,10 +642,7 @@ impl Driver {
         };
         let conn = labelled(&conn_id.to_string(), phone.number);
         let shape = self.shape;
-        let cap = cap.map(|cap| match shape.is_wide() {
-            true => cap.into(),
-            false => usize::from(cap) % (2 * shape.max_phones),
-        });
+        let cap = cap.map(|cap| shape.cap(cap));
         let expected = self.model.call(
             server,
             |server| server.register(phone, cap.unwrap_or(shape.max_phones)),
@@ -709,16 +715,16 @@ impl Driver {
             self.registry.next_deadline().map(|at| self.hours(at)),
             self.model.next_deadline(),
         );
-        let changes = std::mem::take(&mut self.model.events);
-        let changed = |server| changes.iter().any(|event| event.server == server);
-        self.compare_waits(changed);
-        self.compare_events(&changes);
+        let events = std::mem::take(&mut self.model.events);
+        let has_changed = |server| events.iter().any(|event| event.server == server);
+        self.compare_waits(has_changed);
+        self.compare_events(&events);
         self.compare_internals();
         // Vary the sample.
         let first = usize::try_from(self.numbers).unwrap() % sample;
         let conn_ids = (0..self.shape.conn_ids).skip(first).step_by(sample);
         for server in 0..SERVERS {
-            self.compare_server(server, changed(server), conn_ids.clone());
+            self.compare_server(server, has_changed(server), conn_ids.clone());
         }
         let mut listed: Vec<_> = self
             .registry
@@ -874,7 +880,7 @@ impl Driver {
         assert_eq!(self.registry.contains(&server_id), !model.is_gone());
         let server = self.registry.server(&server_id);
         assert_eq!(
-            status(server.as_ref().map(|server| server.status())),
+            status(server.as_ref().map(switchboard::Server::status)),
             model.status()
         );
         let Some(server) = server else { return };
@@ -919,6 +925,10 @@ fn admission(result: &Result<Option<model::Displaced>, Conflict>) -> Option<Chan
 }
 
 /// The change that displaces these connections.
+#[allow(
+    clippy::ref_option,
+    reason = "`Model::call` passes a result by reference"
+)]
 fn displacement(out: &Option<model::Displaced>) -> Option<Change> {
     Some(Change::Displaced(out.as_ref()?.cause))
 }

@@ -307,9 +307,12 @@ impl<'a> Player<'a> {
         let server_id = server_ids[key].as_str();
         let result = self.record(
             key,
-            || match max_phones == size.max_phones {
-                true => registry.register_phone(server_id, conn),
-                false => registry.register_phone_with_cap(server_id, conn, max_phones),
+            || {
+                if max_phones == size.max_phones {
+                    registry.register_phone(server_id, conn)
+                } else {
+                    registry.register_phone_with_cap(server_id, conn, max_phones)
+                }
             },
             |result| Call::Register {
                 phone,
@@ -411,9 +414,12 @@ impl<'a> Player<'a> {
                 let is_instant = self.roll(2) == 0;
                 self.record(
                     key,
-                    || match is_instant {
-                        true => guard.release_until(until(deadline)),
-                        false => guard.release_after(duration(deadline)),
+                    || {
+                        if is_instant {
+                            guard.release_until(until(deadline))
+                        } else {
+                            guard.release_after(duration(deadline))
+                        }
                     },
                     |done| Call::ReleaseAfter {
                         claim,
