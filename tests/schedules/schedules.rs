@@ -20,8 +20,8 @@ use shuttle::future::block_on;
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 use switchboard::{
-    Cause, Claim, Conn, Counts, Displaced, Epoch, Membership, Orphans, Registry, ServerIdConflict,
-    Status,
+    Cause, Claim, ConflictKind, Conn, Counts, Displaced, Epoch, Membership, Orphans, Registry,
+    Server, ServerIdConflict, Status,
 };
 
 /// The factor in `SWITCHBOARD_SCHEDULES`. Unset, the tests make their short run.
@@ -737,5 +737,48 @@ fn events_come_in_the_order_of_the_changes() {
             .collect();
         assert_eq!(told, [1, 2]);
         drop(phones);
+    });
+}
+
+#[test]
+fn a_listener_that_sleeps_racing_a_change_is_woken() {
+    exhaust_from(HOURS, "listen, sleep and claim", || {
+        let registry = registry();
+        let mut events = registry.events();
+        let (event, claim) = race(
+            move || block_on(events.next()).unwrap(),
+            move || claim(&registry),
+        );
+        assert_eq!(event.epoch, Some(claim.epoch()));
+    });
+}
+
+/// Asks for the state that the claim replaces: between the question and the swap, the phone may leave.
+#[test]
+fn a_condition_racing_a_change_holds_at_the_instant_of_the_claim() {
+    exhaust("reclaim on a condition and unregister", || {
+        let registry = registry();
+        claim(&registry).release_after(seconds(60));
+        registry.register_phone("s", wire("p")).unwrap().detach();
+        let (one, other) = (registry.clone(), registry.clone());
+        let (phone, claim) = race(
+            move || one.unregister_phone("s", "p"),
+            move || {
+                let new = wire("new");
+                let has_phones = |server: &Server<Wire>| !server.phones().is_empty();
+                other.claim_server_if("s", new, has_phones)
+            },
+        );
+        match claim {
+            Ok(claim) => {
+                assert_eq!(claim.displaced().unwrap().phones.len(), 1);
+                assert!(phone.is_none());
+            }
+            Err(conflict) => {
+                assert_eq!(conflict.kind(), ConflictKind::ReclaimDenied);
+                assert!(phone.is_some());
+            }
+        }
+        assert_at_rest(&registry);
     });
 }
