@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::criteria::{Group, config};
 use common::peers::{Peer, Records, Switchboard, each_peer};
 use common::threads::{together, while_disturbed};
-use common::{Filled, conn_id, server_id, visitor, wire};
+use common::{Filled, conn_id, server_id, shuffle, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn enumerations(c: &mut Criterion) {
@@ -62,10 +62,19 @@ fn repeatedly<T>(iters: u64, calm: impl Fn() -> T, storm: impl Fn(&T)) -> Durati
 }
 
 /// Evicts a server-id and drops its phones, of which no other references exist.
+///
+/// The phones have registered in another order than their connections were created in. So they are freed in
+/// no order of memory, as in a relay that has run for a while.
 fn mass_disconnect(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
         group.bench::<P>(1, |iters| {
-            let calm = || Filled::<P>::new(1, 100_000);
+            let calm = || {
+                let filled = Filled::<P>::new(1, 0);
+                let mut conns: Vec<_> = (0..100_000).map(|phone| wire(conn_id(phone))).collect();
+                shuffle(&mut conns);
+                filled.peer.register_all(filled.id(0), conns);
+                filled
+            };
             repeatedly(iters, calm, |filled| {
                 drop(filled.peer.evict(filled.id(0)));
             })

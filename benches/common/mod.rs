@@ -24,6 +24,13 @@ pub fn scattered(n: u64, len: usize) -> usize {
     usize::try_from(mixed).unwrap() % len
 }
 
+/// Puts the items into an order that is always the same and has nothing to do with the one before.
+pub fn shuffle<T>(items: &mut [T]) {
+    for at in (1..items.len()).rev() {
+        items.swap(at, scattered(at as u64, at + 1));
+    }
+}
+
 /// A peer whose server-ids are all held, each with the same number of phones.
 pub struct Filled<P> {
     pub ids: Vec<String>,
