@@ -7,15 +7,15 @@
 mod common;
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use common::criteria::{Group, config};
+use common::handles::{Guarded, Handles};
 use common::peers::papaya::Borrowed;
 use common::peers::{Peer, Switchboard, each_peer};
 use common::threads::{counts, together, while_disturbed};
 use common::{Wire, conn_id, scattered, server_id, visitor, wire};
 use criterion::{Criterion, criterion_group, criterion_main};
-use switchboard::{Claim, Membership, Registry, Route};
+use switchboard::Registry;
 
 fn by_server_id(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>, servers: usize) {
@@ -108,33 +108,14 @@ fn quiet_hour(c: &mut Criterion) {
 
 const BY_HANDLE: usize = 16;
 
-/// The handles that the task of a connection keeps, one set per thread.
-struct Handles {
-    claim: Arc<Claim<Wire>>,
-    member: Membership<Wire>,
-    route: Route<Wire>,
-}
-
 /// Each lookup through a handle of ours, compared with the equivalent lookup by key of the other peers. Each
 /// is a group below, and a case of the report's theme `handles`.
 fn by_handle(c: &mut Criterion) {
     fn ours(group: &mut Group<'_>, call: impl Fn(&mut Handles) + Sync) {
-        let registry: Registry<Wire> = Registry::new();
-        let claim = Arc::new(registry.claim_server("s", wire("b")).unwrap());
-        for phone in 0..BY_HANDLE {
-            let phone = wire(conn_id(phone));
-            registry.register_phone("s", phone).unwrap().detach();
-        }
+        let guarded = Guarded::new(BY_HANDLE);
         for threads in [1, 2] {
             group.bench::<Switchboard>(threads, |iters| {
-                let handles = |thread| {
-                    let member = registry.register_phone("s", visitor(thread)).unwrap();
-                    Handles {
-                        claim: claim.clone(),
-                        route: member.route(),
-                        member,
-                    }
-                };
+                let handles = |thread| guarded.handles(thread);
                 together(threads, iters, handles, |handles, _| call(handles))
             });
         }

@@ -3,8 +3,10 @@
 
 pub mod args;
 pub mod criteria;
+pub mod handles;
 pub mod output;
 pub mod peers;
+pub mod processor;
 pub mod threads;
 pub mod wires;
 

@@ -2,13 +2,21 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 /// One thread, two threads, and four per core.
 pub fn counts() -> [usize; 3] {
     let cores = thread::available_parallelism().map_or(2, usize::from);
     [1, 2, 4 * cores]
+}
+
+/// 1, 2, 4 and so on, and the number of cores.
+pub fn up_to_cores() -> Vec<usize> {
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    let doubled = iter::successors(Some(1), |threads| Some(2 * threads));
+    let fewer = doubled.take_while(|threads| *threads < cores);
+    fewer.chain([cores]).collect()
 }
 
 /// The time that `threads` threads take for `iters` rounds each: from the first start after a barrier to the

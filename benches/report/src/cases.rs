@@ -147,6 +147,30 @@ pub(crate) const THEMES: &[Theme] = &[
         ],
     },
     Theme {
+        name: "crowd",
+        title: "One thread, after many were alive at once",
+        cases: &[
+            of(AFTER_CROWDS, "register + unregister, after 1 threads", ONE),
+            of(AFTER_CROWDS, "register + unregister, after 8 threads", ONE),
+            of(AFTER_CROWDS, "register + unregister, after 64 threads", ONE),
+            of(
+                AFTER_CROWDS,
+                "register + unregister, after 256 threads",
+                ONE,
+            ),
+            of(
+                AFTER_CROWDS,
+                "register + unregister, after 512 threads",
+                ONE,
+            ),
+            of(AFTER_CROWDS, "binary_for, after 1 threads", ONE),
+            of(AFTER_CROWDS, "binary_for, after 8 threads", ONE),
+            of(AFTER_CROWDS, "binary_for, after 64 threads", ONE),
+            of(AFTER_CROWDS, "binary_for, after 256 threads", ONE),
+            of(AFTER_CROWDS, "binary_for, after 512 threads", ONE),
+        ],
+    },
+    Theme {
         name: "churn",
         title: "Lookups among changes",
         cases: &[
@@ -181,6 +205,11 @@ pub(crate) const THEMES: &[Theme] = &[
         ],
     },
 ];
+
+/// The peers that are measured after crowds of threads.
+pub(crate) const AFTER_CROWDS: &[&str] = &[OURS, LOCK];
+/// How many threads were alive at once in each.
+pub(crate) const CROWDS: [u16; 5] = [1, 8, 64, 256, 512];
 
 /// Figures of the prose alone.
 pub(crate) const ASIDES: &[Case] = &[

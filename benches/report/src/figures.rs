@@ -252,7 +252,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
 }
 
-fn lines(path: &Path) -> Result<Lines> {
+pub(crate) fn lines(path: &Path) -> Result<Lines> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("{} can't be read: has its bench run?", path.display()))?;
     let lines = text.lines().map(|line| {
@@ -267,7 +267,7 @@ fn lines(path: &Path) -> Result<Lines> {
     lines.collect()
 }
 
-fn read<T>(
+pub(crate) fn read<T>(
     lines: &Lines,
     parse: impl Fn(&Value) -> Option<T>,
 ) -> Result<BTreeMap<(String, String), T>> {

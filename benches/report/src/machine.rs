@@ -1,37 +1,34 @@
 //! Where and with what the figures were measured.
 
+#[path = "../../common/processor.rs"]
+mod processor;
+
 use std::fs;
 use std::process::Command;
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::words;
-
 /// A Markdown list.
 pub(crate) fn describe(commit: &str, quick: bool) -> Result<String> {
-    let cpuinfo = read("/proc/cpuinfo")?;
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let cpu = model.map_or("unknown CPU", |(_, name)| name.trim());
-    let cores = thread::available_parallelism().context("the number of cores is unknown")?;
+    let processor = processor::processor().context("the processor is unknown")?;
     let kernel = read("/proc/sys/kernel/osrelease")?;
     let rustc = output("rustc", &["--version"])?;
-    let mode = if quick {
-        "quick: each figure from a fraction of a second, good for orders of magnitude"
-    } else {
-        "full"
-    };
-    let cores = words::thousands(&cores.to_string());
     Ok([
-        format!("- machine: {cpu}, {cores} cores, Linux {}", kernel.trim()),
+        format!("- machine: {processor}, Linux {}", kernel.trim()),
         format!("- compiler: {rustc}, profile `bench`"),
         format!("- commit: {}", commit.trim()),
         "- allocator: the system's `malloc`".to_owned(),
-        format!("- mode: {mode}"),
+        format!("- mode: {}", mode(quick)),
     ]
     .join("\n"))
+}
+
+pub(crate) fn mode(quick: bool) -> &'static str {
+    if quick {
+        "quick: each figure from a fraction of a second, good for orders of magnitude"
+    } else {
+        "full"
+    }
 }
 
 fn read(path: &str) -> Result<String> {

@@ -2,6 +2,8 @@
 //!
 //! `switchboard-report DIRECTORY`, in the project's root: the directory has criterion's own in it, the lines of the
 //! latency and memory targets, and in `relay` what a relay did under load. A figure that is missing is an error.
+//!
+//! `switchboard-report --scaling DIRECTORY`, anywhere: a page about the figures of the scaling target, in that directory.
 
 mod cases;
 mod figures;
@@ -10,6 +12,7 @@ mod markdown;
 mod plots;
 mod read;
 mod relay;
+mod scaling;
 mod summary;
 mod tables;
 mod template;
@@ -26,9 +29,13 @@ const REPORT: &str = "BENCHMARKS.md";
 const PLOTS: &str = "benches/plots";
 
 fn main() -> Result<()> {
-    let directory = env::args()
-        .nth(1)
+    let mut args: Vec<_> = env::args().skip(1).collect();
+    let directory = args
+        .pop()
         .context("say in which directory the figures are")?;
+    if args == ["--scaling"] {
+        return scaling::write(Path::new(&directory));
+    }
     let template = fs::read_to_string(TEMPLATE)
         .with_context(|| format!("{TEMPLATE} can't be read: start this in the project's root"))?;
     let figures = Figures::load(Path::new(&directory))?;

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::cases::{LATENCIES, MEMORY, OURS, PEERS};
+use crate::cases::{AFTER_CROWDS, CROWDS, LATENCIES, MEMORY, OURS, PEERS};
 use crate::figures::Figures;
 use crate::summary::{self, Row};
 use crate::words;
@@ -27,7 +27,7 @@ const COLORS: [RGBColor; PEERS.len()] = [
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What the peer of this name measured at each place of the horizontal axis.
-type Lines = Vec<(&'static str, Vec<(f64, f64)>)>;
+pub(crate) type Lines = Vec<(&'static str, Vec<(f64, f64)>)>;
 
 pub(crate) fn draw(directory: &Path, figures: &Figures) -> Result<()> {
     let sizes = |groups: &[(f64, &str)]| -> Result<Lines> {
@@ -94,6 +94,26 @@ pub(crate) fn draw(directory: &Path, figures: &Figures) -> Result<()> {
         let title = format!("{} beside a thread that churns", words::case(case));
         plot(&directory.join(file), &title, &axis, &lines)?;
     }
+    for (what, file) in [
+        ("register + unregister", "crowd-changes.svg"),
+        ("binary_for", "crowd-lookups.svg"),
+    ] {
+        let line = |peer: &&'static str| {
+            let points = CROWDS.map(|threads| {
+                let group = format!("{what}, after {threads} threads");
+                Ok((f64::from(threads), figures.median(&group, peer, 1)?))
+            });
+            Ok((*peer, points.into_iter().collect::<Result<_>>()?))
+        };
+        let lines = AFTER_CROWDS.iter().map(line).collect::<Result<_>>()?;
+        let axis = Axis {
+            name: "threads that were alive at once before",
+            ends: (0.8, 640.0),
+            label: size,
+        };
+        let title = format!("{what}, 1 thread");
+        plot(&directory.join(file), &title, &axis, &lines)?;
+    }
     memory(&directory.join("memory.svg"), figures)?;
     summary(&directory.join("summary.svg"), &summary::rows(figures)?)
 }
@@ -130,49 +150,110 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 fn draw_lines(area: &Area<'_>, title: &str, axis: &Axis, lines: &Lines) -> Drawn {
     area.fill(&WHITE)?;
     let (area, legend) = area.split_horizontally(SIZE.0 - LEGEND);
-    let times = || {
-        lines
-            .iter()
-            .flat_map(|(_, points)| points.iter().map(|(_, time)| *time))
+    draw_chart(&area, (title, 20), axis, TIME, lines)?;
+    draw_legend(&legend, (0, 70), lines)?;
+    area.present()?;
+    Ok(())
+}
+
+/// The name of the vertical axis, and how its values are written.
+type Unit = (&'static str, fn(f64) -> String);
+const TIME: Unit = ("time (logarithmic)", words::time);
+
+fn draw_chart(
+    area: &Area<'_>,
+    (title, height): (&str, u32),
+    axis: &Axis,
+    (unit, label): Unit,
+    lines: &Lines,
+) -> Drawn {
+    let values = || {
+        let points = lines.iter().flat_map(|(_, points)| points);
+        points.map(|(_, value)| *value)
     };
     let (low, high) = (
-        times().fold(f64::MAX, f64::min),
-        times().fold(0.0, f64::max),
+        values().fold(f64::MAX, f64::min),
+        values().fold(0.0, f64::max),
     );
-    let mut chart = ChartBuilder::on(&area)
-        .caption(title, (FONT, 20))
+    let (_, first) = lines.first().ok_or("nothing was measured")?;
+    let places = first.iter().map(|(at, _)| *at).collect();
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (FONT, height))
         .margin(15)
         .x_label_area_size(45)
         .y_label_area_size(70)
         .build_cartesian_2d(
-            (axis.ends.0..axis.ends.1).log_scale(),
+            (axis.ends.0..axis.ends.1)
+                .log_scale()
+                .with_key_points(places),
             (low / 1.5..high * 1.5).log_scale(),
         )?;
     chart
         .configure_mesh()
         .x_desc(axis.name)
         .x_label_formatter(&|at| (axis.label)(*at))
-        .y_desc("time (logarithmic)")
+        .y_desc(unit)
         .y_labels(6)
-        .y_label_formatter(&|ns| words::time(*ns))
+        .y_label_formatter(&|value| label(*value))
         .label_style((FONT, 14))
         .light_line_style(TRANSPARENT)
         .draw()?;
-    for ((peer, points), color) in lines.iter().zip(COLORS) {
-        let style = color.stroke_width(if *peer == OURS { 4 } else { 2 });
-        chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
+    for (peer, points) in lines {
+        let color = color(peer);
+        chart.draw_series(LineSeries::new(points.iter().copied(), stroke(peer)))?;
         chart.draw_series(
             points
                 .iter()
                 .map(|point| Circle::new(*point, 4, color.filled())),
         )?;
     }
-    for ((at, (peer, _)), color) in (0..).zip(lines).zip(COLORS) {
-        let y = 70 + 26 * at;
-        let style = color.stroke_width(if *peer == OURS { 4 } else { 2 });
-        legend.draw(&PathElement::new([(0, y), (24, y)], style))?;
-        legend.draw(&Text::new(*peer, (32, y - 7), (FONT, 15)))?;
+    Ok(())
+}
+
+fn draw_legend(area: &Area<'_>, (x, y): (i32, i32), lines: &Lines) -> Drawn {
+    for (at, (peer, _)) in (0..).zip(lines) {
+        let y = y + 26 * at;
+        area.draw(&PathElement::new([(x, y), (x + 24, y)], stroke(peer)))?;
+        area.draw(&Text::new(*peer, (x + 32, y - 7), (FONT, 15)))?;
     }
+    Ok(())
+}
+
+fn color(peer: &str) -> RGBColor {
+    let colors = PEERS.iter().zip(COLORS);
+    let known = colors.into_iter().find(|(known, _)| **known == peer);
+    known.map_or(BLACK, |(_, color)| color)
+}
+
+fn stroke(peer: &str) -> ShapeStyle {
+    color(peer).stroke_width(if peer == OURS { 4 } else { 2 })
+}
+
+/// A panel for each title, and the peers' names in the last one.
+pub(crate) fn scaling(path: &Path, title: &str, cases: &[(String, Lines)]) -> Result<()> {
+    let area = SVGBackend::new(path, (1_200, 1_240)).into_drawing_area();
+    draw_panels(&area, title, cases)
+        .map_err(|error| anyhow!("{} can't be drawn: {error}", path.display()))
+}
+
+fn draw_panels(area: &Area<'_>, title: &str, cases: &[(String, Lines)]) -> Drawn {
+    area.fill(&WHITE)?;
+    let area = area.titled(title, (FONT, 22))?;
+    let panels = area.split_evenly((4, 3));
+    let (legend, panels) = panels.split_last().ok_or("there is no place")?;
+    let places = cases.iter().flat_map(|(_, lines)| lines);
+    let places = places.flat_map(|(_, points)| points.iter().map(|(threads, _)| *threads));
+    let axis = Axis {
+        name: "threads",
+        ends: (0.85, places.fold(1.0, f64::max) * 1.18),
+        label: size,
+    };
+    for (panel, (case, lines)) in panels.iter().zip(cases) {
+        let unit = ("calls (logarithmic)", words::rate as fn(f64) -> String);
+        draw_chart(panel, (case, 15), &axis, unit, lines)?;
+    }
+    let (_, lines) = cases.first().ok_or("there are no cases")?;
+    draw_legend(legend, (60, 70), lines)?;
     area.present()?;
     Ok(())
 }

@@ -31,6 +31,7 @@ pub(crate) fn case(name: &str) -> String {
         .join(" ")
         .replace(" 1 phones", " 1 phone")
         .replace(" 1 server-ids", " 1 server-id")
+        .replace(" 1 threads", " 1 thread")
 }
 
 pub(crate) fn threads(threads: usize) -> String {
@@ -51,6 +52,20 @@ pub(crate) fn time(ns: f64) -> String {
         format!("{scaled:.1} {unit}")
     } else {
         format!("{scaled:.0} {unit}")
+    }
+}
+
+pub(crate) fn rate(per_second: f64) -> String {
+    let (scaled, unit) = match per_second {
+        rate if rate < 999.5 => (rate, ""),
+        rate if rate < 999.5e3 => (rate / 1e3, " k"),
+        rate if rate < 999.5e6 => (rate / 1e6, " M"),
+        rate => (rate / 1e9, " G"),
+    };
+    if scaled < 9.95 {
+        format!("{scaled:.1}{unit}/s")
+    } else {
+        format!("{scaled:.0}{unit}/s")
     }
 }
 
@@ -126,6 +141,14 @@ mod tests {
         assert_eq!(time(999.0), "999 ns");
         assert_eq!(time(999.9), "1.0 µs");
         assert_eq!(time(12_400_000.0), "12 ms");
+    }
+
+    #[test]
+    fn a_rate_has_the_unit_that_fits() {
+        assert_eq!(rate(12.0), "12/s");
+        assert_eq!(rate(9_940.0), "9.9 k/s");
+        assert_eq!(rate(999_900.0), "1.0 M/s");
+        assert_eq!(rate(34_000_000.0), "34 M/s");
     }
 
     #[test]
