@@ -52,22 +52,20 @@ impl Run {
         }));
     }
 
-    /// Calls per second: the median of five samples.
+    /// Calls per second: the median of five samples, each about as long as the first that is long enough.
     fn rate(&self, threads: usize, calls: impl Fn(u64) -> Duration) -> u64 {
-        let long = Duration::from_millis(if self.args.quick { 10 } else { 200 }).as_nanos();
-        let timed = |iters| calls(iters).as_nanos().max(1);
+        let long = Duration::from_millis(if self.args.quick { 10 } else { 100 });
         let mut iters = 1;
-        let mut took = timed(iters);
-        while took < long / 10 {
+        while calls(iters) < long {
             iters *= 2;
-            took = timed(iters);
         }
-        let iters = u128::from(iters) * long / took;
-        let iters = u64::try_from(iters).unwrap().max(1);
         let all = u128::from(iters) * threads as u128;
-        let mut samples = [0; 5].map(|_: u128| all * 1_000_000_000 / timed(iters));
-        samples.sort_unstable();
-        u64::try_from(samples[2]).unwrap()
+        let mut rates = [0; 5].map(|_| {
+            let rate = all * 1_000_000_000 / calls(iters).as_nanos();
+            u64::try_from(rate).unwrap()
+        });
+        rates.sort_unstable();
+        rates[2]
     }
 }
 

@@ -226,7 +226,8 @@
 //! - A thread can hold eight cheap snapshots at a time. Further ones count references, which is slower but
 //!   just as correct.
 //! - Each write scans a list of threads. The list is as long as the largest number of threads that have used
-//!   the crate at the same time, so a write costs more with more threads.
+//!   the crate at the same time, so a write costs more with more threads. Lookups do not. Use a bounded pool
+//!   of threads, not one for each of hundreds of connections.
 //! - The destructor of a thread-local may drop a guard, but it must not make calls by server-id: papaya's own
 //!   thread-locals are gone by then, and papaya panics.
 //! - Any call may drop the last reference to a connection, even to another caller's. So never call the
