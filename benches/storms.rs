@@ -63,8 +63,8 @@ fn repeatedly<T>(iters: u64, calm: impl Fn() -> T, storm: impl Fn(&T)) -> Durati
 
 /// Evicts a server-id and drops its phones, of which no other references exist.
 ///
-/// The phones have registered in another order than their connections were created in. So they are freed in
-/// no order of memory, as in a relay that has run for a while.
+/// The phones register in another order than their connections were created in. Otherwise a peer with one
+/// `Vec` would free memory from front to back, which no relay does that has run for a while.
 fn mass_disconnect(c: &mut Criterion) {
     fn peer<P: Peer>(group: &mut Group<'_>) {
         group.bench::<P>(1, |iters| {
