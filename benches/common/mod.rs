@@ -1,5 +1,11 @@
 //! Shared by the benches: a connection that does nothing, threads that start together, and the peers.
-#![allow(dead_code, unused_imports, unused_macros, unreachable_pub, missing_docs)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    unreachable_pub,
+    missing_docs
+)]
 
 pub mod args;
 pub mod criteria;
