@@ -228,7 +228,11 @@ pub(crate) const ASIDES: &[Case] = &[
     ),
 ];
 
-pub(crate) const LATENCIES: &[&str] = &["binary_for, 10000 server-ids", "phones_for, 16 phones"];
+pub(crate) const LATENCIES: &[&str] = &[
+    "binary_for, 10000 server-ids",
+    "phones_for, 16 phones",
+    "register + unregister, 1 server-id",
+];
 pub(crate) const CLOCK: (&str, &str) = ("an empty interval", "clock");
 pub(crate) const MEMORY: &[&str] = &["server-id", "phone"];
 
