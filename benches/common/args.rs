@@ -37,7 +37,7 @@ impl Args {
     /// expression: one that is not plain text, or that names threads, may match anything.
     pub fn wants(&self, case: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| {
-            let plain = |c: char| c.is_alphanumeric() || " ,_/:".contains(c);
+            let plain = |c: char| c.is_alphanumeric() || " ,_/:-".contains(c);
             let threads = filter.contains("threads");
             case.contains(filter.as_str()) || threads || !filter.chars().all(plain)
         })

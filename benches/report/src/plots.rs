@@ -94,26 +94,26 @@ pub(crate) fn draw(directory: &Path, figures: &Figures) -> Result<()> {
         let title = format!("{} beside a thread that churns", words::case(case));
         plot(&directory.join(file), &title, &axis, &lines)?;
     }
-    for (what, file) in [
-        ("register + unregister", "crowd-changes.svg"),
-        ("binary_for", "crowd-lookups.svg"),
-    ] {
-        let line = |peer: &&'static str| {
-            let points = CROWDS.map(|threads| {
-                let group = format!("{what}, after {threads} threads");
-                Ok((f64::from(threads), figures.median(&group, peer, 1)?))
-            });
-            Ok((*peer, points.into_iter().collect::<Result<_>>()?))
-        };
-        let lines = AFTER_CROWDS.iter().map(line).collect::<Result<_>>()?;
-        let axis = Axis {
-            name: "threads that were alive at once before",
-            ends: (0.8, 640.0),
-            label: size,
-        };
-        let title = format!("{what}, 1 thread");
-        plot(&directory.join(file), &title, &axis, &lines)?;
-    }
+    let after = |peer: &&'static str| {
+        let points = CROWDS.map(|threads| {
+            let group = format!("register + unregister, after {threads} threads");
+            Ok((f64::from(threads), figures.median(&group, peer, 1)?))
+        });
+        Ok((*peer, points.into_iter().collect::<Result<_>>()?))
+    };
+    let crowds = AFTER_CROWDS.iter().map(after).collect::<Result<_>>()?;
+    let axis = Axis {
+        name: "threads that were alive at once before",
+        ends: (0.8, 640.0),
+        label: size,
+    };
+    plot(
+        &directory.join("crowd.svg"),
+        "register + unregister, 1 thread",
+        &axis,
+        &crowds,
+    )?;
+
     memory(&directory.join("memory.svg"), figures)?;
     summary(&directory.join("summary.svg"), &summary::rows(figures)?)
 }
