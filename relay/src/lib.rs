@@ -45,7 +45,7 @@ mod server;
 mod sweeper;
 mod transport;
 
-pub use operate::config::{Config, MetricsListen, Proxies};
+pub use operate::config::{Config, LogFormat, MetricsListen, Proxies};
 pub use operate::error::Error;
 pub use operate::{files, logging, signals};
 pub use protocol::envelope;

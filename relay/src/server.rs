@@ -217,7 +217,7 @@ fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error)
     move |caller, error| {
         if let Some(caller) = caller {
             // Usually a failed TLS handshake.
-            debug!(%caller, %error, "connection refused");
+            debug!(address = %caller.ip().to_canonical(), %error, "connection refused");
             return;
         }
         relay.metrics.accept_errors.inc();

@@ -21,7 +21,11 @@ pub(crate) async fn sweep(relay: Arc<Relay>, gate: Arc<Gate>) {
         for displaced in relay.registry.expire(Instant::now()) {
             displaced::close(&displaced);
             relay.metrics.grace_expiries.inc();
-            info!(server_id = ?displaced.server_id, phones = displaced.phones.len(), "grace expired");
+            info!(
+                server_id = &*displaced.server_id,
+                phones = displaced.phones.len(),
+                "grace expired"
+            );
         }
         // A grace that begins from here on is not missed, whoever begins it: the registry itself tells of an
         // earlier deadline, also after a panic.

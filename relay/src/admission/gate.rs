@@ -1,6 +1,6 @@
 //! The checks of an upgrade request, in this order: rate limit, connection limit, headers, handshake.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::upgrade::{self, BadUpgrade};
 use super::{conn_id, forwarded};
 use crate::connection::peer::Peer;
 use crate::connection::relay::Relay;
+use crate::connection::who::{Who, about};
 use crate::connection::{binary, phone};
 use crate::protocol::endpoint::Endpoint;
 
@@ -91,15 +92,23 @@ fn answer(
     gate: &Gate,
     endpoint: Endpoint,
     ConnectInfo(caller): Caller,
-    request: Request,
+    mut request: Request,
 ) -> Response {
     let metrics = gate.relay.metrics.at(endpoint);
-    let refused = match admit(gate, endpoint, caller, request) {
+    let proxies = &gate.relay.config.trusted_proxies;
+    let address = forwarded::client(proxies, caller.ip(), request.headers());
+    let refused = match admit(gate, endpoint, address, &mut request) {
         Ok(response) => return response,
         Err(refused) => refused,
     };
-    let endpoint = endpoint.name();
-    debug!(endpoint, %caller, %refused, "upgrade refused");
+    debug!(
+        endpoint = endpoint.name(),
+        server_id = headers::server_id(request.headers(), endpoint).ok(),
+        %address,
+        status = refused.status().as_u16(),
+        error = %refused,
+        "upgrade refused"
+    );
     let count = match refused {
         Refused::TooOften(_) => &metrics.rate_limited,
         Refused::Full => &metrics.over_capacity,
@@ -130,37 +139,42 @@ fn whole_seconds(wait: Duration) -> u64 {
 fn admit(
     gate: &Gate,
     endpoint: Endpoint,
-    caller: SocketAddr,
-    mut request: Request,
+    address: IpAddr,
+    request: &mut Request,
 ) -> Result<Response, Refused> {
     let Gate { relay, rate } = gate;
     if request.method() != Method::GET {
         return Err(Refused::Method);
     }
-    if !upgrade::is_asked(&request) {
+    if !upgrade::is_asked(request) {
         // This does not count against the rate limit: any web page can make a browser send such a request.
         headers::server_id(request.headers(), endpoint)?;
-        return Ok(upgrade::answer(&request)?);
+        return Ok(upgrade::answer(request)?);
     }
-    let proxies = &relay.config.trusted_proxies;
-    let client = forwarded::client(proxies, caller.ip(), request.headers());
-    rate.take(client).map_err(Refused::TooOften)?;
+    rate.take(address).map_err(Refused::TooOften)?;
     let place = Arc::clone(&relay.places).try_acquire_owned();
     let place = place.map_err(|_| Refused::Full)?;
     let server_id = headers::server_id(request.headers(), endpoint)?;
-    let response = upgrade::answer(&request)?;
+    let response = upgrade::answer(request)?;
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
         warn!(%error, "cannot generate a conn-id");
         Refused::NoConnId
     })?;
     let seen = request.extensions_mut().remove().unwrap_or_default();
     let outbox = relay.config.outbox as usize;
-    let peer = Peer::new(conn_id, outbox, relay.config.max_phones as usize, seen);
+    let who = Who {
+        endpoint,
+        server_id,
+        conn_id,
+        address,
+        label: headers::label(request.headers(), endpoint),
+    };
+    let peer = Peer::new(who, outbox, relay.config.max_phones as usize, seen);
     let claimed = match endpoint {
-        Endpoint::Server => Some(binary::claim(relay, &server_id, &peer)),
+        Endpoint::Server => Some(binary::claim(relay, &peer)),
         Endpoint::Client => None,
     };
-    let upgrade = hyper::upgrade::on(&mut request);
+    let upgrade = hyper::upgrade::on(request);
     let connection = {
         let relay = Arc::clone(relay);
         async move {
@@ -170,12 +184,12 @@ fn admit(
                     metrics.accepted.inc();
                     match claimed {
                         Some(claimed) => binary::serve(&relay, upgraded, claimed, peer).await,
-                        None => phone::serve(&relay, upgraded, &server_id, peer).await,
+                        None => phone::serve(&relay, upgraded, peer).await,
                     }
                 }
                 Err(error) => {
                     metrics.failed.inc();
-                    debug!(%error, "upgrade failed");
+                    about!(info, peer, %error, "upgrade failed");
                     if let Some(claimed) = claimed {
                         binary::abandon(&relay, claimed);
                     }

@@ -7,6 +7,9 @@ use crate::protocol::endpoint::Endpoint;
 const SERVER_ID: &str = "X-Pyrycode-Server";
 const MAX_SERVER_ID: usize = 256;
 
+/// The longest label, in characters.
+const MAX_LABEL: usize = 64;
+
 /// Why a header is refused. Never contains its value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum BadHeader {
@@ -35,6 +38,14 @@ pub(crate) fn server_id(headers: &HeaderMap, endpoint: Endpoint) -> Result<Strin
         value(headers, name)?;
     }
     Ok(server_id.to_owned())
+}
+
+/// Returns the version of a binary or the device name of a phone, if it sends one. Text for the log: cut at
+/// [`MAX_LABEL`], and invalid UTF-8 is replaced.
+pub(crate) fn label(headers: &HeaderMap, endpoint: Endpoint) -> Option<String> {
+    let label = value(headers, endpoint.label_header()).ok()?;
+    let label = String::from_utf8_lossy(label);
+    Some(label.chars().take(MAX_LABEL).collect())
 }
 
 fn value<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a [u8], BadHeader> {
@@ -101,6 +112,22 @@ mod tests {
             headers.append(SERVER_ID, HeaderValue::from_static(second));
             let taken = server_id(&headers, Endpoint::Client);
             assert_eq!(taken, Err(BadHeader::Repeated(SERVER_ID)), "{second:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_short_text_whatever_was_sent() {
+        let name = "X-Pyrycode-Device-Name";
+        let long = "é".repeat(1000);
+        for (sent, label) in [
+            (" Ada's phone\t".as_bytes(), Some("Ada's phone")),
+            (b"\xff", Some("\u{fffd}")),
+            (b" ", None),
+            (long.as_bytes(), Some(&long[..2 * MAX_LABEL])),
+        ] {
+            let headers = headers(&[(name, sent)]);
+            assert_eq!(super::label(&headers, Endpoint::Client).as_deref(), label);
+            assert_eq!(super::label(&headers, Endpoint::Server), None);
         }
     }
 

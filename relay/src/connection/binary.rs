@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
-use switchboard::{Cause, Claim, Conn, ServerIdConflict};
-use tracing::{debug, info};
+use switchboard::{Cause, Claim, ServerIdConflict};
 
 use super::displaced;
 use super::outbox::Refused;
 use super::peer::Peer;
 use super::relay::Relay;
-use super::socket::{self, Gone, Reader, Writer};
+use super::socket::{self, Reader, Writer};
+use super::who::{Gone, about};
 use crate::operate::metrics::Dropped;
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
@@ -20,8 +20,9 @@ pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
 
 /// Claims the server-id. This happens before the response to the upgrade, so that a binary holds its server-id once it
 /// has read the response, and may invite phones.
-pub(crate) fn claim(relay: &Relay, server_id: &str, peer: &Arc<Peer>) -> Claimed {
-    let claimed = relay.registry.claim_server(server_id, Arc::clone(peer));
+pub(crate) fn claim(relay: &Relay, peer: &Arc<Peer>) -> Claimed {
+    let registry = &relay.registry;
+    let claimed = registry.claim_server(&peer.who().server_id, Arc::clone(peer));
     settle(relay, claimed)
 }
 
@@ -31,10 +32,15 @@ fn settle(relay: &Relay, mut claimed: Claimed) -> Claimed {
         && let Some(displaced) = claim.take_displaced()
     {
         displaced::close(&displaced);
-        match displaced.cause {
-            Cause::TakenOver => relay.metrics.takeovers.inc(),
-            _ => relay.metrics.reclaims.inc(),
-        };
+        let (binary, phones) = (claim.conn(), displaced.phones.len());
+        if displaced.cause == Cause::TakenOver {
+            relay.metrics.takeovers.inc();
+            let incumbent = displaced.binary.as_deref().map(|peer| &*peer.who().conn_id);
+            about!(info, binary, incumbent, phones, "server-id taken over");
+        } else {
+            relay.metrics.reclaims.inc();
+            about!(info, binary, phones, "server-id reclaimed");
+        }
     }
     claimed
 }
@@ -59,8 +65,8 @@ pub(crate) fn abandon(relay: &Relay, claimed: Claimed) {
 
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, claimed: Claimed, peer: Arc<Peer>) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Server, &peer).await;
-    hold(relay, claimed, &peer, &mut reader, &mut writer).await;
-    socket::close(reader, writer).await;
+    let gone = hold(relay, claimed, &peer, &mut reader, &mut writer).await;
+    socket::close(reader, writer, gone).await;
 }
 
 /// Holds the server-id while the binary is connected. On return, the ending of the peer is set.
@@ -70,35 +76,38 @@ async fn hold(
     peer: &Arc<Peer>,
     reader: &mut Reader<'_>,
     writer: &mut Writer<'_>,
-) {
-    let claim = match take_over(relay, claimed, reader).await {
+) -> Gone {
+    let claim = match take_over(relay, claimed, peer, reader).await {
         Ok(claim) => claim,
-        Err(close) => {
-            peer.end(close);
-            return;
-        }
+        Err(gone) => return gone,
     };
     // A shutdown may have drained the registry before this claim.
     if relay.stopping.is_cancelled() {
         peer.end(Close::SHUTTING_DOWN);
     }
     let epoch = claim.epoch();
-    info!(conn_id = ?peer.conn_id(), %epoch, "binary connected");
+    about!(info, peer, %epoch, "binary connected");
     let gone = tokio::select! {
         gone = forward(relay, reader, &claim) => gone,
         gone = writer.run() => gone,
     };
     // Releases the phones that wait for room in its outbox.
     peer.abort(Close::NORMAL);
-    info!(conn_id = ?peer.conn_id(), %epoch, code = gone.code, "binary disconnected");
+    gone
 }
 
-/// Takes the server-id over from the incumbent, if there is one and it does not answer a ping.
+/// Takes the server-id over from the incumbent, if there is one and it does not answer a ping. If this fails, the
+/// ending of the peer is set.
 async fn take_over(
     relay: &Relay,
     mut claimed: Claimed,
+    peer: &Peer,
     reader: &mut Reader<'_>,
-) -> Result<Claim<Peer>, Close> {
+) -> Result<Claim<Peer>, Gone> {
+    let refuse = |close, gone| {
+        peer.end(close);
+        Err(gone)
+    };
     let probes = &relay.metrics.probes;
     let limit = relay.config.probe_timeout;
     loop {
@@ -106,30 +115,31 @@ async fn take_over(
             Ok(claim) => return Ok(claim),
             Err(conflict) => conflict,
         };
-        let server_id = conflict.server_id();
         let incumbent = conflict.incumbent();
         let answers = tokio::select! {
             biased;
-            () = relay.stopping.cancelled() => return Err(Close::SHUTTING_DOWN),
+            () = relay.stopping.cancelled() => {
+                return refuse(Close::SHUTTING_DOWN, Gone::ClosedByRelay);
+            }
             // Polled before the incumbent: a newcomer that has disconnected must not take over.
-            _ = wait(relay, conflict.conn(), reader) => return Err(Close::NORMAL),
+            gone = wait(relay, peer, reader) => return refuse(Close::NORMAL, gone),
             // An incumbent that is disconnecting does not defend its server-id.
             _ = incumbent.ending() => None,
             answers = incumbent.pulse.answers(limit) => Some(answers),
         };
-        let incumbent = conflict.incumbent_epoch();
+        let incumbent = &*incumbent.who().conn_id;
         match answers {
             Some(true) => {
                 probes.answered.inc();
                 relay.metrics.refusals.server_id_claimed.inc();
-                info!(?server_id, %incumbent, "claim refused");
-                return Err(Close::ALREADY_CLAIMED);
+                about!(info, peer, incumbent, "claim refused");
+                return refuse(Close::ALREADY_CLAIMED, Gone::ClosedByRelay);
             }
             Some(false) => {
                 probes.silent.inc();
-                info!(?server_id, %incumbent, "incumbent did not answer");
+                about!(info, peer, incumbent, "incumbent did not answer");
             }
-            None => debug!(?server_id, %incumbent, "incumbent is disconnecting"),
+            None => about!(debug, peer, incumbent, "incumbent is disconnecting"),
         }
         // If another binary was faster, it is the next incumbent.
         claimed = settle(relay, conflict.take_over());
@@ -174,14 +184,12 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
     if let Some(frame) = directive.frame()
         && let Err(refused) = phone.offer(frame.into())
     {
-        let phone_id = phone.conn_id();
         match refused {
             Refused::Closed => {
                 dropped.phone_leaving.inc();
-                debug!(phone = ?phone_id, "frame dropped: phone is disconnecting");
+                about!(debug, phone, "frame dropped: phone is disconnecting");
             }
             Refused::Full(_) => {
-                info!(phone = ?phone_id, "phone closed: backlog full");
                 relay.metrics.outbox_overflows.inc();
                 relay.metrics.at(Endpoint::Client).undelivered.inc();
                 phone.abort(Close::PHONE_BACKLOG_FULL);
@@ -195,8 +203,7 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
 
 fn unknown_phone(dropped: &Dropped, binary: &Peer) {
     dropped.unknown_phone.inc();
-    let binary = binary.conn_id();
-    debug!(?binary, "envelope dropped: unknown phone");
+    about!(debug, binary, "envelope dropped: unknown phone");
 }
 
 fn unusable(dropped: &Dropped, binary: &Peer, error: &EnvelopeError) {
@@ -207,6 +214,5 @@ fn unusable(dropped: &Dropped, binary: &Peer, error: &EnvelopeError) {
         EnvelopeError::Empty => &dropped.empty,
     };
     count.inc();
-    let binary = binary.conn_id();
-    debug!(?binary, %error, "envelope dropped");
+    about!(debug, binary, %error, "envelope dropped");
 }

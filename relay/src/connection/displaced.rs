@@ -9,7 +9,7 @@ use crate::protocol::close::Close;
 pub(crate) fn close(displaced: &Displaced<Peer>) {
     let (binary, phones) = match displaced.cause {
         Cause::Reclaimed => (Close::NORMAL, Close::RECLAIMED),
-        Cause::TakenOver => (Close::HEARTBEAT_TIMEOUT, Close::RECLAIMED),
+        Cause::TakenOver => (Close::TAKEN_OVER, Close::RECLAIMED),
         Cause::Drained => (Close::SHUTTING_DOWN, Close::SHUTTING_DOWN),
         // Expired, evicted, or a cause that does not exist yet.
         _ => (Close::EXPIRED, Close::EXPIRED),

@@ -9,3 +9,4 @@ pub(crate) mod phone;
 pub(crate) mod pulse;
 pub(crate) mod relay;
 pub(crate) mod socket;
+pub(crate) mod who;

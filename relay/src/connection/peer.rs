@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::outbox::{Lane, Outbox, Queued, Refused};
 use super::pulse::Pulse;
+use super::who::Who;
 use crate::protocol::close::Close;
 use crate::transport::seen::Seen;
 
@@ -20,7 +21,7 @@ pub(crate) type Sender = Option<Arc<Peer>>;
 
 /// A binary or a phone. The task of the connection owns the socket and writes the queued frames to it.
 pub(crate) struct Peer {
-    conn_id: String,
+    who: Who,
     outbox: Outbox<Sender>,
     /// The lane of frames that come from no phone.
     lane: Arc<Lane<Sender>>,
@@ -48,14 +49,18 @@ pub(crate) enum Manner {
 impl Peer {
     /// Creates a peer with an outbox of `outbox` bytes. If it is a binary, phones that have left may keep as many bytes
     /// queued as `phones` registered phones may.
-    pub(crate) fn new(conn_id: String, outbox: usize, phones: usize, seen: Arc<Seen>) -> Arc<Self> {
+    pub(crate) fn new(who: Who, outbox: usize, phones: usize, seen: Arc<Seen>) -> Arc<Self> {
         Arc::new(Self {
-            conn_id,
+            who,
             outbox: Outbox::new(phones.saturating_mul(share(outbox))),
             lane: Lane::new(None, outbox),
             ending: SetOnce::new(),
             pulse: Pulse::new(seen),
         })
+    }
+
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
     }
 
     /// Creates a lane for this phone in the outbox of its binary, which holds `outbox` bytes.
@@ -150,9 +155,14 @@ impl Peer {
         self.ending.wait().await
     }
 
+    /// The ending, if it is set.
+    pub(crate) fn ending_so_far(&self) -> Option<&Ending> {
+        self.ending.get()
+    }
+
     pub(crate) fn asked_by_binary(&self) -> bool {
-        let ending = self.ending.get();
-        ending.is_some_and(|ending| ending.manner == Manner::AskedByBinary)
+        self.ending_so_far()
+            .is_some_and(|ending| ending.manner == Manner::AskedByBinary)
     }
 }
 
@@ -163,7 +173,7 @@ pub(crate) fn share(outbox: usize) -> usize {
 
 impl Conn for Peer {
     fn conn_id(&self) -> &str {
-        &self.conn_id
+        &self.who.conn_id
     }
 
     fn send(&self, frame: Bytes) -> Result<(), SendError> {
@@ -182,6 +192,7 @@ impl Conn for Peer {
         self.end(Close {
             code,
             reason: reason.to_owned().into(),
+            why: "closed",
         });
     }
 }

@@ -8,23 +8,22 @@ use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tracing::{debug, info, warn};
 
 use super::held::Held;
 use super::outbox::{Lane, Refused};
 use super::peer::{Peer, Sender};
 use super::relay::Relay;
-use super::socket::{self, Gone, Reader};
+use super::socket::{self, Reader};
+use super::who::{Gone, about};
 use crate::operate::metrics::Refusals;
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::envelope::Wrapper;
 
-pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, peer: Arc<Peer>) {
+pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, peer: Arc<Peer>) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer).await;
     let phone = Phone {
         relay,
-        server_id,
         peer: &peer,
         wrapper: Wrapper::new(peer.conn_id()),
         uplink: peer.uplink(relay.config.outbox as usize),
@@ -35,17 +34,16 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, server_id: &str, pe
         gone = phone.live(&mut reader, &mut membership) => gone,
         gone = writer.run() => gone,
     };
-    debug!(conn_id = ?peer.conn_id(), code = gone.code, "phone disconnected");
     peer.abort(Close::NORMAL);
     let Some(membership) = membership else {
-        return socket::close(reader, writer).await;
+        return socket::close(reader, writer, gone).await;
     };
     let Phone {
         wrapper, uplink, ..
     } = phone;
     tokio::join!(
-        leave(membership, &uplink, wrapper.closed(gone.code)),
-        socket::close(reader, writer),
+        leave(membership, &uplink, wrapper.closed(gone.code())),
+        socket::close(reader, writer, gone),
     );
 }
 
@@ -55,10 +53,8 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
         RegisterError::AtCapacity(_) => (&refusals.too_many_phones, Close::TOO_MANY_PHONES),
         // The random conn-id is taken. The next attempt draws another one.
         RegisterError::DuplicateConnId(_) => (&refusals.conn_id_taken, Close::TRY_AGAIN),
-        other => {
-            warn!(error = %other, "phone refused for an unknown reason");
-            return Close::TRY_AGAIN;
-        }
+        // A refusal that does not exist yet.
+        _ => return Close::TRY_AGAIN,
     };
     count.inc();
     close
@@ -69,7 +65,6 @@ type Registered = Result<Membership<Peer>, RegisterError<Peer>>;
 /// A phone, registered or not.
 struct Phone<'a> {
     relay: &'a Relay,
-    server_id: &'a str,
     peer: &'a Arc<Peer>,
     wrapper: Wrapper,
     /// Its lane in the outbox of its binary.
@@ -97,15 +92,14 @@ impl Phone<'_> {
         let membership = match registered {
             Ok(registered) => membership.insert(registered),
             Err(error) => {
-                debug!(%error, "phone refused");
                 if !self.relay.stopping.is_cancelled() {
                     let refusals = &self.relay.metrics.refusals;
                     self.peer.end(refusal(&error, refusals));
                 }
-                return Gone::WITHOUT_CODE;
+                return Gone::ClosedByRelay;
             }
         };
-        debug!(conn_id = ?self.peer.conn_id(), "phone connected");
+        about!(info, self.peer, "phone connected");
         while let Some(envelope) = held.pop() {
             if let Err(gone) = self.deliver(membership, envelope).await {
                 return gone;
@@ -115,9 +109,13 @@ impl Phone<'_> {
         self.forward(reader, membership).await
     }
 
+    fn server_id(&self) -> &str {
+        &self.peer.who().server_id
+    }
+
     fn register(&self) -> Registered {
         let registry = &self.relay.registry;
-        let registered = registry.register_phone(self.server_id, Arc::clone(self.peer));
+        let registered = registry.register_phone(self.server_id(), Arc::clone(self.peer));
         // A shutdown may have drained the registry before this registration.
         if self.relay.stopping.is_cancelled() {
             self.peer.end(Close::SHUTTING_DOWN);
@@ -138,16 +136,16 @@ impl Phone<'_> {
             stopping,
             ..
         } = self.relay;
-        debug!(conn_id = ?self.peer.conn_id(), "phone waits for its binary");
+        about!(debug, self.peer, "phone waits for its binary");
         let waiting = metrics.waits.begin();
         let deadline = Instant::now() + config.wait_for_binary;
         loop {
-            let binary = timeout_at(deadline, registry.wait_for_binary(self.server_id));
+            let binary = timeout_at(deadline, registry.wait_for_binary(self.server_id()));
             let in_time = tokio::select! {
                 biased;
                 () = stopping.cancelled() => {
                     self.peer.end(Close::SHUTTING_DOWN);
-                    return Err(Gone::WITHOUT_CODE);
+                    return Err(Gone::ClosedByRelay);
                 }
                 // Polled before the phone is read: a phone that floods the relay must not outstay its time.
                 binary = binary => binary.is_ok(),
@@ -201,10 +199,10 @@ impl Phone<'_> {
         match self.wrapper.frame(&frame) {
             Ok(envelope) => Ok(envelope.into()),
             Err(error) => {
-                debug!(conn_id = ?self.peer.conn_id(), %error, "phone closed");
+                about!(debug, self.peer, %error, "frame is not JSON");
                 self.relay.metrics.rejected.not_json.inc();
                 self.peer.end(Close::NOT_JSON);
-                Err(Gone::WITHOUT_CODE)
+                Err(Gone::ClosedByRelay)
             }
         }
     }
@@ -242,10 +240,8 @@ impl Phone<'_> {
 
     /// Closes the phone because its frame cannot be delivered.
     fn unread(&self) -> Gone {
-        if self.peer.end(Close::UNDELIVERED) {
-            info!(conn_id = ?self.peer.conn_id(), "phone closed: no binary for its frame");
-        }
-        Gone::WITHOUT_CODE
+        self.peer.end(Close::UNDELIVERED);
+        Gone::ClosedByRelay
     }
 }
 

@@ -11,10 +11,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use tracing::subscriber::set_global_default;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use super::config::Config;
+use super::config::{Config, LogFormat};
 
 /// How many lines may wait for stderr.
 const LINES: usize = 16 * 1024;
@@ -42,17 +43,20 @@ pub fn start(config: &Config) -> Logs {
         .thread_name("log")
         .finish(std::io::stderr());
     let _ = DROPPED.set(stderr.error_counter());
-    let subscriber = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(stderr)
         // Any crate in the same build may enable colours, and stderr may not be a terminal.
         .with_ansi(false)
         // It would report a failed write to stderr on the same stderr, and panic.
-        .log_internal_errors(false)
-        .finish();
+        .log_internal_errors(false);
     // The subscriber's `init` would also capture records of the `log` crate, if any crate in the same build enables
     // that. Those records contain frames.
-    tracing::subscriber::set_global_default(subscriber).expect("only the program sets it, once");
+    let set = match config.log_format {
+        LogFormat::Text => set_global_default(lines.finish()),
+        LogFormat::Json => set_global_default(lines.json().flatten_event(true).finish()),
+    };
+    set.expect("only the program sets it, once");
     Logs { thread }
 }
 

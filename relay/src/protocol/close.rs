@@ -10,22 +10,26 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 pub(crate) struct Close {
     pub(crate) code: u16,
     pub(crate) reason: Cow<'static, str>,
+    /// Why, in words for the log. Many reasons on the wire are empty.
+    pub(crate) why: &'static str,
 }
 
 impl Close {
-    pub(crate) const NORMAL: Self = Self::of(1000, "");
-    pub(crate) const NOT_JSON: Self = Self::of(1000, "");
-    pub(crate) const UNDELIVERED: Self = Self::of(1000, "");
-    pub(crate) const EXPIRED: Self = Self::of(1000, "");
+    pub(crate) const NORMAL: Self = Self::silent(1000, "closed");
+    pub(crate) const NOT_JSON: Self = Self::silent(1000, "frame is not JSON");
+    pub(crate) const UNDELIVERED: Self = Self::silent(1000, "frame undelivered");
+    pub(crate) const EXPIRED: Self = Self::silent(1000, "binary did not come back");
     pub(crate) const SHUTTING_DOWN: Self = Self::of(1001, "shutting down");
-    pub(crate) const PROTOCOL_ERROR: Self = Self::of(1002, "");
-    pub(crate) const NOT_UTF8: Self = Self::of(1007, "");
+    pub(crate) const PROTOCOL_ERROR: Self = Self::silent(1002, "protocol error");
+    pub(crate) const NOT_UTF8: Self = Self::silent(1007, "message is not UTF-8");
     pub(crate) const TOO_SLOW: Self = Self::of(1008, "message too slow");
     pub(crate) const TOO_LARGE: Self = Self::of(1009, "message too big");
     pub(crate) const PHONE_BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
     pub(crate) const PHONE_WRITE_FAILED: Self = Self::of(1011, "phone write failed");
     pub(crate) const BINARY_WRITE_FAILED: Self = Self::of(1011, "binary write failed");
     pub(crate) const HEARTBEAT_TIMEOUT: Self = Self::of(1011, "heartbeat timeout");
+    pub(crate) const TAKEN_OVER: Self =
+        Self::because(1011, "heartbeat timeout", "taken over by another binary");
     pub(crate) const TRY_AGAIN: Self = Self::of(1013, "try again");
     pub(crate) const NO_SERVER: Self = Self::of(4404, "no server with that id");
     pub(crate) const RECLAIMED: Self = Self::of(4404, "binary reclaimed server-id");
@@ -33,15 +37,25 @@ impl Close {
     pub(crate) const TOO_MANY_PHONES: Self = Self::of(4429, "too many phones for server-id");
 
     const fn of(code: u16, reason: &'static str) -> Self {
+        Self::because(code, reason, reason)
+    }
+
+    /// A close with an empty reason.
+    const fn silent(code: u16, why: &'static str) -> Self {
+        Self::because(code, "", why)
+    }
+
+    const fn because(code: u16, reason: &'static str, why: &'static str) -> Self {
         Self {
             code,
             reason: Cow::Borrowed(reason),
+            why,
         }
     }
 
     /// A close that a binary requested: its code, and an empty reason.
     pub(crate) const fn with_code(code: u16) -> Self {
-        Self::of(code, "")
+        Self::silent(code, "closed by its binary")
     }
 
     /// The close frame. A code that must not be sent is left out.
@@ -58,6 +72,7 @@ impl From<CloseFrame> for Close {
         Self {
             code: frame.code.into(),
             reason: frame.reason.to_string().into(),
+            why: "closed by the peer",
         }
     }
 }

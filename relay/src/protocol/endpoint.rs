@@ -18,6 +18,22 @@ impl Endpoint {
         }
     }
 
+    /// The name of a peer that connects there.
+    pub(crate) const fn peer(self) -> &'static str {
+        match self {
+            Self::Server => "binary",
+            Self::Client => "phone",
+        }
+    }
+
+    /// The header with the version of a binary, or the device name of a phone.
+    pub(crate) const fn label_header(self) -> &'static str {
+        match self {
+            Self::Server => "X-Pyrycode-Version",
+            Self::Client => "X-Pyrycode-Device-Name",
+        }
+    }
+
     /// The headers required besides the server-id. The relay only checks that the token is present; the binary judges
     /// it.
     pub(crate) const fn required_headers(self) -> [&'static str; 2] {

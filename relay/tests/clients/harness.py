@@ -114,9 +114,14 @@ class Relay:
     def log(self):
         return self.log_file.read_text(errors="replace")
 
+    def events(self):
+        """The lines of a log in JSON."""
+        return [json.loads(line) for line in self.log().splitlines()]
+
     def address_in_log(self, line):
         assert self.process.poll() is None, self.log()
-        found = re.search(rf"\b{line} address=([\d.]+):(\d+)", self.log())
+        # As text, or as JSON.
+        found = re.search(rf'\b{line}(?: address=|","address":")([\d.]+):(\d+)', self.log())
         return found and (found[1], int(found[2]))
 
     async def listens(self):

@@ -28,6 +28,7 @@ DEFAULTS = {
     "--rate-burst": "20",
     "--rate-interval": "6s",
     "--log": "info",
+    "--log-format": "text",
 }
 FLAGS = [*DEFAULTS, "--trusted-proxies"]
 INVALID = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
@@ -35,7 +36,7 @@ INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(
           for value in ("soon", "30", "-1s")]
 INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
           for value in ("many", "-1", "1.5", "99999999999999999999")]
-INVALID += [("--log", "a=b=c"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
+INVALID += [("--log", "a=b=c"), ("--log-format", "xml"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
 
 
 def run(*arguments, **env):

@@ -126,7 +126,7 @@ async def test_metrics_can_be_disabled(start):
 
 async def test_no_token_and_no_frame_is_ever_logged(start):
     relay = await start(log="trace", probe_timeout="200ms", heartbeat_interval="200ms")
-    headers = PHONE | {"X-Pyrycode-Token": "SECRET-token", "X-Pyrycode-Device-Name": "SECRET-device"}
+    headers = PHONE | {"X-Pyrycode-Token": "SECRET-token", "X-Pyrycode-Device-Name": "a device"}
     binary = await relay.binary()
     phone = await relay.connect("/v1/client", headers)
     await phone.send('"SECRET-up"')
@@ -148,7 +148,7 @@ async def test_no_token_and_no_frame_is_ever_logged(start):
     assert await binary.envelope()
     leaving = await relay.connect("/v1/client", headers)
     await relay.counts(phones=1)
-    await leaving.close(4000, "SECRET-reason")
+    await leaving.close(4000, "a reason")
     assert (await binary.envelope())["close_code"] == 4000
     assert await relay.knock("/v1/client", {"X-Pyrycode-Token": "SECRET-token", "User-Agent": "u"}) == 400
     await relay.ends_well()

@@ -38,10 +38,10 @@ async def test_a_phone_whose_binary_does_not_come_is_closed_after_the_time_and_n
     assert clock() - began >= 0.3
     await relay.metric_becomes(1, "phone_waits_total", outcome="timed_out")
     assert await relay.metric("refusals_total", kind="no_server") == 1
-    refusals = [line for line in relay.log().splitlines() if "phone refused" in line]
+    refusals = [line for line in relay.log().splitlines() if "phone disconnected" in line]
     assert len(refusals) == 1
     assert "client-lonely-" in refusals[0]
-    assert "no binary holds its server-id" in refusals[0]
+    assert 'by=relay code=4404 reason="no server with that id"' in refusals[0]
 
 
 @pytest.mark.parametrize("manner", ["closes", "vanishes"])

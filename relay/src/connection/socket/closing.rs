@@ -5,22 +5,26 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use switchboard::Conn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use tracing::{debug, info};
 
 use super::reader::{Event, Reader, State};
 use super::writer::{WriteFailed, Writer};
-use crate::connection::peer::{Manner, Sender};
-use crate::protocol::close::Close;
+use crate::connection::peer::{Manner, Peer, Sender};
+use crate::connection::who::{Gone, about};
+use crate::protocol::close::{self, Close};
 
 /// How long the peer may take to reply to a close frame.
 const CLOSING_TIME: Duration = Duration::from_secs(3);
 
 /// Closes the connection, whose ending must be set. Sends the close frame and waits a bounded time for the peer's
 /// reply. If the peer sent a close frame first, replies to it instead.
-pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
+pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>, gone: Gone) {
+    let mut end = End {
+        peer: Arc::clone(&writer.peer),
+        gone,
+        is_sent: false,
+    };
     let peer_closed = reader.state == State::Closed;
     let manner = writer.peer.ending().await.manner;
     if peer_closed || manner == Manner::AtOnce {
@@ -36,9 +40,45 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>) {
         .await;
     writer.give_up_queue();
     writer.give_up_batch();
+    end.is_sent = matches!(said, Some(Ok(())));
+    drop(end);
     if let Some(Ok(())) = said {
         // On a timeout, the connection is dropped.
         let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
+    }
+}
+
+/// Logs the end of a connection when dropped, also if the task is dropped, at the end of a shutdown.
+struct End {
+    peer: Arc<Peer>,
+    gone: Gone,
+    /// The relay has sent its close frame.
+    is_sent: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let Self { peer, gone, .. } = &*self;
+        let ending = peer.ending_so_far().map(|ending| &ending.close);
+        let (sent, why) = match gone {
+            Gone::ClosedByPeer(close) => (close.as_ref(), None),
+            Gone::ClosedByRelay => (
+                ending.filter(|close| self.is_sent && close::may_be_sent(close.code)),
+                ending.map(|close| close.why.to_owned()),
+            ),
+            Gone::Broken(error) => (None, Some(error.to_string())),
+        };
+        let reason = sent.map(|close| close.reason.as_ref());
+        about!(
+            info,
+            peer,
+            by = %gone,
+            code = sent.map(|close| close.code),
+            reason = reason.filter(|reason| !reason.is_empty()),
+            why,
+            "{} disconnected",
+            peer.who().endpoint.peer()
+        );
     }
 }
 
@@ -113,15 +153,13 @@ impl Writer<'_> {
         if frames > 0 {
             let metrics = self.relay.metrics.at(self.endpoint);
             metrics.undelivered.inc_by(frames);
-            debug!(conn_id = ?self.peer.conn_id(), frames, "frames undelivered");
+            about!(debug, self.peer, frames, "frames undelivered");
         }
     }
 }
 
 fn close_sender(sender: &Sender) {
-    if let Some(phone) = sender
-        && phone.end(Close::UNDELIVERED)
-    {
-        info!(conn_id = ?phone.conn_id(), "phone closed: binary disconnected before its frame was delivered");
+    if let Some(phone) = sender {
+        phone.end(Close::UNDELIVERED);
     }
 }

@@ -10,5 +10,4 @@ mod writer;
 pub(crate) use self::closing::close;
 pub(crate) use self::open::open;
 pub(crate) use self::reader::Reader;
-pub(crate) use self::stream::Gone;
 pub(crate) use self::writer::Writer;

@@ -7,16 +7,15 @@ use std::task::{Context, Poll};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use prometheus_client::metrics::counter::Counter;
-use switchboard::Conn;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::Message;
-use tracing::debug;
 
-use super::stream::{Gone, Socket};
+use super::stream::Socket;
 use super::unfinished::Unfinished;
 use crate::connection::peer::Peer;
 use crate::connection::relay::Relay;
+use crate::connection::who::Gone;
 use crate::operate::metrics::Rejected;
 use crate::protocol::close::Close;
 
@@ -78,24 +77,22 @@ impl<'a> Reader<'a> {
                 Event::Message(Message::Ping(_) | Message::Frame(_)) => {}
                 Event::Message(Message::Close(frame)) => {
                     self.state = State::Closed;
-                    let code = frame.map(|frame| frame.code.into());
-                    return Err(code.map_or(Gone::WITHOUT_CODE, |code| Gone { code }));
+                    return Err(Gone::ClosedByPeer(frame.map(Close::from)));
                 }
                 Event::ClosedUnseen(close) => {
                     self.state = State::ClosedUnseen;
-                    let code = close.code;
-                    self.peer.abort(close);
-                    return Err(Gone { code });
+                    self.peer.abort(close.clone());
+                    return Err(Gone::ClosedByPeer(Some(close)));
                 }
                 Event::TooSlow => return Err(self.reject(&rejected.too_slow, Close::TOO_SLOW)),
                 Event::Failed(error) => {
                     let Some((count, close)) = judge(rejected, &error) else {
-                        return Err(Gone::WITHOUT_CODE);
+                        return Err(Gone::Broken(error));
                     };
                     self.state = State::Garbled;
                     return Err(self.reject(count, close));
                 }
-                Event::Gone => return Err(Gone::WITHOUT_CODE),
+                Event::Gone => return Err(Gone::Broken(Error::ConnectionClosed)),
             }
         }
     }
@@ -130,11 +127,9 @@ impl<'a> Reader<'a> {
 
     /// Closes the peer because of a message that it sent.
     fn reject(&self, count: &Counter, close: Close) -> Gone {
-        let conn_id = self.peer.conn_id();
-        debug!(?conn_id, code = close.code, reason = %close.reason, "message rejected");
         count.inc();
         self.peer.end(close);
-        Gone::WITHOUT_CODE
+        Gone::ClosedByRelay
     }
 }
 

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt};
-use switchboard::Conn;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::Message;
-use tracing::debug;
 
-use super::stream::{Gone, Socket};
+use super::stream::Socket;
 use crate::connection::outbox::{Charge, Queued};
 use crate::connection::peer::{Peer, Sender};
 use crate::connection::relay::Relay;
+use crate::connection::who::Gone;
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
 
@@ -44,9 +43,14 @@ pub(super) struct Batch {
     pub(super) charges: Vec<Charge<Sender>>,
 }
 
-/// The peer did not take the data in time, or is gone.
+/// Why a write failed.
 #[derive(Debug)]
-pub(super) struct WriteFailed;
+pub(super) enum WriteFailed {
+    /// The peer did not take the data in time.
+    TooSlow,
+    /// The peer is gone.
+    Broken(Error),
+}
 
 impl<'a> Writer<'a> {
     pub(super) fn new(
@@ -80,18 +84,19 @@ impl<'a> Writer<'a> {
         tokio::select! {
             biased;
             _ = peer.ending() => {}
-            Err(WriteFailed) = self.pump() => {
+            Err(failed) = self.pump() => {
                 metrics.write_failures.inc();
-                debug!(conn_id = ?peer.conn_id(), "write failed");
                 peer.abort(write_failed);
+                if let WriteFailed::Broken(error) = failed {
+                    return Gone::Broken(error);
+                }
             }
             () = peer.pulse.lost(interval, limit) => {
                 metrics.heartbeat_timeouts.inc();
-                debug!(conn_id = ?peer.conn_id(), "heartbeat timed out");
                 peer.abort(Close::HEARTBEAT_TIMEOUT);
             }
         }
-        Gone::WITHOUT_CODE
+        Gone::ClosedByRelay
     }
 
     /// Writes queued frames and pings. A frame is popped only when it can be written at once, so none is lost if this
@@ -164,7 +169,8 @@ impl<'a> Writer<'a> {
     pub(super) fn write(&mut self, message: Message) -> Result<(), WriteFailed> {
         let had_room = mem::take(&mut self.has_room);
         debug_assert!(had_room, "a message would be lost");
-        self.sink.start_send_unpin(message).map_err(|_| WriteFailed)
+        let sent = self.sink.start_send_unpin(message);
+        sent.map_err(WriteFailed::Broken)
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), WriteFailed> {
@@ -189,7 +195,10 @@ async fn timely(
     // Most writes need no timer.
     let done = match write.as_mut().now_or_never() {
         Some(done) => done,
-        None => peer.pulse.write(limit, write).await.ok_or(WriteFailed)?,
+        None => {
+            let done = peer.pulse.write(limit, write).await;
+            done.ok_or(WriteFailed::TooSlow)?
+        }
     };
-    done.map_err(|_| WriteFailed)
+    done.map_err(WriteFailed::Broken)
 }

@@ -15,7 +15,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use self::values::{MAX_BURST, duration, filter, positive_duration, rate_interval};
 use crate::operate::error::Error;
 
-pub use self::values::{MetricsListen, Proxies};
+pub use self::values::{LogFormat, MetricsListen, Proxies};
 
 /// The largest `--outbox`, far more than is sensible for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
@@ -168,6 +168,15 @@ pub struct Config {
     /// What to log, in tracing's filter syntax
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
+
+    /// How to write the log
+    #[arg(
+        long,
+        env = "SWITCHBOARD_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -245,6 +254,7 @@ mod tests {
         assert_eq!(config.message_timeout, Duration::from_secs(30));
         assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
         assert_eq!(config.log, "info");
+        assert_eq!(config.log_format, LogFormat::Text);
     }
 
     #[test]
@@ -261,6 +271,7 @@ mod tests {
             ("--message-timeout", "0s"),
             ("--shutdown-timeout", "1 fortnight"),
             ("--log", "a=b=c"),
+            ("--log-format", "xml"),
             ("--metrics-listen", "on"),
             ("--heartbeat-interval", "0s"),
             ("--heartbeat-timeout", "never"),
