@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         }
     };
     let logs = logging::start(&config);
+    Config::warn_about_variables();
     files::raise_limit(&config);
     match run(config) {
         Ok(()) => {

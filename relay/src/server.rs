@@ -50,7 +50,9 @@ impl Server {
     /// [`Error::Tls`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
-        let tls = Tls::load(&config).await?;
+        let relay = Relay::new(config);
+        let config = &relay.config;
+        let tls = Tls::load(config, &relay.metrics.certificate_expiry).await?;
         let (listener, address) = listen("--listen", config.listen).await?;
         let (metrics_listener, metrics_address) = match config.metrics_listen {
             MetricsListen::Off => (None, None),
@@ -68,7 +70,7 @@ impl Server {
             metrics_address,
             tls,
             hangups,
-            relay: Relay::new(config),
+            relay,
         })
     }
 
@@ -235,7 +237,8 @@ async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
             () = relay.stopping.cancelled() => return,
         }
         if let Some(tls) = &tls {
-            tls.reload(&relay.config).await;
+            tls.reload(&relay.config, &relay.metrics.certificate_expiry)
+                .await;
         } else {
             info!("nothing to reload: there is no --tls-cert");
         }

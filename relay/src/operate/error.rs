@@ -1,5 +1,6 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -12,10 +13,14 @@ pub enum Error {
     #[error("{}", first_line(.0))]
     Config(#[from] clap::Error),
     /// The certificate or the key cannot be used.
-    #[error("cannot use the files of --tls-cert and --tls-key: {source}")]
+    #[error("cannot use the file of {flag}, {}: {problem}", file.display())]
     Tls {
-        /// What is wrong with the files.
-        source: io::Error,
+        /// The flag that names the file.
+        flag: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The relay cannot listen on the address.
     #[error("cannot listen on {address}: {}", listen_advice(.source, .flag))]
@@ -65,7 +70,7 @@ fn is_answer(error: &clap::Error) -> bool {
 }
 
 /// The first line of clap's message, which says what is wrong. Usage and tips follow in further paragraphs.
-fn first_line(error: &clap::Error) -> String {
+pub(super) fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.trim_start_matches("error: ").to_owned()

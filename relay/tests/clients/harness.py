@@ -115,14 +115,14 @@ class Relay:
         return self.log_file.read_text(errors="replace")
 
     def events(self):
-        """The lines of a log in JSON."""
-        return [json.loads(line) for line in self.log().splitlines()]
+        """The complete lines of a log in JSON."""
+        return [json.loads(line) for line in self.log().rpartition("\n")[0].splitlines()]
 
     def address_in_log(self, line):
         assert self.process.poll() is None, self.log()
         # As text, or as JSON.
-        found = re.search(rf'\b{line}(?: address=|","address":")([\d.]+):(\d+)', self.log())
-        return found and (found[1], int(found[2]))
+        found = re.search(rf'\b{line}(?: address=|","address":")([\d.]+|\[::\]):(\d+)', self.log())
+        return found and (found[1].replace("[::]", "127.0.0.1"), int(found[2]))
 
     async def listens(self):
         self.address = await until(lambda: self.address_in_log("listening"))

@@ -75,6 +75,36 @@ def test_an_invalid_value_prints_one_line_that_names_the_flag(flag, value):
     refused(run(f"{flag}={value}", *elsewhere), 2, flag)
     sentence = refused(run(*elsewhere, **{variable(flag): value}), 2, flag)
     assert "panicked" not in sentence
+    if not flag.startswith("--tls"):
+        assert variable(flag) in sentence
+
+
+def test_only_a_variable_that_is_used_is_blamed():
+    sentence = refused(run("--grace=soon", SWITCHBOARD_GRACE="30s"), 2, "--grace")
+    assert "SWITCHBOARD" not in sentence
+    sentence = refused(run("--grace=soon", SWITCHBOARD_GRACE="later"), 2, "--grace")
+    assert "soon" in sentence and "SWITCHBOARD" not in sentence
+    sentence = refused(run("--grace=1s", SWITCHBOARD_MAX_PHONES="many"), 2, "--max-phones")
+    assert sentence.startswith("error: SWITCHBOARD_MAX_PHONES: invalid value 'many'")
+
+
+def test_a_variable_that_is_not_utf_8_is_named():
+    sentence = refused(run(SWITCHBOARD_GRACE=b"\xff"), 2, "UTF-8")
+    assert "SWITCHBOARD_GRACE" in sentence
+
+
+async def test_a_misspelt_variable_is_warned_about(start):
+    relay = await start(env={"SWITCHBOARD_MAX_PHONE": "secret", "SWITCHBOARD_MAX_PHONES": "3"})
+    [warning] = [line for line in relay.log().splitlines() if "unknown variable" in line]
+    assert "WARN" in warning and 'variable="SWITCHBOARD_MAX_PHONE"' in warning
+    assert "secret" not in warning
+
+
+@pytest.mark.parametrize("listen", ["localhost:0", ":0"])
+async def test_an_address_may_be_a_name_or_all_addresses(start, listen):
+    relay = await start(listen=listen, metrics_listen=listen)
+    await relay.pair()
+    await relay.metrics()
 
 
 def test_an_unknown_flag_is_a_configuration_error():

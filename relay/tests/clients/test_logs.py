@@ -243,6 +243,6 @@ async def test_a_refused_upgrade_names_the_client_behind_the_proxy(start):
     headers = BINARY | {"X-Forwarded-For": "198.51.100.7"}
     assert await relay.knock("/v1/server", headers) == 101
     assert await relay.knock("/v1/server", headers) == 429
-    [refused] = [it for it in relay.events() if it["message"] == "upgrade refused"]
+    [refused] = await until(lambda: [it for it in relay.events() if it["message"] == "upgrade refused"])
     assert (refused["server_id"], refused["address"], refused["status"]) == ("a", "198.51.100.7", 429)
     assert refused["endpoint"] == "server"

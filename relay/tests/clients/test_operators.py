@@ -46,8 +46,17 @@ async def test_every_series_is_there_from_the_start_and_zero(start):
     for name, labels in SERIES:
         assert await relay.metric(name, **labels) == 0, (name, labels)
     for name, family in (await relay.metrics()).items():
-        assert name.startswith("switchboard_"), name
-        assert name.endswith("_info") or set(family.values()) == {0}, name
+        if not name.startswith("process_"):
+            assert name.startswith("switchboard_"), name
+            assert name.endswith("_info") or set(family.values()) == {0}, name
+
+
+async def test_the_metrics_of_the_process_agree_with_the_system(start):
+    relay = await start()
+    [memory] = (await relay.metrics())["process_resident_memory_bytes"].values()
+    assert 0.5 < memory / 2**20 / relay.memory() < 2
+    [files] = (await relay.metrics())["process_open_fds"].values()
+    assert abs(files - relay.descriptors()) < 10
 
 
 async def test_the_metrics_agree_with_health_and_with_what_the_clients_counted(start):

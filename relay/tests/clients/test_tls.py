@@ -1,18 +1,27 @@
 """TLS that the relay terminates itself."""
 
+import re
 import signal
 import ssl
+from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
 
 from harness import Raw, until
+from test_configuration import refused, run
 from tls import context, start_with
+
 
 async def certificate(relay):
     raw = await Raw.dial(relay)
     der = raw.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     raw.vanish()
     return der
+
+
+def expiry(der):
+    return x509.load_der_x509_certificate(der).not_valid_after_utc.replace(tzinfo=None)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -41,6 +50,7 @@ async def test_a_new_certificate_is_read_on_sighup_and_connections_go_on(start, 
     relay = await start_with(start, files)
     binary, phone = await relay.pair()
     old = await certificate(relay)
+    assert relay.log().count("certificate and key loaded subject=") == 1
     files.renew()
     assert await certificate(relay) == old
     relay.signal(signal.SIGHUP)
@@ -52,6 +62,48 @@ async def test_a_new_certificate_is_read_on_sighup_and_connections_go_on(start, 
     await phone.send("1")
     assert (await binary.envelope())["frame"] == 1
     await relay.phone(binary)
+    loading = re.compile(r' INFO .* certificate and key loaded subject="([^"]+)" expires=(\S+)Z\n')
+    await until(lambda: len(loading.findall(relay.log())) == 2)
+    loaded = loading.findall(relay.log())
+    assert loaded[0] != loaded[1], "each certificate of trustme has another subject"
+    assert datetime.fromisoformat(loaded[1][1]) == expiry(await certificate(relay))
+    [seconds] = (await relay.metrics())["switchboard_certificate_expiry_timestamp_seconds"].values()
+    assert seconds == expiry(await certificate(relay)).replace(tzinfo=UTC).timestamp()
+
+
+async def test_an_expired_certificate_is_warned_about_and_used(start, files):
+    files.renew(not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    relay = await start(tls_cert=files.cert, tls_key=files.key, ssl=context(expired=True))
+    assert re.search(r" WARN .* the certificate has expired subject=.* expires=2020-01-01T00:00:00Z", relay.log())
+
+
+@pytest.mark.parametrize(("broken", "flag", "problem"), [
+    ("no certificate", "--tls-cert", "it contains no certificate in PEM"),
+    ("half a certificate", "--tls-cert", "it is not PEM"),
+    ("another thing as a certificate", "--tls-cert", "its first certificate is invalid"),
+    ("no key", "--tls-key", "it contains no private key in PEM"),
+    ("the key of another", "--tls-key", "it is not the key of the certificate in --tls-cert"),
+    ("missing", "--tls-cert", "No such file"),
+])
+def test_a_file_that_cannot_be_used_is_named(files, broken, flag, problem):
+    pem = files.cert.read_bytes()
+    if broken == "no certificate":
+        files.cert.write_bytes(files.key.read_bytes())
+    elif broken == "half a certificate":
+        files.cert.write_bytes(pem[:len(pem) // 2])
+    elif broken == "another thing as a certificate":
+        files.cert.write_text("-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n")
+    elif broken == "no key":
+        files.key.write_bytes(pem)
+    elif broken == "the key of another":
+        files.renew()
+        files.cert.write_bytes(pem)
+    else:
+        files.cert.unlink()
+    result = run(f"--tls-cert={files.cert}", f"--tls-key={files.key}", "--listen=127.0.0.1:0", "--metrics-listen=off")
+    sentence = refused(result, 2, flag)
+    assert problem in sentence
+    assert str(files.cert if flag == "--tls-cert" else files.key) in sentence
 
 
 @pytest.mark.parametrize("broken", ["garbage", "missing", "the key of another"])

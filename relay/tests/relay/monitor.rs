@@ -67,14 +67,14 @@ const GET_METRICS: &str = "GET /metrics HTTP/1.0";
 
 type Series = BTreeMap<String, u64>;
 
-/// All series but `build_info`.
+/// All series of the relay but `build_info`.
 async fn series(relay: &Relay) -> Series {
     let answer = http(relay.metrics, GET_METRICS, b"").await;
     let lines = answer.body().lines();
     lines
-        .filter(|line| !line.starts_with('#') && !line.starts_with("switchboard_build_info"))
+        .filter_map(|line| line.strip_prefix("switchboard_"))
+        .filter(|line| !line.starts_with("build_info"))
         .map(|line| {
-            let line = line.strip_prefix("switchboard_").expect("the prefix");
             let (name, value) = line.rsplit_once(' ').expect("a value");
             (name.to_owned(), value.parse().expect("a count"))
         })
@@ -177,6 +177,34 @@ async fn all_series_are_there_from_the_start() {
         let names: Vec<&str> = at_first.keys().map(String::as_str).collect();
         assert_eq!(names, SERIES);
         until(&relay, &[]).await;
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_series_of_the_process_have_their_conventional_names() {
+    within(async {
+        let relay = Relay::start().await;
+        let answer = http(relay.metrics, GET_METRICS, b"").await;
+        for (name, kind) in [
+            ("process_cpu_seconds", "counter"),
+            ("process_resident_memory_bytes", "gauge"),
+            ("process_virtual_memory_bytes", "gauge"),
+            ("process_open_fds", "gauge"),
+            ("process_max_fds", "gauge"),
+            ("process_start_time_seconds", "gauge"),
+            ("process_threads", "gauge"),
+        ] {
+            let kind = format!("# TYPE {name} {kind}\n");
+            assert!(answer.body().contains(&kind), "{name}");
+        }
+        let started = relay.metric("process_start_time_seconds").await;
+        assert!(started > 1_600_000_000, "{started}");
+        assert!(relay.metric("process_resident_memory_bytes").await > 1 << 20);
+        assert!(relay.metric("process_open_fds").await > 2);
+        assert!(answer.body().contains("\nprocess_cpu_seconds_total "));
+        assert!(!answer.body().contains("certificate_expiry"));
     })
     .await;
 }

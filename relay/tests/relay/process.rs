@@ -73,7 +73,7 @@ async fn an_invalid_flag_is_named_in_one_line() {
             ),
             (
                 ["--listen", "x"],
-                "invalid value 'x' for '--listen <ADDR>': invalid socket address syntax",
+                "invalid value 'x' for '--listen <ADDR>': expected an address with a port, like 127.0.0.1:8080, localhost:8080 or :8080",
             ),
             (
                 ["--max-phones", "0"],
@@ -84,7 +84,7 @@ async fn an_invalid_flag_is_named_in_one_line() {
             assert_one_line(&output(&args).await, 2, sentence);
         }
         let from_environment = program().env("SWITCHBOARD_OUTBOX", "much").output().await;
-        let sentence = "invalid value 'much' for '--outbox <BYTES>': invalid digit found in string";
+        let sentence = "SWITCHBOARD_OUTBOX: invalid value 'much' for '--outbox <BYTES>': invalid digit found in string";
         assert_one_line(&from_environment.expect("it runs"), 2, sentence);
     })
     .await;

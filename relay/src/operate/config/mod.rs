@@ -1,18 +1,17 @@
 //! The relay's settings, from flags and environment variables.
 
+mod environment;
 mod values;
 
-use std::env;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory, FromArgMatches, Parser};
+use clap::{FromArgMatches, Parser};
 
-use self::values::{MAX_BURST, duration, filter, positive_duration, rate_interval};
+use self::values::{MAX_BURST, address, duration, filter, positive_duration, rate_interval};
 use crate::operate::error::Error;
 
 pub use self::values::{LogFormat, MetricsListen, Proxies};
@@ -33,13 +32,14 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     args_override_self = true
 )]
 pub struct Config {
-    /// Address to listen on; port 0 picks a free one
+    /// Address to listen on; `:8080` listens on all addresses, and port 0 picks a free port
     #[arg(
         long,
         help_heading = "Listeners",
         env = "SWITCHBOARD_LISTEN",
         value_name = "ADDR",
-        default_value = "127.0.0.1:8080"
+        default_value = "127.0.0.1:8080",
+        value_parser = address
     )]
     pub listen: SocketAddr,
 
@@ -169,7 +169,7 @@ pub struct Config {
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
 
-    /// How to write the log
+    /// How to write the log: `text`, or `json` for one JSON object a line
     #[arg(
         long,
         env = "SWITCHBOARD_LOG_FORMAT",
@@ -185,12 +185,14 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], which names the flag, or carries the help or the version if that was requested.
+    /// [`Error::Config`], which names the flag and the variable, or carries the help or the version if that was requested.
     pub fn from_args<I>(args: I) -> Result<Self, Error>
     where
-        I: IntoIterator<Item: Into<OsString> + Clone>,
+        I: IntoIterator<Item: Into<OsString>>,
     {
-        let matches = command().try_get_matches_from(args)?;
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let matches = environment::command().try_get_matches_from(&args);
+        let matches = matches.map_err(|error| environment::blame(error, &args))?;
         let config = Self::from_arg_matches(&matches)?;
         if config.tls_cert.is_some() != config.tls_key.is_some() {
             let sentence = "--tls-cert and --tls-key belong together: give both or neither";
@@ -198,25 +200,17 @@ impl Config {
         }
         Ok(config)
     }
-}
 
-/// The command line. An empty environment variable counts as unset.
-fn command() -> Command {
-    Config::command().mut_args(|flag| {
-        let is_empty = flag
-            .get_env()
-            .and_then(env::var_os)
-            .is_some_and(|value| value.is_empty());
-        if is_empty {
-            flag.env(Resettable::Reset)
-        } else {
-            flag
-        }
-    })
+    /// Warns about environment variables that look like those of flags, and are not.
+    pub fn warn_about_variables() {
+        environment::warn();
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn refusal(flag: &str, value: &str) -> String {

@@ -1,10 +1,9 @@
 //! Parsing and limits of flag values.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -19,26 +18,64 @@ pub enum MetricsListen {
 }
 
 impl FromStr for MetricsListen {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self::Off);
+        match text {
+            "off" => Ok(Self::Off),
+            _ => address(text).map(Self::On),
         }
-        let address = text.parse();
-        address
-            .map(Self::On)
-            .map_err(|_| "expected an address with a port, or off")
+    }
+}
+
+/// Parses an address to listen on: `127.0.0.1:8080`, `localhost:8080`, or `:8080` for all addresses of the machine.
+///
+/// Of the addresses of a name, IPv4 is preferred.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = text
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or("expected an address with a port, like 127.0.0.1:8080, localhost:8080 or :8080")?;
+    if host.is_empty() {
+        return Ok(SocketAddr::new(unspecified(), port));
+    }
+    let found = (host, port).to_socket_addrs();
+    let found = found.map_err(|error| format!("cannot look up the host: {error}"))?;
+    let found = found.min_by_key(SocketAddr::is_ipv6);
+    found.ok_or_else(|| "the host has no address".into())
+}
+
+/// All addresses of the machine: those of IPv6, which include those of IPv4, unless the machine has no IPv6.
+fn unspecified() -> IpAddr {
+    let any = Ipv6Addr::UNSPECIFIED;
+    match UdpSocket::bind((any, 0)) {
+        Ok(_) => any.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
 /// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("expected text or json"),
+        }
+    }
 }
 
 /// Proxies whose `X-Forwarded-For` is trusted.

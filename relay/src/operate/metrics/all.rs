@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::collectors::{Census, LogLines, Population};
+use super::collectors::{Census, CertificateExpiry, LogLines, Population, Process};
 use super::endpoint::AtEndpoint;
 use super::reasons::{Dropped, Probes, Refusals, Rejected};
 use super::series::one;
@@ -31,12 +31,17 @@ pub(crate) struct Metrics {
     pub(crate) takeovers: Counter,
     pub(crate) outbox_overflows: Counter,
     pub(crate) accept_errors: Counter,
+    pub(crate) certificate_expiry: CertificateExpiry,
 }
 
 impl Metrics {
     pub(crate) fn new(count: impl Fn() -> Population + Send + Sync + 'static) -> Self {
         let census = Census::new(count);
-        let mut series = Registry::with_prefix("switchboard");
+        let certificate_expiry = CertificateExpiry::default();
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process));
+        let series = all.sub_registry_with_prefix("switchboard");
+        series.register_collector(Box::new(certificate_expiry.clone()));
         series.register_collector(Box::new(census.clone()));
         series.register_collector(Box::new(LogLines));
         series.register(
@@ -44,43 +49,44 @@ impl Metrics {
             "The version of the relay",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        let [server, client] = AtEndpoint::both(&mut series);
+        let [server, client] = AtEndpoint::both(series);
         Self {
             started: Instant::now(),
             census,
             server,
             client,
-            refusals: Refusals::register(&mut series),
-            dropped: Dropped::register(&mut series),
-            rejected: Rejected::register(&mut series),
-            probes: Probes::register(&mut series),
-            waits: Waits::register(&mut series),
+            refusals: Refusals::register(series),
+            dropped: Dropped::register(series),
+            rejected: Rejected::register(series),
+            probes: Probes::register(series),
+            waits: Waits::register(series),
             grace_expiries: one(
-                &mut series,
+                series,
                 "grace_expiries",
                 "Graces that expired before the binary came back",
             ),
             reclaims: one(
-                &mut series,
+                series,
                 "reclaims",
                 "Server-ids claimed again during their grace",
             ),
             takeovers: one(
-                &mut series,
+                series,
                 "takeovers",
                 "Server-ids taken over from a binary that did not answer or was disconnecting",
             ),
             outbox_overflows: one(
-                &mut series,
+                series,
                 "outbox_overflows",
                 "Phones closed because their outbox was full",
             ),
             accept_errors: one(
-                &mut series,
+                series,
                 "accept_errors",
                 "Failed attempts to accept a connection, mostly because too many files were open",
             ),
-            series,
+            certificate_expiry,
+            series: all,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics_process::collector::collect;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -72,6 +74,87 @@ impl Collector for Census {
         for (name, help, count) in gauges {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(u64::try_from(count).unwrap_or(u64::MAX)).encode(gauge)?;
+        }
+        Ok(())
+    }
+}
+
+/// When the certificate expires, in seconds since the Unix epoch. There is no such series without a certificate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CertificateExpiry(Arc<AtomicU64>);
+
+impl CertificateExpiry {
+    pub(crate) fn set(&self, seconds: u64) {
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Collector for CertificateExpiry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            seconds => encoder
+                .encode_descriptor(
+                    "certificate_expiry_timestamp_seconds",
+                    "When the certificate expires, in seconds since the Unix epoch",
+                    None,
+                    MetricType::Gauge,
+                )
+                .and_then(|gauge| ConstGauge::new(seconds).encode(gauge)),
+        }
+    }
+}
+
+/// The process, under the names that Prometheus' client libraries use. What the system does not report is left out.
+#[derive(Debug)]
+pub(super) struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let process = collect();
+        if let Some(seconds) = process.cpu_seconds_total {
+            let help = "Total user and system CPU time";
+            let counter = encoder.encode_descriptor(
+                "process_cpu_seconds",
+                help,
+                None,
+                MetricType::Counter,
+            )?;
+            ConstCounter::new(seconds).encode(counter)?;
+        }
+        let gauges = [
+            (
+                "process_resident_memory_bytes",
+                "Resident memory",
+                process.resident_memory_bytes,
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Virtual memory",
+                process.virtual_memory_bytes,
+            ),
+            (
+                "process_open_fds",
+                "Open file descriptors",
+                process.open_fds,
+            ),
+            (
+                "process_max_fds",
+                "Limit of open file descriptors",
+                process.max_fds,
+            ),
+            (
+                "process_start_time_seconds",
+                "Start of the process, in seconds since the Unix epoch",
+                process.start_time_seconds,
+            ),
+            ("process_threads", "Threads of the process", process.threads),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                ConstGauge::new(value).encode(gauge)?;
+            }
         }
         Ok(())
     }

@@ -13,6 +13,6 @@ mod striped;
 mod waits;
 
 pub(crate) use self::all::Metrics;
-pub(crate) use self::collectors::Population;
+pub(crate) use self::collectors::{CertificateExpiry, Population};
 pub(crate) use self::reasons::{Dropped, Refusals, Rejected};
 pub(crate) use self::sample::Sample;

@@ -1,0 +1,80 @@
+//! The environment variables of flags.
+
+use std::env;
+use std::ffi::OsString;
+
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Command, CommandFactory};
+use tracing::warn;
+
+use super::Config;
+use crate::operate::error::first_line;
+
+/// What the names of all variables begin with.
+const PREFIX: &str = "SWITCHBOARD_";
+
+/// The command line. An empty environment variable counts as unset.
+pub(super) fn command() -> Command {
+    Config::command().mut_args(|flag| {
+        let is_empty = variable(&flag).is_some_and(|value| value.is_empty());
+        if is_empty { unset(flag) } else { flag }
+    })
+}
+
+/// Names the variable in an error that is due to its value.
+pub(super) fn blame(error: clap::Error, args: &[OsString]) -> clap::Error {
+    let flags = Config::command();
+    let variable = flags.get_arguments().find(|flag| is_at(flag, &error));
+    let variable = variable.and_then(Arg::get_env).and_then(|it| it.to_str());
+    let without = Config::command().mut_args(unset);
+    let is_in_args = match without.try_get_matches_from(args) {
+        Ok(_) => false,
+        Err(other) => first_line(&other) == first_line(&error),
+    };
+    match variable {
+        Some(variable) if !is_in_args => {
+            let sentence = format!("{variable}: {}", first_line(&error));
+            clap::Error::raw(error.kind(), sentence)
+        }
+        _ => error,
+    }
+}
+
+/// Whether an error is about the value of this flag.
+fn is_at(flag: &Arg, error: &clap::Error) -> bool {
+    match error.get(ContextKind::InvalidArg) {
+        // The long name of the flag and the name of its value.
+        Some(ContextValue::String(name)) => {
+            let name = name.trim_start_matches("--").split(' ').next();
+            name == flag.get_long()
+        }
+        // The value is not UTF-8. Such an error does not name the flag.
+        _ => variable(flag).is_some_and(|value| value.to_str().is_none()),
+    }
+}
+
+/// Warns about variables that look like those of flags, and are not.
+pub(super) fn warn() {
+    let flags = Config::command();
+    let known = |name: &str| {
+        flags
+            .get_arguments()
+            .any(|flag| flag.get_env() == Some(name.as_ref()))
+    };
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with(PREFIX) && !known(&name) {
+            warn!(variable = &*name, "unknown variable: no flag has that name");
+        }
+    }
+}
+
+/// The value of the variable of a flag.
+fn variable(flag: &Arg) -> Option<OsString> {
+    flag.get_env().and_then(env::var_os)
+}
+
+fn unset(flag: Arg) -> Arg {
+    flag.env(Resettable::Reset)
+}
