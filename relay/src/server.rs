@@ -11,6 +11,7 @@ use axum::routing::{any, get};
 use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
+use gethostname::gethostname;
 use governor::{Quota, RateLimiter};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -106,7 +107,14 @@ impl Server {
         let metrics = async {
             match self.metrics_listener {
                 Some(listener) => {
-                    let router = page::router(&relay.metrics, &relay.tasks, &relay.stopping);
+                    let instance = instance(self.address.port());
+                    let Relay {
+                        metrics,
+                        tasks,
+                        stopping,
+                        ..
+                    } = &*relay;
+                    let router = page::router(metrics, tasks, stopping, instance);
                     serve(&relay, listener, router, None)?.await
                 }
                 None => std::future::pending().await,
@@ -150,12 +158,22 @@ async fn listen(
     Ok((listener, address))
 }
 
+/// The name of a relay: of its machine, and the port that clients connect to.
+fn instance(port: u16) -> String {
+    format!("{}:{port}", gethostname().to_string_lossy())
+}
+
 fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
+    let healthz = if relay.config.healthz_details {
+        get(health::details)
+    } else {
+        get(health::state)
+    };
     Router::new()
         .route("/v1/server", any(gate::server))
         .route("/v1/client", any(gate::client))
         .with_state(gate)
-        .route("/healthz", get(health::healthz))
+        .route("/healthz", healthz)
         .with_state(Arc::clone(&relay.metrics))
 }
 

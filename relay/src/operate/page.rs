@@ -38,6 +38,8 @@ const KEPT: usize = 300;
 struct Monitor {
     metrics: Arc<Metrics>,
     stopping: CancellationToken,
+    /// The name of the relay, to tell it from others.
+    instance: String,
     kept: Mutex<VecDeque<At>>,
     news: broadcast::Sender<At>,
 }
@@ -56,10 +58,12 @@ pub(crate) fn router(
     metrics: &Arc<Metrics>,
     tasks: &TaskTracker,
     stopping: &CancellationToken,
+    instance: String,
 ) -> Router {
     let monitor = Arc::new(Monitor {
         metrics: Arc::clone(metrics),
         stopping: stopping.clone(),
+        instance,
         kept: Mutex::default(),
         news: broadcast::Sender::new(16),
     });
@@ -69,7 +73,7 @@ pub(crate) fn router(
         .route("/events", get(events))
         .route("/metrics", get(series))
         .with_state(monitor)
-        .route("/healthz", get(health::healthz))
+        .route("/healthz", get(health::details))
         .with_state(Arc::clone(metrics))
 }
 
@@ -118,7 +122,8 @@ async fn page() -> Response {
     (headers, Html(PAGE)).into_response()
 }
 
-/// Sends all kept samples in one event `kept`, then each new one in an event `sample`.
+/// Sends the name of the relay in an event `instance`, all kept samples in one event `kept`, and then each new one in
+/// an event `sample`.
 async fn events(
     State(monitor): State<Arc<Monitor>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -126,7 +131,8 @@ async fn events(
     // A page that is too slow for a sample misses it.
     let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
     let stopping = monitor.stopping.clone();
-    let events = stream::iter([event("kept", &kept).retry(RETRY)])
+    let instance = event("instance", &monitor.instance);
+    let events = stream::iter([instance, event("kept", &kept).retry(RETRY)])
         .chain(news.map(|at| event("sample", &at)))
         .take_until(stopping.cancelled_owned())
         .map(Ok);
@@ -154,6 +160,7 @@ mod tests {
         let monitor = Monitor {
             metrics: Arc::new(Metrics::new(Population::default)),
             stopping: CancellationToken::new(),
+            instance: String::new(),
             kept: Mutex::default(),
             news: broadcast::Sender::new(16),
         };

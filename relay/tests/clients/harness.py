@@ -181,7 +181,11 @@ class Relay:
     async def health(self):
         status, _, body = await self.get("/healthz")
         assert status == 200
-        return json.loads(body)
+        health = json.loads(body)
+        if health.keys() == {"status"}:
+            _, _, body = await self.get("/healthz", address=self.address_in_log("serving metrics"))
+            health = json.loads(body)
+        return health
 
     async def metrics(self):
         """The series by name and labels: `{"name": {frozenset({("label", "value")}): 1.0}}`."""

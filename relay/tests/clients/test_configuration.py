@@ -10,6 +10,7 @@ from harness import PROGRAM, environment
 DEFAULTS = {
     "--listen": "127.0.0.1:8080",
     "--metrics-listen": "127.0.0.1:9090",
+    "--healthz-details": "on",
     "--tls-cert": None,
     "--tls-key": None,
     "--grace": "30s",
@@ -36,7 +37,7 @@ INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(
           for value in ("soon", "30", "-1s")]
 INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+", default or "")
           for value in ("many", "-1", "1.5", "99999999999999999999")]
-INVALID += [("--log", "a=b=c"), ("--log-format", "xml"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
+INVALID += [("--log", "a=b=c"), ("--log-format", "xml"), ("--healthz-details", "true"), ("--tls-cert", "/nowhere.pem"), ("--tls-key", "/nowhere.pem")]
 
 
 def run(*arguments, **env):

@@ -41,6 +41,16 @@ async def test_health_has_a_fixed_order(start):
     assert re.fullmatch(pattern, body.decode())
 
 
+async def test_health_without_details_says_nothing_but_ok(start):
+    # The harness reads the details on the other listener.
+    relay = await start(healthz_details="off")
+    await relay.pair()
+    status, headers, body = await relay.get("/healthz")
+    assert (status, body) == (200, b'{"status":"ok"}')
+    assert headers["content-type"] == "application/json"
+    assert headers["cache-control"] == "no-store"
+
+
 async def test_every_series_is_there_from_the_start_and_zero(start):
     relay = await start()
     for name, labels in SERIES:

@@ -254,6 +254,15 @@ onPage("after all kinds of trouble, the numbers match the metrics", async ({ pag
   const optional = ["Write failures", "Log lines dropped stderr full"];
   assert.deepEqual(Object.keys(COUNTERS).filter(name => !told[name] && !optional.includes(name)), [], "all of it happened");
   const some = await page.$$eval("tr.some th", all => all.length);
+  const red = await page.$$eval("tr.some", all => {
+    const colour = row => getComputedStyle(row).color;
+    const plain = getComputedStyle(document.body).color;
+    return all.filter(row => colour(row) !== plain).map(row => row.querySelector("th").textContent.trim());
+  });
+  const harmless = ["No such server close 4404", "Reclaims back within the grace", "Grace expiries not back"];
+  assert.deepEqual(harmless.filter(name => red.includes(name)), [], "red means trouble");
+  assert.equal(red.length, some - harmless.length, "all else is trouble");
+  assert.match(await page.locator("#instance").textContent(), new RegExp(`:${relay.address.split(":").at(-1)}$`));
   assert.equal(some, Object.keys(COUNTERS).length - optional.filter(name => !told[name]).length, "what happened lately stands out");
   assert.deepEqual(await flaws(page), []);
   await shoot(page, "trouble");
@@ -337,7 +346,7 @@ onPage("a stopped relay is shown as lost, and a restarted one as live", async ({
   await becomes(page, "Reconnecting");
   assert.match(await page.locator("#old").textContent(), /^The connection to the relay is lost\. No data for \d+ s\. Showing data from \d\d:\d\d:\d\d UTC\.$/);
   assert.equal(await page.locator("#old").isVisible(), true);
-  assert.equal(await page.title(), "Reconnecting – switchboard-relay");
+  assert.match(await page.title(), /^Reconnecting – \S+:\d+ – switchboard-relay$/);
   assert.equal((await rows(page))["Bad request HTTP 400, 405, 426"][1], 5, "the last that was known stays");
   await until("no now", () => page.locator("#frames time").textContent(), text => text.endsWith("UTC"));
   assert.deepEqual(await flaws(page), []);
@@ -346,7 +355,7 @@ onPage("a stopped relay is shown as lost, and a restarted one as live", async ({
   await start("--listen", first.address, "--metrics-listen", first.metrics);
   await becomes(page, "Live");
   assert.equal(await page.locator("#old").isVisible(), false);
-  assert.equal(await page.title(), "switchboard-relay");
+  assert.match(await page.title(), /^\S+:\d+ – switchboard-relay$/);
   await until("the counts of the new relay", () => rows(page), all => all["Bad request HTTP 400, 405, 426"].every(count => count === 0), 5_000);
   await until("the age of the new relay", () => page.locator("#version").textContent(), text => /up [0-5] s/.test(text));
 }, { expected: /Failed to load resource: net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING)/ });

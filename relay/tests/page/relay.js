@@ -60,7 +60,7 @@ export class Relay {
   async series() {
     const text = await (await fetch(`${this.url}metrics`)).text();
     const lines = text.split("\n").filter(line => line && !line.startsWith("#"));
-    return Object.fromEntries(lines.map(line => {
+    return Object.fromEntries(lines.filter(line => line.startsWith("switchboard_")).map(line => {
       const space = line.lastIndexOf(" ");
       return [line.slice("switchboard_".length, space), Number(line.slice(space + 1))];
     }));

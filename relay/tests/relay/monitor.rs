@@ -142,7 +142,16 @@ impl Events {
         Some((field("event").expect("a name").to_owned(), data))
     }
 
+    /// The samples kept so far, after the name of the relay.
     async fn kept(&mut self) -> Vec<Value> {
+        let (name, instance) = self.next().await.expect("an event");
+        assert_eq!(name, "instance");
+        let instance = instance.as_str().expect("a string");
+        let (host, port) = instance.split_once(':').expect("a port");
+        assert!(
+            !host.is_empty() && port.parse::<u16>().is_ok(),
+            "{instance}"
+        );
         match self.next().await {
             Some((name, Value::Array(samples))) if name == "kept" => samples,
             other => panic!("the samples kept were expected, and {other:?} came"),

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{FromArgMatches, Parser};
+use clap::{ArgAction, FromArgMatches, Parser};
 
-use self::values::{MAX_BURST, address, duration, filter, positive_duration, rate_interval};
+use self::values::{
+    MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval,
+};
 use crate::operate::error::Error;
 
 pub use self::values::{LogFormat, MetricsListen, Proxies};
@@ -52,6 +54,18 @@ pub struct Config {
         default_value = "127.0.0.1:9090"
     )]
     pub metrics_listen: MetricsListen,
+
+    /// Whether `/healthz` on `--listen` tells the version and how many peers are connected, to anybody: `on` or `off`
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_HEALTHZ_DETAILS",
+        value_name = "ON",
+        default_value = "on",
+        action = ArgAction::Set,
+        value_parser = on_or_off
+    )]
+    pub healthz_details: bool,
 
     /// Certificate chain for TLS, in PEM; reloaded on SIGHUP. Needs `--tls-key`. Without both, the relay serves
     /// plain HTTP
@@ -230,6 +244,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         let metrics = SocketAddr::from(([127, 0, 0, 1], 9090));
         assert_eq!(config.metrics_listen, MetricsListen::On(metrics));
+        assert!(config.healthz_details);
         assert_eq!((config.tls_cert, config.tls_key), (None, None));
         assert_eq!(config.grace, Duration::from_secs(30));
         assert_eq!(config.wait_for_binary, Duration::ZERO);
@@ -266,6 +281,7 @@ mod tests {
             ("--shutdown-timeout", "1 fortnight"),
             ("--log", "a=b=c"),
             ("--log-format", "xml"),
+            ("--healthz-details", "true"),
             ("--metrics-listen", "on"),
             ("--heartbeat-interval", "0s"),
             ("--heartbeat-timeout", "never"),

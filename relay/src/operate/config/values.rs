@@ -112,6 +112,14 @@ impl Proxies {
     }
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off"),
+    }
+}
+
 /// Checks that the text is a valid filter. Returns it as text, since an `EnvFilter` cannot be cloned.
 pub(super) fn filter(text: &str) -> Result<String, ParseError> {
     EnvFilter::builder().parse(text).map(|_| text.to_owned())

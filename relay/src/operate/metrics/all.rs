@@ -97,7 +97,7 @@ impl Metrics {
         }
     }
 
-    /// Who is connected now.
+    /// How many are connected now.
     pub(crate) fn population(&self) -> Population {
         self.census.population()
     }

@@ -8,7 +8,7 @@ use super::collectors::Population;
 use super::endpoint::AtEndpoint;
 use crate::operate::logging;
 
-/// Who is connected, and the counters since the start.
+/// How many are connected, and the counters since the start.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Sample {
     #[serde(flatten)]
