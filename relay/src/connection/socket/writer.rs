@@ -194,11 +194,9 @@ async fn timely(
     let mut write = pin!(write);
     // Most writes need no timer.
     let done = match write.as_mut().now_or_never() {
-        Some(done) => done,
-        None => {
-            let done = peer.pulse.write(limit, write).await;
-            done.ok_or(WriteFailed::TooSlow)?
-        }
+        None => peer.pulse.write(limit, write).await,
+        done => done,
     };
+    let done = done.ok_or(WriteFailed::TooSlow)?;
     done.map_err(WriteFailed::Broken)
 }
