@@ -84,7 +84,7 @@ impl Gone {
     pub(crate) fn code(&self) -> u16 {
         match self {
             Self::ClosedByPeer(Some(close)) => close.code,
-            _ => Close::SHUTTING_DOWN.code,
+            _ => 1001,
         }
     }
 }

@@ -5,29 +5,28 @@ use std::ffi::OsString;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use tracing::warn;
 
-use super::Config;
 use crate::operate::error::first_line;
 
 /// What the names of all variables begin with.
 const PREFIX: &str = "SWITCHBOARD_";
 
-/// The command line. An empty environment variable counts as unset.
-pub(super) fn command() -> Command {
-    Config::command().mut_args(|flag| {
+/// Makes an empty environment variable count as unset.
+pub(super) fn without_empty(command: Command) -> Command {
+    command.mut_args(|flag| {
         let is_empty = variable(&flag).is_some_and(|value| value.is_empty());
         if is_empty { unset(flag) } else { flag }
     })
 }
 
 /// Names the variable in an error that is due to its value.
-pub(super) fn blame(error: clap::Error, args: &[OsString]) -> clap::Error {
-    let flags = Config::command();
-    let variable = flags.get_arguments().find(|flag| is_at(flag, &error));
+pub(super) fn blame(error: clap::Error, command: Command, args: &[OsString]) -> clap::Error {
+    let variable = command.get_arguments().find(|flag| is_at(flag, &error));
     let variable = variable.and_then(Arg::get_env).and_then(|it| it.to_str());
-    let without = Config::command().mut_args(unset);
+    let variable = variable.map(str::to_owned);
+    let without = command.mut_args(unset);
     let is_in_args = match without.try_get_matches_from(args) {
         Ok(_) => false,
         Err(other) => first_line(&other) == first_line(&error),
@@ -55,10 +54,9 @@ fn is_at(flag: &Arg, error: &clap::Error) -> bool {
 }
 
 /// Warns about variables that look like those of flags, and are not.
-pub(super) fn warn() {
-    let flags = Config::command();
+pub(super) fn warn(command: &Command) {
     let known = |name: &str| {
-        flags
+        command
             .get_arguments()
             .any(|flag| flag.get_env() == Some(name.as_ref()))
     };

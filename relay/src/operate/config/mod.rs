@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, FromArgMatches, Parser};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use self::values::{
     MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval,
@@ -205,8 +205,9 @@ impl Config {
         I: IntoIterator<Item: Into<OsString>>,
     {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let matches = environment::command().try_get_matches_from(&args);
-        let matches = matches.map_err(|error| environment::blame(error, &args))?;
+        let command = environment::without_empty(Self::command());
+        let matches = command.try_get_matches_from(&args);
+        let matches = matches.map_err(|error| environment::blame(error, Self::command(), &args))?;
         let config = Self::from_arg_matches(&matches)?;
         if config.tls_cert.is_some() != config.tls_key.is_some() {
             let sentence = "--tls-cert and --tls-key belong together: give both or neither";
@@ -217,14 +218,12 @@ impl Config {
 
     /// Warns about environment variables that look like those of flags, and are not.
     pub fn warn_about_variables() {
-        environment::warn();
+        environment::warn(&Self::command());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn refusal(flag: &str, value: &str) -> String {
