@@ -228,6 +228,19 @@ async def test_an_expired_grace_is_the_end_of_its_phones(start):
     day.agrees_with_the_log()
 
 
+async def test_a_close_frame_that_could_not_be_sent_is_not_in_the_log(start):
+    relay = await start(log_format="json", write_timeout="300ms")
+    binary = await relay.binary()
+    phone = await relay.raw_phone(binary, room=4096)
+    # More than the buffers of two sockets hold, and less than its outbox.
+    frame = envelope(phone.conn_id, f'"{"x" * 100_000}"')
+    for _ in range(20):
+        await binary.send(frame)
+    [ended] = await until(lambda: [it for it in relay.events() if it["message"] == "phone disconnected"])
+    assert (ended["by"], ended["why"]) == ("relay", "phone write failed")
+    assert "code" not in ended and "reason" not in ended
+
+
 async def test_text_from_clients_is_short_and_escaped(start):
     relay = await start()
     long = "x" * 1000

@@ -199,7 +199,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], which names the flag and the variable, or carries the help or the version if that was requested.
+    /// [`Error::Config`], which names the flag and the variable, or carries the help or the version if that was
+    /// requested.
     pub fn from_args<I>(args: I) -> Result<Self, Error>
     where
         I: IntoIterator<Item: Into<OsString>>,
