@@ -16,6 +16,7 @@ use switchboard::{
     Cause, Claim, ConnRef, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict,
 };
 
+use crate::common::waiter::Waiter;
 use crate::common::{Living, Wire, at};
 
 /// Longer than the names that linger in the index.
@@ -546,7 +547,7 @@ impl Soak {
         let brief: Vec<_> = (0..dice.roll(12))
             .map(|_| registry.phones_for(&server_id))
             .collect();
-        match dice.roll(6) {
+        match dice.roll(8) {
             0 => hands.keep(registry.phones_for(&server_id)),
             1 => hands.keep(registry.binary_for(&server_id)),
             2 => hands.keep(registry.phone_for(&server_id, &conn_id)),
@@ -556,6 +557,12 @@ impl Soak {
                     .phone_for(&server_id, &conn_id)
                     .map(ConnRef::into_arc),
             ),
+            5 => self.waits(&server_id, dice, hands),
+            6 if dice.one_in(16) => {
+                let mut events = registry.events();
+                hands.keep(registry.server(&server_id));
+                while events.try_next().is_some() {}
+            }
             _ => {
                 if let Some(phone) = self.register(registry, &server_id, dice) {
                     let mut route = phone.route();
@@ -566,6 +573,22 @@ impl Soak {
             }
         }
         drop(brief);
+    }
+
+    /// Waits for a server-id, or for a fresh name that nobody claims. Most waits are dropped before they end.
+    fn waits(&self, server_id: &str, dice: &mut Dice, hands: &Hands) {
+        let fresh = self.fresh(dice);
+        let server_id = if dice.one_in(2) { server_id } else { &fresh };
+        let wait = self.registry.wait_for_binary(server_id);
+        let mut watch = self.registry.watch(server_id);
+        let mut waiters = [
+            Waiter::new(async move { drop(wait.await) }),
+            Waiter::new(async move { drop(watch.changed().await) }),
+        ];
+        for waiter in &mut waiters {
+            let _ = waiter.poll();
+        }
+        hands.keep(waiters);
     }
 
     /// Registries of their own, from creation to drop. The guards, a conflict and a snapshot of the last four
