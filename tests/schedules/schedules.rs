@@ -277,8 +277,8 @@ fn a_grace_rearmed_during_an_expiry_is_either_extended_or_expired() {
     });
 }
 
-/// The grace is over when the expiry begins. If it is released meanwhile, its phones wait to be displaced, and
-/// the same expiry displaces them.
+/// The grace is over when the expiry begins. If it is released meanwhile, its phones wait to be displaced,
+/// and the same expiry displaces them.
 #[test]
 fn a_grace_released_during_an_expiry_leaves_no_phone_behind() {
     exhaust_from(10, "release and expire, with orphans to displace", || {
