@@ -62,7 +62,7 @@ pub(crate) enum DialError {
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::TOO_MANY_REQUESTS => {
-            " (the relay limits upgrades per address: start it with --rate-burst 0)"
+            " (the relay limits each address: start it with --rate-burst 0 and --max-per-address 0)"
         }
         StatusCode::SERVICE_UNAVAILABLE => " (the relay is full: raise its --max-connections)",
         _ => "",

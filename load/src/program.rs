@@ -92,6 +92,7 @@ fn flags(options: &Options, far_end: Option<SocketAddr>) -> Vec<OsString> {
         None => needed.extend([
             ("--metrics-listen", "off".to_owned()),
             ("--rate-burst", "0".to_owned()),
+            ("--max-per-address", "0".to_owned()),
             (
                 "--max-connections",
                 (connections + SPARE_CONNECTIONS).to_string(),

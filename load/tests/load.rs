@@ -355,6 +355,6 @@ async fn a_relay_is_started_with_the_flags_that_it_needs_and_stopped() {
     assert!(figure(&summary, "relay_memory_bytes") > 0.0);
     assert_eq!(
         std::fs::read_to_string(note).expect("a note").trim(),
-        "--listen 127.0.0.1:0 --metrics-listen off --max-connections 1020 --max-phones 22 --grace 1s --rate-burst 7"
+        "--listen 127.0.0.1:0 --metrics-listen off --max-per-address 0 --max-connections 1020 --max-phones 22 --grace 1s --rate-burst 7"
     );
 }

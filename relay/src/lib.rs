@@ -13,7 +13,7 @@
 //! server, sweeper   run the listeners, shut down; expire graces
 //! admission/        one request: rate limit, connection limit, headers, upgrade; spawns the connection's task
 //! connection/       one connection: claim or register, forward, leave; the state that all connections share
-//! transport/        byte streams below WebSocket: TCP, TLS, HTTP/1.1, and signs of life in the bytes
+//! transport/        byte streams below WebSocket: TCP, TLS, HTTP/1.1, signs of life in the bytes, places
 //! operate/          the operator's side: flags, logs, signals, metrics, the live page
 //! protocol/         endpoints, envelopes, close codes: values and text, no I/O
 //! ```
@@ -22,13 +22,13 @@
 //!
 //! | step | module |
 //! | --- | --- |
-//! | accept it: no Nagle delay, a short send queue, no HTTP/2 | `transport::{tcp, tls, http1}` |
+//! | accept it, if there is a place: no Nagle delay, a short send queue, no HTTP/2 | `transport::{arrivals, places, tcp, tls, http1}` |
 //! | check rate limit, connection limit, headers and upgrade; draw a conn-id | `admission::gate` |
 //! | a binary: claim the server-id (taking over from a silent incumbent), forward to phones, leave a grace | `connection::binary` |
-//! | a phone: register, perhaps after a wait for the binary, forward to it, leave a notice | `connection::{phone, held}` |
+//! | a phone: register, perhaps after a wait for the binary or for room, forward to it, leave a notice | `connection::{phone, held, room}` |
 //! | read, write in batches, run the closing handshake | `connection::socket` |
 //! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
-//! | detect a dead peer by pings, pongs and progress | `connection::pulse`, `transport::{wire, frames, tcp, seen}` |
+//! | detect a dead peer by pings, pongs and progress | `connection::{pulse, probe}`, `transport::{wire, frames, tcp, seen}` |
 //! | close displaced connections | `connection::displaced` |
 //! | close codes and reasons | `protocol::close` |
 //! | update the counters | `operate::metrics` |
@@ -45,7 +45,7 @@ mod server;
 mod sweeper;
 mod transport;
 
-pub use operate::config::{Config, LogFormat, MetricsListen, Proxies};
+pub use operate::config::{Config, Hosts, LogFormat, MetricsListen, Proxies};
 pub use operate::error::Error;
 pub use operate::{files, logging, signals};
 pub use protocol::envelope;

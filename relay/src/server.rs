@@ -13,6 +13,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
 use gethostname::gethostname;
 use governor::{Quota, RateLimiter};
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -20,17 +21,22 @@ use tracing::{debug, info, warn};
 use crate::admission::gate::{self, Gate};
 use crate::connection::displaced;
 use crate::connection::relay::Relay;
-use crate::operate::config::{Config, MetricsListen};
+use crate::operate::config::{Config, MetricsListen, Proxies};
 use crate::operate::error::Error;
 use crate::operate::signals::{self, Hangups};
-use crate::operate::{health, page};
+use crate::operate::{files, health, page};
 use crate::sweeper;
+use crate::transport::arrivals::{Arrivals, Rules};
 use crate::transport::http1::Http1Acceptor;
+use crate::transport::places::Places;
 use crate::transport::tcp::TcpAcceptor;
 use crate::transport::tls::Tls;
 
 /// How long a shutdown waits for HTTP requests in progress. All responses are short.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
+/// The most bytes of the headers of a request.
+const MAX_HEADERS: usize = 16 * 1024;
 
 /// A relay that is listening.
 pub struct Server {
@@ -103,19 +109,20 @@ impl Server {
         relay
             .tasks
             .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
-        let http = serve(&relay, self.listener, router(&relay, gate), tls)?;
+        let arrivals = arrivals(&relay, tls.is_none());
+        let http = serve(&relay, arrivals, self.listener, router(&relay, gate), tls)?;
         let metrics = async {
             match self.metrics_listener {
                 Some(listener) => {
-                    let instance = instance(self.address.port());
-                    let Relay {
-                        metrics,
-                        tasks,
-                        stopping,
-                        ..
-                    } = &*relay;
-                    let router = page::router(metrics, tasks, stopping, instance);
-                    serve(&relay, listener, router, None)?.await
+                    let router = page::router(
+                        &relay.metrics,
+                        &relay.config.metrics_host,
+                        &relay.tasks,
+                        &relay.stopping,
+                        instance(self.address.port()),
+                    );
+                    let arrivals = page_arrivals(&relay);
+                    serve(&relay, arrivals, listener, router, None)?.await
                 }
                 None => std::future::pending().await,
             }
@@ -163,6 +170,37 @@ fn instance(port: u16) -> String {
     format!("{}:{port}", gethostname().to_string_lossy())
 }
 
+/// The limits of connections before their upgrade.
+fn arrivals(relay: &Relay, speaks_plain_http: bool) -> Arc<Arrivals> {
+    let config = &relay.config;
+    let most = usize::try_from(files::arrivals(config)).unwrap_or(usize::MAX);
+    let unheard = &relay.metrics.unheard;
+    let rules = Rules {
+        proxies: config.trusted_proxies.clone(),
+        speaks_plain_http,
+        // Responses before an upgrade are short, and after it there are other limits.
+        write_timeout: None,
+        too_many: unheard.too_many.clone(),
+        too_many_from_address: unheard.too_many_from_address.clone(),
+        unread: Counter::default(),
+    };
+    Arrivals::new(Places::new(most, config.max_per_address), rules)
+}
+
+/// The limits of connections to the metrics listener.
+fn page_arrivals(relay: &Relay) -> Arc<Arrivals> {
+    let counts = &relay.metrics.page;
+    let rules = Rules {
+        proxies: Proxies::default(),
+        speaks_plain_http: true,
+        write_timeout: Some(relay.config.write_timeout),
+        too_many: counts.too_many.clone(),
+        too_many_from_address: Counter::default(),
+        unread: counts.not_read.clone(),
+    };
+    Arrivals::new(Places::new(page::MOST, 0), rules)
+}
+
 fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
     let healthz = if relay.config.healthz_details {
         get(health::details)
@@ -180,6 +218,7 @@ fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
 /// Serves HTTP until the relay stops, and then until the requests in progress are answered.
 fn serve(
     relay: &Arc<Relay>,
+    arrivals: Arc<Arrivals>,
     listener: TcpListener,
     router: Router,
     tls: Option<Tls>,
@@ -193,6 +232,7 @@ fn serve(
         .accept_error_handler(accept_failed(relay));
     let mut http = server.http_builder().http1();
     http.header_read_timeout(limit);
+    http.max_buf_size(MAX_HEADERS);
     let stopping = relay.stopping.clone();
     relay.tasks.spawn(async move {
         stopping.cancelled().await;
@@ -201,18 +241,24 @@ fn serve(
     });
     let router = router.layer(middleware::map_response(only_request));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let tcp = TcpAcceptor(arrivals);
+    let unheard = relay.metrics.unheard.clone();
     Ok(async move {
         let outcome = match tls {
             None => {
-                server
-                    .acceptor(Http1Acceptor(TcpAcceptor))
-                    .serve(service)
-                    .await
+                let acceptor = Http1Acceptor {
+                    inner: tcp,
+                    unheard,
+                };
+                server.acceptor(acceptor).serve(service).await
             }
             Some(tls) => {
                 let tls = RustlsAcceptor::new(tls.rustls()).handshake_timeout(limit);
-                let tls = Http1Acceptor(tls.acceptor(TcpAcceptor));
-                server.acceptor(tls).serve(service).await
+                let acceptor = Http1Acceptor {
+                    inner: tls.acceptor(tcp),
+                    unheard,
+                };
+                server.acceptor(acceptor).serve(service).await
             }
         };
         outcome.map_err(Error::Serve)

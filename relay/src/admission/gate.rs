@@ -1,4 +1,4 @@
-//! The checks of an upgrade request, in this order: rate limit, connection limit, headers, handshake.
+//! The checks of an upgrade request, in this order: rate limit, connection limits, headers, handshake.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use switchboard::Status;
 use tracing::{debug, warn};
 
 use super::headers::{self, BadHeader};
@@ -18,6 +19,7 @@ use crate::connection::relay::Relay;
 use crate::connection::who::{Who, about};
 use crate::connection::{binary, phone};
 use crate::protocol::endpoint::Endpoint;
+use crate::transport::places::{Full, Place};
 
 type Caller = ConnectInfo<SocketAddr>;
 
@@ -65,6 +67,8 @@ enum Refused {
     TooOften(Duration),
     #[error("The relay is full. Try again later.")]
     Full,
+    #[error("Too many connections from this address. Close some of them.")]
+    TooMany,
     #[error("Only GET is allowed here.")]
     Method,
     #[error(transparent)]
@@ -78,12 +82,21 @@ enum Refused {
 impl Refused {
     fn status(&self) -> StatusCode {
         match self {
-            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooOften(_) | Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Header(_) => StatusCode::BAD_REQUEST,
             Self::Upgrade(error) => error.status(),
             Self::NoConnId => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<Full> for Refused {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::Full,
+            Full::Address => Self::TooMany,
         }
     }
 }
@@ -112,6 +125,7 @@ fn answer(
     let count = match refused {
         Refused::TooOften(_) => &metrics.rate_limited,
         Refused::Full => &metrics.over_capacity,
+        Refused::TooMany => &metrics.address_over_capacity,
         Refused::Method | Refused::Header(_) | Refused::Upgrade(_) => &metrics.bad_request,
         Refused::NoConnId => &metrics.failed,
     };
@@ -126,7 +140,7 @@ fn answer(
             headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
         }
         Refused::Upgrade(error) => error.advise(headers),
-        Refused::Full | Refused::Header(_) | Refused::NoConnId => {}
+        Refused::Full | Refused::TooMany | Refused::Header(_) | Refused::NoConnId => {}
     }
     response
 }
@@ -152,8 +166,10 @@ fn admit(
         return Ok(upgrade::answer(request)?);
     }
     rate.take(address).map_err(Refused::TooOften)?;
-    let place = Arc::clone(&relay.places).try_acquire_owned();
-    let place = place.map_err(|_| Refused::Full)?;
+    let place = match relay.places.take(Some(address)) {
+        Ok(place) => place,
+        Err(full) => place_in_grace(relay, endpoint, request).ok_or(full)?,
+    };
     let server_id = headers::server_id(request.headers(), endpoint)?;
     let response = upgrade::answer(request)?;
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
@@ -182,9 +198,11 @@ fn admit(
             match upgrade.await {
                 Ok(upgraded) => {
                     metrics.accepted.inc();
-                    match claimed {
-                        Some(claimed) => binary::serve(&relay, upgraded, claimed, peer).await,
-                        None => phone::serve(&relay, upgraded, peer).await,
+                    if let Some(claimed) = claimed {
+                        binary::serve(&relay, upgraded, claimed, peer, place).await;
+                    } else {
+                        phone::serve(&relay, upgraded, peer).await;
+                        drop(place);
                     }
                 }
                 Err(error) => {
@@ -195,12 +213,24 @@ fn admit(
                     }
                 }
             }
-            drop(place);
         }
     };
     // Tracked before the upgrade completes, so that a shutdown waits for it.
     relay.tasks.spawn(connection);
     Ok(response)
+}
+
+/// Takes the place of a grace for the binary that comes back.
+fn place_in_grace(relay: &Relay, endpoint: Endpoint, request: &Request) -> Option<Place> {
+    if endpoint != Endpoint::Server || upgrade::answer(request).is_err() {
+        return None;
+    }
+    let server_id = headers::server_id(request.headers(), endpoint).ok()?;
+    let server = relay.registry.server(&server_id)?;
+    match server.status() {
+        Status::Grace { .. } => server.binary()?.take_place(),
+        Status::Vacant | Status::Held => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The rate limit of upgrades for each address.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
+
+use crate::transport::places::network;
 
 /// A token bucket for each address. An IPv6 client can choose any address of its /64 network, so the network counts as
 /// one address.
@@ -48,16 +50,6 @@ impl RateLimit {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            Ipv6Addr::from_bits(network).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::operate::metrics::Dropped;
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::envelope::{self, EnvelopeError};
+use crate::transport::places::Place;
 
 pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
 
@@ -63,10 +64,19 @@ pub(crate) fn abandon(relay: &Relay, claimed: Claimed) {
     }
 }
 
-pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, claimed: Claimed, peer: Arc<Peer>) {
+/// Serves the connection. The grace that may follow keeps its place.
+pub(crate) async fn serve(
+    relay: &Relay,
+    upgraded: Upgraded,
+    claimed: Claimed,
+    peer: Arc<Peer>,
+    place: Place,
+) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Server, &peer).await;
     let gone = hold(relay, claimed, &peer, &mut reader, &mut writer).await;
     socket::close(reader, writer, gone).await;
+    peer.retire();
+    peer.hold(place);
 }
 
 /// Holds the server-id while the binary is connected. On return, the ending of the peer is set.
@@ -108,14 +118,20 @@ async fn take_over(
         peer.end(close);
         Err(gone)
     };
-    let probes = &relay.metrics.probes;
-    let limit = relay.config.probe_timeout;
+    let refusals = &relay.metrics.refusals;
     loop {
         let conflict = match claimed {
             Ok(claim) => return Ok(claim),
             Err(conflict) => conflict,
         };
         let incumbent = conflict.incumbent();
+        let limit = relay.config.probe_timeout;
+        let Some(answer) = incumbent.probe(limit, &relay.metrics.probes) else {
+            let incumbent = &*incumbent.who().conn_id;
+            refusals.too_many_claims.inc();
+            about!(info, peer, incumbent, "claim refused");
+            return refuse(Close::TOO_MANY_CLAIMS, Gone::ClosedByRelay);
+        };
         let answers = tokio::select! {
             biased;
             () = relay.stopping.cancelled() => {
@@ -125,20 +141,16 @@ async fn take_over(
             gone = wait(relay, peer, reader) => return refuse(Close::NORMAL, gone),
             // An incumbent that is disconnecting does not defend its server-id.
             _ = incumbent.ending() => None,
-            answers = incumbent.pulse.answers(limit) => Some(answers),
+            answers = answer => Some(answers),
         };
         let incumbent = &*incumbent.who().conn_id;
         match answers {
             Some(true) => {
-                probes.answered.inc();
-                relay.metrics.refusals.server_id_claimed.inc();
+                refusals.server_id_claimed.inc();
                 about!(info, peer, incumbent, "claim refused");
                 return refuse(Close::ALREADY_CLAIMED, Gone::ClosedByRelay);
             }
-            Some(false) => {
-                probes.silent.inc();
-                about!(info, peer, incumbent, "incumbent did not answer");
-            }
+            Some(false) => about!(info, peer, incumbent, "incumbent did not answer"),
             None => about!(debug, peer, incumbent, "incumbent is disconnecting"),
         }
         // If another binary was faster, it is the next incumbent.

@@ -30,6 +30,10 @@ impl<'a> Held<'a> {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// Whether another frame may be read.
     pub(super) fn has_room(&self) -> bool {
         self.bytes <= self.share

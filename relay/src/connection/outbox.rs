@@ -217,6 +217,20 @@ impl<S> Outbox<S> {
         self.lock().is_closed = true;
     }
 
+    /// Frees the memory of a queue whose connection is over. Frames that are still queued are dropped.
+    pub(crate) fn retire(&self) {
+        let mut queue = self.lock();
+        queue.is_closed = true;
+        let frames = mem::take(&mut queue.frames);
+        let left_behind = mem::take(&mut queue.left_behind);
+        queue.left_bytes = 0;
+        // It would keep alive all memory of the task, which has ended.
+        let popper = queue.popper.take();
+        // A charge that is dropped wakes a task.
+        drop(queue);
+        drop((frames, left_behind, popper));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue<S>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -284,6 +298,11 @@ impl<S> Lane<S> {
             }
         })
         .await;
+    }
+
+    /// Forgets the task of the sender, which is about to end. Its frames may stay queued for long.
+    pub(crate) fn retire(&self) {
+        drop(self.waiting.take());
     }
 
     fn charge(lane: &Arc<Self>, bytes: usize) -> Option<Charge<S>> {
@@ -363,6 +382,7 @@ impl<S> Eq for Queued<S> {}
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::task::{Context, Wake};
 
     use futures_util::FutureExt;
 
@@ -370,6 +390,33 @@ mod tests {
 
     fn frame(bytes: usize) -> Utf8Bytes {
         "x".repeat(bytes).into()
+    }
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// A waker holds all memory of its task, even if the task has ended.
+    #[test]
+    fn a_queue_and_a_lane_that_are_retired_keep_no_task_and_no_frames() {
+        let task = Arc::new(Task);
+        let waker = Waker::from(Arc::clone(&task));
+        let context = &mut Context::from_waker(&waker);
+        let (outbox, lane) = (Outbox::new(0), Lane::new('a', 100));
+        assert!(pin!(outbox.pop()).as_mut().poll(context).is_pending());
+        outbox.push(&lane, frame(36)).expect("there is room");
+        assert!(pin!(outbox.pop()).as_mut().poll(context).is_ready());
+        assert!(pin!(outbox.pop()).as_mut().poll(context).is_pending());
+        outbox.push(&lane, frame(36)).expect("there is room");
+        let next = frame(36);
+        let has_room = lane.has_room(&next);
+        assert!(pin!(has_room).as_mut().poll(context).is_pending());
+        outbox.retire();
+        lane.retire();
+        assert_eq!(Arc::strong_count(&task), 2, "this test has two");
+        assert!(outbox.try_pop().is_none());
     }
 
     /// Pops all frames, and returns their senders in order.

@@ -1,16 +1,21 @@
 //! A connection as the rest of the relay sees it: its queued frames, and how it is to end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use switchboard::{Conn, SendError};
 use tokio::sync::SetOnce;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::outbox::{Lane, Outbox, Queued, Refused};
+use super::probe::{Answer, Probe};
 use super::pulse::Pulse;
 use super::who::Who;
+use crate::operate::metrics::Probes;
 use crate::protocol::close::Close;
+use crate::transport::places::Place;
 use crate::transport::seen::Seen;
 
 /// Each phone may fill this fraction of its binary's outbox: one in `SHARE`.
@@ -27,6 +32,9 @@ pub(crate) struct Peer {
     lane: Arc<Lane<Sender>>,
     ending: SetOnce<Ending>,
     pub(crate) pulse: Pulse,
+    probe: Probe,
+    /// The place of a binary that is in grace.
+    place: Mutex<Option<Place>>,
 }
 
 /// How to end a connection.
@@ -56,6 +64,49 @@ impl Peer {
             lane: Lane::new(None, outbox),
             ending: SetOnce::new(),
             pulse: Pulse::new(seen),
+            probe: Probe::default(),
+            place: Mutex::default(),
+        })
+    }
+
+    /// Takes the place of a connection that is over.
+    pub(crate) fn take_place(&self) -> Option<Place> {
+        self.place().take()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees what only a connected peer needs. The connection is over, but the registry keeps a binary during its
+    /// grace, and queued frames keep the phone that sent them.
+    pub(crate) fn retire(&self) {
+        self.outbox.retire();
+        self.lane.retire();
+        self.pulse.retire();
+    }
+
+    /// Holds the place of a connection that is over, as long as this exists.
+    pub(crate) fn hold(&self, place: Place) {
+        *self.place() = Some(place);
+    }
+
+    /// Asks whether the peer [is alive](Pulse::answers), or waits for the answer with others who asked. Returns `None`
+    /// if too many wait.
+    pub(crate) fn probe(self: &Arc<Self>, limit: Duration, probes: &Probes) -> Option<Answer> {
+        self.probe.join(|| {
+            let (peer, probes) = (Arc::clone(self), probes.clone());
+            async move {
+                let answers = peer.pulse.answers(limit).await;
+                let count = if answers {
+                    &probes.answered
+                } else {
+                    &probes.silent
+                };
+                count.inc();
+                answers
+            }
+            .boxed()
         })
     }
 

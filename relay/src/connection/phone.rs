@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::held::Held;
 use super::outbox::{Lane, Refused};
 use super::peer::{Peer, Sender};
 use super::relay::Relay;
+use super::room::{self, Registered};
 use super::socket::{self, Reader};
 use super::who::{Gone, about};
 use crate::operate::metrics::Refusals;
@@ -35,16 +36,19 @@ pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, peer: Arc<Peer>) {
         gone = writer.run() => gone,
     };
     peer.abort(Close::NORMAL);
-    let Some(membership) = membership else {
-        return socket::close(reader, writer, gone).await;
-    };
     let Phone {
         wrapper, uplink, ..
     } = phone;
-    tokio::join!(
-        leave(membership, &uplink, wrapper.closed(gone.code())),
-        socket::close(reader, writer, gone),
-    );
+    if let Some(membership) = membership {
+        tokio::join!(
+            leave(membership, &uplink, wrapper.closed(gone.code())),
+            socket::close(reader, writer, gone),
+        );
+    } else {
+        socket::close(reader, writer, gone).await;
+    }
+    uplink.retire();
+    peer.retire();
 }
 
 fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
@@ -59,8 +63,6 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
     count.inc();
     close
 }
-
-type Registered = Result<Membership<Peer>, RegisterError<Peer>>;
 
 /// A phone, registered or not.
 struct Phone<'a> {
@@ -89,6 +91,13 @@ impl Phone<'_> {
             }
             registered => registered,
         };
+        let registered = match registered {
+            Err(RegisterError::AtCapacity(_)) => match self.make_room(reader, &mut held).await {
+                Ok(registered) => registered,
+                Err(gone) => return gone,
+            },
+            registered => registered,
+        };
         let membership = match registered {
             Ok(registered) => membership.insert(registered),
             Err(error) => {
@@ -100,17 +109,58 @@ impl Phone<'_> {
             }
         };
         about!(info, self.peer, "phone connected");
+        let has_spoken = !held.is_empty();
         while let Some(envelope) = held.pop() {
             if let Err(gone) = self.deliver(membership, envelope).await {
                 return gone;
             }
         }
         drop(held);
+        if !has_spoken && let Err(gone) = self.begin(reader, membership).await {
+            return gone;
+        }
         self.forward(reader, membership).await
     }
 
     fn server_id(&self) -> &str {
         &self.peer.who().server_id
+    }
+
+    /// Forwards the first frame, for which there may be a time limit.
+    async fn begin(
+        &self,
+        reader: &mut Reader<'_>,
+        membership: &Membership<Peer>,
+    ) -> Result<(), Gone> {
+        let limit = self.relay.config.first_frame_timeout;
+        if limit.is_zero() {
+            return Ok(());
+        }
+        let Ok(envelope) = timeout(limit, self.read(reader)).await else {
+            if self.peer.end(Close::NOTHING_SAID) {
+                self.relay.metrics.refusals.nothing_said.inc();
+            }
+            return Err(Gone::ClosedByRelay);
+        };
+        self.deliver(membership, envelope?).await
+    }
+
+    /// Registers the phone after silent phones of its full server-id were closed. What the phone sends meanwhile is
+    /// held.
+    async fn make_room(
+        &self,
+        reader: &mut Reader<'_>,
+        held: &mut Held<'_>,
+    ) -> Result<Registered, Gone> {
+        tokio::select! {
+            biased;
+            () = self.relay.stopping.cancelled() => {
+                self.peer.end(Close::SHUTTING_DOWN);
+                Err(Gone::ClosedByRelay)
+            }
+            registered = room::make(self.relay, self.peer, || self.register()) => Ok(registered),
+            gone = self.hold(reader, held) => Err(gone),
+        }
     }
 
     fn register(&self) -> Registered {

@@ -98,13 +98,16 @@ impl Pulse {
     }
 
     /// Whether the peer shows a sign of life within `limit`: it answers a ping sent after this call, sends something,
-    /// or takes bytes that had to wait for it. A pong to an earlier ping does not count.
+    /// or takes bytes that had to wait for it. A pong to an earlier ping does not count. A peer that is not read from
+    /// cannot be told from one that is alive, so it counts as such.
     pub(crate) async fn answers(&self, limit: Duration) -> bool {
         let before = self.pings().sent;
         let progress = self.seen.progress();
+        let deaf = self.deaf.load(Ordering::Relaxed);
         self.demand();
         let answered = timeout(limit, self.until(|pings| pings.answered > before)).await;
-        answered.is_ok() || self.seen.progress() > progress
+        let was_read = deaf.is_multiple_of(2) && deaf == self.deaf.load(Ordering::Relaxed);
+        answered.is_ok() || self.seen.progress() > progress || !was_read
     }
 
     /// Demands a ping at every interval. Completes when the peer is dead: it did not answer a ping within `limit`, and
@@ -177,6 +180,11 @@ impl Pulse {
                 return None;
             }
         }
+    }
+
+    /// Forgets the pings. None will be sent or answered any more.
+    pub(crate) fn retire(&self) {
+        self.pings().payloads = VecDeque::new();
     }
 
     fn demand(&self) {

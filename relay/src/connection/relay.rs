@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use switchboard::Registry;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::peer::Peer;
 use crate::operate::config::Config;
 use crate::operate::metrics::{Metrics, Population};
+use crate::transport::places::Places;
 
 pub(crate) struct Relay {
     pub(crate) config: Config,
     pub(crate) registry: Registry<Peer>,
     pub(crate) metrics: Arc<Metrics>,
-    /// A permit for each allowed connection.
-    pub(crate) places: Arc<Semaphore>,
+    /// The places of upgraded connections, and of graces.
+    pub(crate) places: Arc<Places>,
     /// The tasks of connections, and background tasks.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
@@ -29,7 +29,7 @@ impl Relay {
             .grace(config.grace)
             .build();
         let max_connections = config.max_connections as usize;
-        let places = Arc::new(Semaphore::new(max_connections));
+        let places = Arc::new(Places::new(max_connections, config.max_per_address));
         let metrics = {
             let (registry, places) = (registry.clone(), Arc::clone(&places));
             Metrics::new(move || population(&registry, &places, max_connections))
@@ -45,13 +45,13 @@ impl Relay {
     }
 }
 
-fn population(registry: &Registry<Peer>, places: &Semaphore, max_connections: usize) -> Population {
+fn population(registry: &Registry<Peer>, places: &Places, max_connections: usize) -> Population {
     let counts = registry.counts();
     Population {
         binaries: counts.binaries.saturating_sub(counts.in_grace),
         phones: counts.phones,
         in_grace: counts.in_grace,
-        connections: max_connections - places.available_permits(),
+        connections: places.taken(),
         max_connections,
     }
 }

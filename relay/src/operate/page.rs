@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::header;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -18,7 +21,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
+use super::config::Hosts;
 use super::health;
 use super::metrics::{Metrics, Sample};
 
@@ -27,6 +32,9 @@ const PAGE: &str = include_str!("page.html");
 
 /// The interval between samples.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// The most connections to the metrics listener.
+pub(crate) const MOST: usize = 32;
 
 /// How long a page waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
@@ -56,6 +64,7 @@ struct At {
 /// Returns the routes, and spawns a task that takes samples until the relay stops.
 pub(crate) fn router(
     metrics: &Arc<Metrics>,
+    hosts: &Hosts,
     tasks: &TaskTracker,
     stopping: &CancellationToken,
     instance: String,
@@ -68,6 +77,7 @@ pub(crate) fn router(
         news: broadcast::Sender::new(16),
     });
     tasks.spawn(watch(Arc::clone(&monitor)));
+    let gate = Arc::new((hosts.clone(), Arc::clone(metrics)));
     Router::new()
         .route("/", get(page))
         .route("/events", get(events))
@@ -75,6 +85,35 @@ pub(crate) fn router(
         .with_state(monitor)
         .route("/healthz", get(health::details))
         .with_state(Arc::clone(metrics))
+        .layer(middleware::from_fn_with_state(gate, only_own_hosts))
+}
+
+/// Refuses requests for names that are not the relay's. A page of another site could point its own name at the relay
+/// (DNS rebinding), and its browser would let it read the responses.
+async fn only_own_hosts(
+    State(gate): State<Arc<(Hosts, Arc<Metrics>)>>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (hosts, metrics) = &*gate;
+    if are_own(hosts, request.headers()) {
+        return next.run(request).await;
+    }
+    metrics.page.wrong_host.inc();
+    let host = request.headers().get(header::HOST);
+    let address = caller.ip().to_canonical();
+    debug!(%address, ?host, "request refused: the host is not in --metrics-host");
+    let sentence = "The host must be an IP address, localhost, or a name in --metrics-host.\n";
+    (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
+}
+
+/// Browsers always send the header.
+fn are_own(hosts: &Hosts, headers: &HeaderMap) -> bool {
+    headers.get_all(header::HOST).iter().all(|host| {
+        let authority = host.to_str().ok().and_then(|host| host.parse().ok());
+        authority.is_some_and(|authority: Authority| hosts.contain(authority.host()))
+    })
 }
 
 async fn watch(monitor: Arc<Monitor>) {

@@ -23,6 +23,7 @@ impl Close {
     pub(crate) const PROTOCOL_ERROR: Self = Self::silent(1002, "protocol error");
     pub(crate) const NOT_UTF8: Self = Self::silent(1007, "message is not UTF-8");
     pub(crate) const TOO_SLOW: Self = Self::of(1008, "message too slow");
+    pub(crate) const NOTHING_SAID: Self = Self::of(1008, "nothing said");
     pub(crate) const TOO_LARGE: Self = Self::of(1009, "message too big");
     pub(crate) const PHONE_BACKLOG_FULL: Self = Self::of(1011, "phone backlog full");
     pub(crate) const PHONE_WRITE_FAILED: Self = Self::of(1011, "phone write failed");
@@ -30,10 +31,20 @@ impl Close {
     pub(crate) const HEARTBEAT_TIMEOUT: Self = Self::of(1011, "heartbeat timeout");
     pub(crate) const TAKEN_OVER: Self =
         Self::because(1011, "heartbeat timeout", "taken over by another binary");
+    pub(crate) const MADE_ROOM: Self = Self::because(
+        1011,
+        "heartbeat timeout",
+        "silent when another phone needed its place",
+    );
     pub(crate) const TRY_AGAIN: Self = Self::of(1013, "try again");
     pub(crate) const NO_SERVER: Self = Self::of(4404, "no server with that id");
     pub(crate) const RECLAIMED: Self = Self::of(4404, "binary reclaimed server-id");
     pub(crate) const ALREADY_CLAIMED: Self = Self::of(4409, "server-id already claimed");
+    pub(crate) const TOO_MANY_CLAIMS: Self = Self::because(
+        4409,
+        "server-id already claimed",
+        "too many other binaries wait for an answer of the incumbent",
+    );
     pub(crate) const TOO_MANY_PHONES: Self = Self::of(4429, "too many phones for server-id");
 
     const fn of(code: u16, reason: &'static str) -> Self {

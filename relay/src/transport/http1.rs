@@ -1,9 +1,12 @@
-//! Rejecting HTTP/2.
+//! Rejecting HTTP/2, and noticing what the server library rejects.
+//!
+//! The library itself answers a request whose headers are too large, and tells nobody.
 //!
 //! WebSocket over HTTP/2 is another protocol. The server library would speak HTTP/2 with a client that starts it, and
 //! has no timeout for such a connection when it is idle.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -11,27 +14,48 @@ use axum_server::accept::Accept;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::operate::metrics::Unheard;
 
 /// The first bytes of HTTP/2, a method reserved for this purpose (RFC 9113, section 3.4).
 const HTTP2: &[u8] = b"PRI";
 
+/// How the library's answer to headers that are too large begins.
+const TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
+
 /// Wraps an acceptor, and closes connections that begin with HTTP/2.
 #[derive(Clone, Debug)]
-pub(crate) struct Http1Acceptor<A>(pub(crate) A);
+pub(crate) struct Http1Acceptor<A> {
+    pub(crate) inner: A,
+    pub(crate) unheard: Unheard,
+}
 
-impl<A, I, S> Accept<I, S> for Http1Acceptor<A>
+impl<A, S> Accept<TcpStream, S> for Http1Acceptor<A>
 where
-    A: Accept<I, S, Future: Send + 'static>,
+    A: Accept<TcpStream, S, Future: Send + 'static>,
 {
     type Stream = Http1<A::Stream>;
     type Service = A::Service;
     type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, stream: I, service: S) -> Self::Future {
-        let accepted = self.0.accept(stream, service);
-        async {
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let address = stream.peer_addr().map(|caller| caller.ip().to_canonical());
+        let accepted = self.inner.accept(stream, service);
+        let unheard = self.unheard.clone();
+        async move {
             let (io, service) = accepted.await?;
-            Ok((Http1 { io, begins: HTTP2 }, service))
+            let first_write = Some(FirstWrite {
+                address: address?,
+                unheard,
+            });
+            let io = Http1 {
+                io,
+                begins: HTTP2,
+                first_write,
+            };
+            Ok((io, service))
         }
         .boxed()
     }
@@ -42,6 +66,23 @@ pub(crate) struct Http1<Io> {
     io: Io,
     /// The bytes that would make it HTTP/2 if they came next. Empty once it is known not to be HTTP/2.
     begins: &'static [u8],
+    /// Nothing was written yet.
+    first_write: Option<FirstWrite>,
+}
+
+/// Looks at the first bytes that the library writes.
+struct FirstWrite {
+    address: IpAddr,
+    unheard: Unheard,
+}
+
+impl FirstWrite {
+    fn look(self, bytes: &[u8]) {
+        if bytes.starts_with(TOO_LARGE) {
+            self.unheard.headers_too_large.inc();
+            debug!(address = %self.address, "request refused: headers too large");
+        }
+    }
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for Http1<Io> {
@@ -75,6 +116,9 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Http1<Io> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = self.first_write.take() {
+            first.look(bytes);
+        }
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -83,6 +127,9 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Http1<Io> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = self.first_write.take() {
+            first.look(slices.first().map_or(&[], |slice| slice));
+        }
         Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 
@@ -108,7 +155,11 @@ mod tests {
     /// Reads from a peer that sends these parts.
     async fn read(parts: &[&'static str]) -> io::Result<String> {
         let (mut peer, io) = duplex(64);
-        let mut io = Http1 { io, begins: HTTP2 };
+        let mut io = Http1 {
+            io,
+            begins: HTTP2,
+            first_write: None,
+        };
         let mut text = String::new();
         for part in parts {
             peer.write_all(part.as_bytes()).await?;

@@ -1,8 +1,11 @@
-//! The byte streams below WebSocket: TCP, TLS, HTTP/1.1, and the signs of life in their bytes.
+//! The byte streams below WebSocket: TCP, TLS, HTTP/1.1, the signs of life in their bytes, and how many there may be.
 
+pub(crate) mod arrivals;
 mod frames;
 pub(crate) mod http1;
+pub(crate) mod places;
 pub(crate) mod seen;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod wire;
+mod write_limit;

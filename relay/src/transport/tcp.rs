@@ -1,6 +1,5 @@
 //! TCP connections: their socket options, and how much written data their peers take.
 
-use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,33 +8,48 @@ use std::task::{Context, Poll};
 use axum::Extension;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_layer::Layer;
 
+use super::arrivals::Arrivals;
+use super::places::Place;
 use super::seen::Seen;
+use super::write_limit::WriteLimit;
 
 /// The most unsent bytes that the system queues for a connection. With more, a ping to a slow peer would wait behind
 /// megabytes, and the pong would come too late.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 16 * 1024;
 
-/// Accepts connections that send without delay and queue little. Attaches a [`Seen`] to the requests of each
-/// connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TcpAcceptor;
+/// Accepts connections for which there is a place. They send without delay and queue little. Attaches a [`Seen`] to the
+/// requests of each connection.
+///
+/// The service of the connection holds the place: it is dropped when the connection is upgraded or ends.
+#[derive(Clone, Debug)]
+pub(crate) struct TcpAcceptor(pub(crate) Arc<Arrivals>);
 
-impl<S> Accept<TcpStream, S> for TcpAcceptor {
+impl<S: Send + 'static> Accept<TcpStream, S> for TcpAcceptor {
     type Stream = Tcp<TcpStream>;
-    type Service = AddExtension<S, Arc<Seen>>;
-    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+    type Service = AddExtension<AddExtension<S, Arc<Seen>>, Arc<Place>>;
+    type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, io: TcpStream, service: S) -> Self::Future {
-        ready(set_up(&io).map(|()| {
+        let arrivals = Arc::clone(&self.0);
+        async move {
+            let address = io.peer_addr()?.ip().to_canonical();
+            let place = arrivals.take(&io, address).await?;
+            set_up(&io)?;
             let seen = Arc::<Seen>::default();
             let service = Extension(Arc::clone(&seen)).layer(service);
-            (Tcp::new(io, seen), service)
-        }))
+            let service = Extension(Arc::new(place)).layer(service);
+            let mut tcp = Tcp::new(io, seen);
+            tcp.limit = arrivals.write_limit(address).map(Box::new);
+            Ok((tcp, service))
+        }
+        .boxed()
     }
 }
 
@@ -55,6 +69,7 @@ pub(crate) struct Tcp<Io> {
     seen: Arc<Seen>,
     /// The last write blocked.
     is_blocked: bool,
+    limit: Option<Box<WriteLimit>>,
 }
 
 impl<Io> Tcp<Io> {
@@ -63,17 +78,26 @@ impl<Io> Tcp<Io> {
             io,
             seen,
             is_blocked: false,
+            limit: None,
         }
     }
 
-    fn count(&mut self, written: &Poll<io::Result<usize>>) {
-        match written {
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
             Poll::Ready(Ok(bytes)) if self.is_blocked => {
                 self.is_blocked = false;
                 self.seen.add_taken(*bytes as u64);
             }
             Poll::Ready(_) => {}
             Poll::Pending => self.is_blocked = true,
+        }
+        match &mut self.limit {
+            Some(limit) => limit.apply(context, written),
+            None => written,
         }
     }
 }
@@ -95,8 +119,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tcp<Io> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.count(&written);
-        written
+        self.written(context, written)
     }
 
     fn poll_write_vectored(
@@ -105,8 +128,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tcp<Io> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.count(&written);
-        written
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -124,9 +146,37 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tcp<Io> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use prometheus_client::metrics::counter::Counter;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::sleep;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_blocks_for_too_long_fails_and_one_that_trickles_does_not() {
+        let (mut peer, io) = duplex(16);
+        let mut tcp = Tcp::new(io, Arc::default());
+        let exceeded = Counter::default();
+        tcp.limit = Some(Box::new(WriteLimit::new(
+            Duration::from_secs(10),
+            Ipv4Addr::LOCALHOST.into(),
+            exceeded.clone(),
+        )));
+        let trickle = async {
+            for _ in 0..32 {
+                sleep(Duration::from_secs(9)).await;
+                peer.read_u8().await.expect("it was sent");
+            }
+        };
+        let (written, ()) = tokio::join!(tcp.write_all(&[0; 48]), trickle);
+        written.expect("each write took 9 seconds");
+        let blocked = tcp.write_all(&[0; 1]).await.expect_err("nobody reads");
+        assert_eq!(blocked.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(exceeded.get(), 1);
+    }
 
     #[tokio::test]
     async fn only_a_write_that_blocked_counts_as_progress() {

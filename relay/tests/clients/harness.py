@@ -32,6 +32,7 @@ BACKLOG_FULL = (1011, "phone backlog full")
 SHUTTING_DOWN = (1001, "shutting down")
 MESSAGE_TOO_BIG = (1009, "message too big")
 MESSAGE_TOO_SLOW = (1008, "message too slow")
+NOTHING_SAID = (1008, "nothing said")
 UNDELIVERED = (1000, "")
 NO_CODE = (1005, "")
 
@@ -76,7 +77,8 @@ class Relay:
     def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, piped=(), **settings):
         """Only the first lines of `piped` streams are read."""
         # Tests share one address, and a default port may be in use.
-        settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "rate_burst": 0} | settings
+        defaults = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "rate_burst": 0, "max_per_address": 0}
+        settings = defaults | settings
         flags = [
             word
             for name, value in settings.items()
@@ -173,7 +175,7 @@ class Relay:
     async def get(self, path, address=None):
         """Returns status, headers and body."""
         raw = await Raw.dial(self, address)
-        await raw.request(path, {"Host": "relay", "Connection": "close"})
+        await raw.request(path, {"Host": "localhost", "Connection": "close"})
         body = await raw.rest()
         raw.vanish()
         return raw.status, raw.headers, body

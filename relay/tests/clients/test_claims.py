@@ -94,6 +94,25 @@ async def test_of_many_challengers_of_a_silent_binary_one_gets_the_server_id(sta
     assert await relay.metric("takeovers_total") == 1
 
 
+async def test_eight_challengers_share_a_probe_and_the_next_one_is_refused_at_once(start):
+    relay = await start(probe_timeout="1h")
+    incumbent = await relay.raw_binary()
+    challengers = [await relay.any_binary() for _ in range(8)]
+    payload = await incumbent.read_until(PING)
+    for _ in range(3):
+        assert await (await relay.any_binary()).closed() == ALREADY_CLAIMED
+    await relay.metric_becomes(3, "refusals_total", kind="too_many_claims")
+    # One that leaves makes room, and joins the same probe.
+    challengers.pop().vanish()
+    await relay.metric_becomes(8, "connections")
+    challengers.append(await relay.any_binary())
+    await incumbent.send(PONG, payload)
+    for challenger in challengers:
+        assert await challenger.closed() == ALREADY_CLAIMED
+    assert await relay.metric("probes_total") == 1
+    await relay.metric_becomes(8, "refusals_total", kind="server_id_claimed")
+
+
 async def test_a_challenger_that_leaves_during_the_probe_leaves_nothing_behind(start):
     relay = await start(probe_timeout="300ms")
     incumbent = await relay.raw_binary()

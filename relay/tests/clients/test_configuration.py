@@ -22,7 +22,9 @@ DEFAULTS = {
     "--shutdown-timeout": "10s",
     "--header-timeout": "10s",
     "--message-timeout": "30s",
+    "--first-frame-timeout": "0s",
     "--max-connections": "10000",
+    "--max-per-address": "256",
     "--max-phones": "16",
     "--max-frame": "262144",
     "--outbox": "4194304",
@@ -31,7 +33,7 @@ DEFAULTS = {
     "--log": "info",
     "--log-format": "text",
 }
-FLAGS = [*DEFAULTS, "--trusted-proxies"]
+FLAGS = [*DEFAULTS, "--metrics-host", "--trusted-proxies"]
 INVALID = [(flag, "nowhere") for flag in ("--listen", "--metrics-listen")]
 INVALID += [(flag, value) for flag, default in DEFAULTS.items() if re.fullmatch(r"\d+s", default or "")
           for value in ("soon", "30", "-1s")]

@@ -1,5 +1,6 @@
 """What the log says, and what happens if nobody reads it."""
 
+import asyncio
 import re
 import signal
 
@@ -10,6 +11,7 @@ from harness import (
     BINARY,
     CLOSE,
     HEARTBEAT_TIMEOUT,
+    NOTHING_SAID,
     NO_SERVER,
     PHONE,
     RECLAIMED,
@@ -212,6 +214,70 @@ async def test_the_log_of_a_day_says_who_was_there_and_why_each_connection_ended
     assert events["claim refused"]["incumbent"] == ids["1.0"]
 
 
+async def test_the_log_says_which_phone_was_silent_and_which_one_said_nothing(start):
+    relay = await start(
+        log_format="json",
+        trusted_proxies="127.0.0.1",
+        max_phones=1,
+        probe_timeout="300ms",
+        first_frame_timeout="500ms",
+    )
+    day = Day(relay)
+    daemon = await day.binary("1.0")
+    await relay.counts(binaries=1)
+    await day.closed("quiet", await day.phone("quiet"), NOTHING_SAID)
+    await relay.counts(phones=0)
+    ghost = await day.raw_phone("ghost")
+    await ghost.send(TEXT, b"1")
+    await relay.counts(phones=1)
+    newcomer = await day.phone("newcomer")
+    await newcomer.send("2")
+    await day.closed("ghost", ghost, HEARTBEAT_TIMEOUT, "silent when another phone needed its place")
+    ghost.vanish()
+    assert [frame async for frame in frames(daemon, 2)] == [1, 2]
+    await newcomer.close(1000)
+    day.ends("newcomer", "peer", 1000)
+    await day.gone("newcomer")
+    await daemon.close(1000)
+    day.ends("1.0", "peer", 1000)
+    await day.gone("1.0")
+    day.agrees_with_the_log()
+
+
+async def frames(binary, number):
+    """The next frames of phones, without the notices that they are gone."""
+    while number:
+        received = await binary.envelope()
+        if "frame" in received:
+            number -= 1
+            yield received["frame"]
+
+
+async def test_the_log_tells_a_claim_that_may_not_wait_from_one_whose_incumbent_answered(start):
+    relay = await start(log_format="json", trusted_proxies="127.0.0.1", probe_timeout="1h")
+    day = Day(relay)
+    daemon = await day.binary("1.0")
+    await relay.counts(binaries=1)
+    daemon.ws.transport.pause_reading()
+    # One more than may wait. Those that connect first need not be the first to wait.
+    claims = {label: await day.binary(label) for label in [f"2.{number}" for number in range(9)]}
+    ends = {label: asyncio.ensure_future(claim.closed()) for label, claim in claims.items()}
+    await asyncio.wait(ends.values(), return_when=asyncio.FIRST_COMPLETED)
+    [refused] = [label for label, end in ends.items() if end.done()]
+    daemon.ws.transport.resume_reading()
+    for label, end in ends.items():
+        assert await end == ALREADY_CLAIMED
+        why = "too many other binaries wait for an answer of the incumbent" if label == refused else ALREADY_CLAIMED[1]
+        day.ends(label, "relay", *ALREADY_CLAIMED, why)
+        await day.gone(label)
+    await daemon.close(1000)
+    day.ends("1.0", "peer", 1000)
+    await day.gone("1.0")
+    day.agrees_with_the_log()
+    [incumbent] = {it["conn_id"] for it in relay.events() if it.get("version") == "1.0"}
+    assert [it["incumbent"] for it in relay.events() if it["message"] == "claim refused"] == [incumbent] * 9
+
+
 async def test_an_expired_grace_is_the_end_of_its_phones(start):
     relay = await start(log_format="json", grace="200ms", trusted_proxies="127.0.0.1")
     day = Day(relay)
@@ -251,10 +317,11 @@ async def test_text_from_clients_is_short_and_escaped(start):
     assert len(line) < 400
 
 
-async def test_a_refused_upgrade_names_the_client_behind_the_proxy(start):
-    relay = await start(log_format="json", log="debug", rate_burst=1, rate_interval="1h", trusted_proxies="127.0.0.1")
+@pytest.mark.parametrize("limit", [{"rate_burst": 1, "rate_interval": "1h"}, {"max_per_address": 1}])
+async def test_a_refused_upgrade_names_the_client_behind_the_proxy(start, limit):
+    relay = await start(log_format="json", log="debug", trusted_proxies="127.0.0.1", **limit)
     headers = BINARY | {"X-Forwarded-For": "198.51.100.7"}
-    assert await relay.knock("/v1/server", headers) == 101
+    assert await relay.knock("/v1/server", headers | {"X-Pyrycode-Server": "b"}) == 101
     assert await relay.knock("/v1/server", headers) == 429
     [refused] = await until(lambda: [it for it in relay.events() if it["message"] == "upgrade refused"])
     assert (refused["server_id"], refused["address"], refused["status"]) == ("a", "198.51.100.7", 429)

@@ -105,7 +105,7 @@ async def test_the_metrics_agree_with_health_and_with_what_the_clients_counted(s
 
 
 async def test_upgrades_are_counted_by_endpoint_and_outcome(start):
-    relay = await start(rate_burst=6, rate_interval="1h", max_connections=2)
+    relay = await start(rate_burst=6, rate_interval="1h", max_connections=2, grace="0s")
     first = await relay.raw_binary("a")
     second = await Raw.upgrade(relay, "/v1/client", PHONE)
     assert await relay.knock("/v1/server", BINARY) == 503

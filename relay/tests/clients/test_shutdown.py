@@ -139,7 +139,7 @@ async def test_a_client_admitted_as_the_shutdown_begins_is_told_too(start):
 async def test_a_shutdown_does_not_wait_for_a_page_that_is_open(start):
     relay = await start(shutdown_timeout="1h")
     page = await Raw.dial(relay, await until(lambda: relay.address_in_log("serving metrics")))
-    await page.request("/events", {"Host": "relay"})
+    await page.request("/events", {"Host": "localhost"})
     assert page.status == 200
     relay.signal(signal.SIGTERM)
     assert await relay.exit_code(limit=3) == 0

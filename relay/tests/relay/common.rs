@@ -45,6 +45,8 @@ impl Relay {
             "127.0.0.1:0",
             "--rate-burst",
             "0",
+            "--max-per-address",
+            "0",
         ];
         let config = Config::from_args(args.iter().chain(flags)).expect("good flags");
         let server = Server::bind(config).await.expect("a free port");
@@ -153,7 +155,7 @@ pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 /// Sends a plain HTTP request with these header lines.
 pub(crate) async fn http(address: SocketAddr, request: &str, headers: &[u8]) -> Answer {
     let mut socket = TcpStream::connect(address).await.expect("it listens");
-    let head = format!("{request}\r\nHost: relay\r\nConnection: close\r\n");
+    let head = format!("{request}\r\nHost: localhost\r\nConnection: close\r\n");
     let request = [head.as_bytes(), headers, b"\r\n"].concat();
     socket.write_all(&request).await.expect("it reads");
     let mut answer = String::new();

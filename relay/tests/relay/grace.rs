@@ -1,4 +1,4 @@
-use crate::common::{Client, Relay, to, within};
+use crate::common::{Client, Relay, UPGRADE, http, to, within};
 
 fn reclaimed() -> (u16, String) {
     (4404, "binary reclaimed server-id".into())
@@ -55,6 +55,32 @@ async fn a_phone_may_register_during_grace_and_is_closed_when_it_sends_or_the_bi
         let mut binary = relay.binary("a").await;
         assert_eq!(waits.closed().await, reclaimed());
         relay.phone("a", &mut binary).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grace_holds_the_place_of_its_binary() {
+    within(async {
+        let relay = Relay::with(&["--max-connections", "2"]).await;
+        let _stays = relay.binary("b").await;
+        relay.binary("a").await.close(1000).await;
+        relay.metric_until("switchboard_binaries_in_grace", 1).await;
+        assert_eq!(relay.metric("switchboard_connections").await, 2);
+        let full = http(relay.address, "GET /v1/client HTTP/1.1", UPGRADE.as_bytes());
+        assert_eq!(full.await.status(), "503");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expired_grace_frees_its_place() {
+    within(async {
+        let relay = Relay::with(&["--max-connections", "1", "--grace", "50ms"]).await;
+        for server_id in ["a", "b", "c"] {
+            relay.binary(server_id).await.close(1000).await;
+            relay.metric_until("switchboard_connections", 0).await;
+        }
     })
     .await;
 }

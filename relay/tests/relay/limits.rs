@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -103,6 +105,89 @@ async fn a_connection_above_the_cap_gets_503_until_another_one_ends() {
 }
 
 #[tokio::test]
+async fn an_address_has_its_connections_and_the_next_one_gets_429() {
+    within(async {
+        let flags = ["--max-per-address", "3", "--trusted-proxies", "127.0.0.1"];
+        let relay = Relay::with(&flags).await;
+        let request = "GET /v1/client HTTP/1.1";
+        // Without a client's address, that of the proxy counts.
+        let mut binary = relay.binary("a").await;
+        let (phone, _) = relay.phone("a", &mut binary).await;
+        let (_other, _) = relay.phone("a", &mut binary).await;
+        let full = http(relay.address, request, UPGRADE.as_bytes()).await;
+        assert_eq!(full.status(), "429", "before the headers are checked");
+        assert!(!full.has_header("retry-after: 3600"));
+        let elsewhere = format!("{UPGRADE}X-Forwarded-For: 198.51.100.1\r\n");
+        let other = http(relay.address, request, elsewhere.as_bytes()).await;
+        assert_eq!(other.status(), "400", "another client of the proxy");
+        let refused =
+            r#"switchboard_upgrades_total{endpoint="client",outcome="address_over_capacity"}"#;
+        assert_eq!(relay.metric(refused).await, 1);
+        phone.close(1000).await;
+        relay.metric_until("switchboard_connections", 2).await;
+        Client::phone(relay.address, "a").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_that_sends_no_request_has_its_connections_and_the_next_one_gets_429() {
+    within(async {
+        let flags = ["--max-per-address", "2", "--header-timeout", "1h"];
+        let relay = Relay::with(&flags).await;
+        let mut silent = Vec::new();
+        for _ in 0..3 {
+            silent.push(TcpStream::connect(relay.address).await.expect("it listens"));
+        }
+        // Those accepted first need not be served first.
+        let answers = silent.iter_mut().map(|socket| {
+            async {
+                let mut answer = String::new();
+                let read = socket.read_to_string(&mut answer).await;
+                read.expect("it closes the connection");
+                answer
+            }
+            .boxed_local()
+        });
+        let (answer, _, waiting) = select_all(answers).await;
+        assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+        drop(waiting);
+        let refused = r#"switchboard_requests_unheard_total{reason="too_many_from_address"}"#;
+        assert_eq!(relay.metric(refused).await, 1);
+        drop(silent);
+        loop {
+            let socket = TcpStream::connect(relay.address).await;
+            let mut socket = socket.expect("it listens");
+            let request = b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n";
+            let mut answer = Vec::new();
+            if socket.write_all(request).await.is_ok()
+                && socket.read_to_end(&mut answer).await.is_ok()
+                && answer.starts_with(b"HTTP/1.1 200 ")
+            {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn headers_of_16_kib_are_read_and_larger_ones_get_431() {
+    within(async {
+        let relay = Relay::start().await;
+        let request = "GET /healthz HTTP/1.1";
+        for (bytes, status) in [(16_000, "200"), (16 * 1024, "431")] {
+            let header = format!("X-Large: {}\r\n", "x".repeat(bytes));
+            let answer = http(relay.address, request, header.as_bytes()).await;
+            assert_eq!(answer.status(), status, "{bytes}");
+        }
+        let refused = r#"switchboard_requests_unheard_total{reason="headers_too_large"}"#;
+        assert_eq!(relay.metric(refused).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_client_that_is_slow_with_headers_is_disconnected() {
     within(async {
         let relay = Relay::with(&["--header-timeout", "100ms"]).await;
@@ -196,7 +281,14 @@ async fn a_phone_that_has_left_holds_no_place_while_its_binary_does_not_read() {
 async fn a_phone_that_leaves_waits_while_others_have_left_too_much_behind() {
     within(async {
         // Departed phones may leave 16 KiB behind, or one frame.
-        let flags = ["--outbox", "65536", "--max-phones", "2"];
+        let flags = [
+            "--outbox",
+            "65536",
+            "--max-phones",
+            "2",
+            "--probe-timeout",
+            "100ms",
+        ];
         let relay = Relay::with(&flags).await;
         let mut binary = relay.binary("a").await;
         let mut frames = 0;

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 51] = [
+const SERIES: [&str; 61] = [
     "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
@@ -37,6 +37,9 @@ const SERIES: [&str; 51] = [
     "messages_rejected_total{reason=\"too_large\"}",
     "messages_rejected_total{reason=\"too_slow\"}",
     "outbox_overflows_total",
+    "page_refusals_total{reason=\"not_read\"}",
+    "page_refusals_total{reason=\"too_many\"}",
+    "page_refusals_total{reason=\"wrong_host\"}",
     "phone_waits_total{outcome=\"joined\"}",
     "phone_waits_total{outcome=\"left\"}",
     "phone_waits_total{outcome=\"timed_out\"}",
@@ -46,15 +49,22 @@ const SERIES: [&str; 51] = [
     "reclaims_total",
     "refusals_total{kind=\"conn_id_taken\"}",
     "refusals_total{kind=\"no_server\"}",
+    "refusals_total{kind=\"nothing_said\"}",
     "refusals_total{kind=\"server_id_claimed\"}",
+    "refusals_total{kind=\"too_many_claims\"}",
     "refusals_total{kind=\"too_many_phones\"}",
+    "requests_unheard_total{reason=\"headers_too_large\"}",
+    "requests_unheard_total{reason=\"too_many\"}",
+    "requests_unheard_total{reason=\"too_many_from_address\"}",
     "takeovers_total",
     "upgrades_total{endpoint=\"client\",outcome=\"accepted\"}",
+    "upgrades_total{endpoint=\"client\",outcome=\"address_over_capacity\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"bad_request\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"failed\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"over_capacity\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"rate_limited\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"accepted\"}",
+    "upgrades_total{endpoint=\"server\",outcome=\"address_over_capacity\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"bad_request\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"failed\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"over_capacity\"}",
@@ -225,8 +235,13 @@ async fn the_counters_match_what_the_clients_did() {
         let mut binary = relay.binary("a").await;
         // Each has said "hello".
         let (mut one, one_id) = relay.phone("a", &mut binary).await;
-        let (two, two_id) = relay.phone("a", &mut binary).await;
-        Client::phone(relay.address, "a").await.closed().await;
+        let (mut two, two_id) = relay.phone("a", &mut binary).await;
+        let mut third = Client::phone(relay.address, "a").await;
+        tokio::select! {
+            _ = third.closed() => {}
+            frame = one.frame() => panic!("nobody sent {frame:?}"),
+            frame = two.frame() => panic!("nobody sent {frame:?}"),
+        }
         Client::phone(relay.address, "b").await.closed().await;
         Client::phone(relay.address, "b").await.closed().await;
         let mut second = Client::binary(relay.address, "a").await;
@@ -264,7 +279,7 @@ async fn the_counters_match_what_the_clients_did() {
             ("envelopes_dropped_total{reason=\"malformed\"}", 1),
             ("envelopes_dropped_total{reason=\"no_conn_id\"}", 1),
             ("envelopes_dropped_total{reason=\"unknown_phone\"}", 2),
-            ("probes_total{outcome=\"answered\"}", 1),
+            ("probes_total{outcome=\"answered\"}", 3),
             ("refusals_total{kind=\"no_server\"}", 2),
             ("refusals_total{kind=\"server_id_claimed\"}", 1),
             ("refusals_total{kind=\"too_many_phones\"}", 1),
@@ -310,7 +325,8 @@ async fn a_grace_is_counted_while_it_lasts_and_by_how_it_ends() {
         let accepted = "upgrades_total{endpoint=\"server\",outcome=\"accepted\"}";
         let relay = Relay::with(&["--grace", "1h"]).await;
         relay.binary("a").await.close(1000).await;
-        until(&relay, &[("binaries_in_grace", 1), (accepted, 1)]).await;
+        let gone = [("binaries_in_grace", 1), ("connections", 1), (accepted, 1)];
+        until(&relay, &gone).await;
         let _binary = relay.binary("a").await;
         let back = [
             ("connected_binaries", 1),

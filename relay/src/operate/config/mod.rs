@@ -16,7 +16,7 @@ use self::values::{
 };
 use crate::operate::error::Error;
 
-pub use self::values::{LogFormat, MetricsListen, Proxies};
+pub use self::values::{Hosts, LogFormat, MetricsListen, Proxies};
 
 /// The largest `--outbox`, far more than is sensible for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
@@ -54,6 +54,18 @@ pub struct Config {
         default_value = "127.0.0.1:9090"
     )]
     pub metrics_listen: MetricsListen,
+
+    /// Host names under which metrics and the page are requested, separated by commas. Requests for an IP address or
+    /// for localhost need none
+    #[arg(
+        long,
+        help_heading = "Listeners",
+        env = "SWITCHBOARD_METRICS_HOST",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub metrics_host: Hosts,
 
     /// Whether `/healthz` on `--listen` tells the version and how many peers are connected, to anybody: `on` or `off`
     #[arg(
@@ -106,7 +118,8 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_HEARTBEAT_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub heartbeat_timeout: Duration,
 
-    /// How long an incumbent may take to answer a ping when another binary claims its server-id
+    /// How long an incumbent may take to answer a ping when another binary claims its server-id, and the phones of a
+    /// full server-id when another phone comes
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub probe_timeout: Duration,
@@ -126,6 +139,11 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_MESSAGE_TIMEOUT", value_name = "D", default_value = "30s", value_parser = positive_duration)]
     pub message_timeout: Duration,
 
+    /// How long a phone with a binary may take to send its first frame before it is closed; 0s for no limit
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_FIRST_FRAME_TIMEOUT", value_name = "D", default_value = "0s", value_parser = duration)]
+    pub first_frame_timeout: Duration,
+
     /// How long a shutdown waits for connections to close
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = duration)]
@@ -135,6 +153,17 @@ pub struct Config {
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+
+    /// Maximum number of WebSocket connections from one address, and of its connections before their upgrade; more
+    /// are refused with 429. 0 for no limit
+    #[arg(
+        long,
+        help_heading = "Limits",
+        env = "SWITCHBOARD_MAX_PER_ADDRESS",
+        value_name = "N",
+        default_value = "256"
+    )]
+    pub max_per_address: u32,
 
     /// Maximum number of phones for each server-id
     #[arg(long,
@@ -167,8 +196,8 @@ pub struct Config {
         help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = rate_interval)]
     pub rate_interval: Duration,
 
-    /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, separated by commas. Without it, the rate
-    /// limit applies to the address of the connection
+    /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, separated by commas. Without it, the
+    /// limits for an address apply to that of the connection
     #[arg(
         long,
         help_heading = "Limits",
@@ -244,6 +273,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         let metrics = SocketAddr::from(([127, 0, 0, 1], 9090));
         assert_eq!(config.metrics_listen, MetricsListen::On(metrics));
+        assert_eq!(config.metrics_host, Hosts::default());
         assert!(config.healthz_details);
         assert_eq!((config.tls_cert, config.tls_key), (None, None));
         assert_eq!(config.grace, Duration::from_secs(30));
@@ -253,6 +283,7 @@ mod tests {
         assert_eq!(config.probe_timeout, Duration::from_secs(10));
         assert_eq!(config.header_timeout, Duration::from_secs(10));
         assert_eq!(config.max_connections, 10_000);
+        assert_eq!(config.max_per_address, 256);
         assert_eq!(config.rate_burst, 20);
         assert_eq!(config.rate_interval, Duration::from_secs(6));
         assert_eq!(config.trusted_proxies, Proxies::default());
@@ -261,6 +292,7 @@ mod tests {
         assert_eq!(config.outbox, 4 * 1024 * 1024);
         assert_eq!(config.write_timeout, Duration::from_secs(10));
         assert_eq!(config.message_timeout, Duration::from_secs(30));
+        assert_eq!(config.first_frame_timeout, Duration::ZERO);
         assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
         assert_eq!(config.log, "info");
         assert_eq!(config.log_format, LogFormat::Text);
@@ -278,16 +310,19 @@ mod tests {
             ("--outbox", "99999999999"),
             ("--write-timeout", "0s"),
             ("--message-timeout", "0s"),
+            ("--first-frame-timeout", "1"),
             ("--shutdown-timeout", "1 fortnight"),
             ("--log", "a=b=c"),
             ("--log-format", "xml"),
             ("--healthz-details", "true"),
             ("--metrics-listen", "on"),
+            ("--metrics-host", "http://relay"),
             ("--heartbeat-interval", "0s"),
             ("--heartbeat-timeout", "never"),
             ("--probe-timeout", "0s"),
             ("--header-timeout", "0s"),
             ("--max-connections", "0"),
+            ("--max-per-address", "-1"),
             ("--rate-burst", "-1"),
             ("--rate-interval", "0s"),
             ("--rate-interval", "2 days"),

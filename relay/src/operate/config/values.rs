@@ -112,6 +112,42 @@ impl Proxies {
     }
 }
 
+/// Names of the metrics listener, besides `localhost` and IP addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(Vec<String>);
+
+impl FromStr for Hosts {
+    type Err = &'static str;
+
+    /// Parses names, separated by commas.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let items = text.split(',').map(str::trim);
+        let names: Vec<String> = items
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if names.iter().all(|name| name.bytes().all(is_of_name)) {
+            Ok(Self(names))
+        } else {
+            Err("expected host names without ports, separated by commas")
+        }
+    }
+}
+
+impl Hosts {
+    /// Whether a host, without a port, is one of these names, `localhost`, or an IP address. A page of another site
+    /// can make a browser connect to this listener under the site's name, but not under an address.
+    pub(crate) fn contain(&self, host: &str) -> bool {
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let names = self.0.iter().map(String::as_str);
+        address.parse::<IpAddr>().is_ok()
+            || names
+                .chain(["localhost"])
+                .any(|name| name.eq_ignore_ascii_case(host))
+    }
+}
+
 pub(super) fn on_or_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
@@ -167,5 +203,28 @@ mod tests {
     fn an_empty_list_means_no_proxy() {
         assert_eq!("".parse(), Ok(Proxies::default()));
         assert!("10.0.0.0/33".parse::<Proxies>().is_err());
+    }
+
+    #[test]
+    fn addresses_localhost_and_the_given_names_are_hosts_of_the_metrics_listener() {
+        let hosts: Hosts = "relay, metrics.example".parse().expect("names");
+        for host in [
+            "127.0.0.1",
+            "[::1]",
+            "localhost",
+            "Metrics.Example",
+            "relay",
+        ] {
+            assert!(hosts.contain(host), "{host}");
+        }
+        for host in [
+            "example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+        ] {
+            assert!(!hosts.contain(host), "{host}");
+        }
+        assert!("relay:9090".parse::<Hosts>().is_err());
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::collectors::{Census, CertificateExpiry, LogLines, Population, Process};
 use super::endpoint::AtEndpoint;
-use super::reasons::{Dropped, Probes, Refusals, Rejected};
+use super::reasons::{Dropped, Page, Probes, Refusals, Rejected, Unheard};
 use super::series::one;
 use super::waits::Waits;
 use crate::protocol::endpoint::Endpoint;
@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     started: Instant,
     pub(super) server: AtEndpoint,
     pub(super) client: AtEndpoint,
+    pub(crate) unheard: Unheard,
+    pub(crate) page: Page,
     pub(crate) refusals: Refusals,
     pub(crate) dropped: Dropped,
     pub(crate) rejected: Rejected,
@@ -55,6 +57,8 @@ impl Metrics {
             census,
             server,
             client,
+            unheard: Unheard::register(series),
+            page: Page::register(series),
             refusals: Refusals::register(series),
             dropped: Dropped::register(series),
             rejected: Rejected::register(series),

@@ -14,6 +14,7 @@ pub(crate) struct AtEndpoint {
     pub(crate) accepted: Counter,
     pub(crate) rate_limited: Counter,
     pub(crate) over_capacity: Counter,
+    pub(crate) address_over_capacity: Counter,
     pub(crate) bad_request: Counter,
     pub(crate) failed: Counter,
     /// Frames to these peers, written and flushed.
@@ -87,6 +88,7 @@ impl AtEndpoint {
                 accepted: outcome("accepted"),
                 rate_limited: outcome("rate_limited"),
                 over_capacity: outcome("over_capacity"),
+                address_over_capacity: outcome("address_over_capacity"),
                 bad_request: outcome("bad_request"),
                 failed: outcome("failed"),
                 forwarded: Forwarded {

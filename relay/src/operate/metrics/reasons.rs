@@ -1,16 +1,34 @@
-//! Counters by reason: refusals, dropped envelopes, rejected messages, probes.
+//! Counters by reason: refused connections, dropped envelopes, rejected messages, probes.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::series::by;
 
+/// Requests that were not read to their end, because of a limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Unheard {
+    pub(crate) too_many: Counter,
+    pub(crate) too_many_from_address: Counter,
+    pub(crate) headers_too_large: Counter,
+}
+
+/// Requests to the metrics listener that were refused or given up.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) too_many: Counter,
+    pub(crate) wrong_host: Counter,
+    pub(crate) not_read: Counter,
+}
+
 /// Connections refused after the upgrade.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     pub(crate) server_id_claimed: Counter,
+    pub(crate) too_many_claims: Counter,
     pub(crate) no_server: Counter,
     pub(crate) too_many_phones: Counter,
+    pub(crate) nothing_said: Counter,
     pub(crate) conn_id_taken: Counter,
 }
 
@@ -35,31 +53,76 @@ pub(crate) struct Rejected {
     pub(crate) protocol_error: Counter,
 }
 
-/// Pings to incumbents whose server-id another binary claimed.
-#[derive(Debug)]
+/// Pings to peers whose place another one claimed.
+#[derive(Clone, Debug)]
 pub(crate) struct Probes {
     pub(crate) answered: Counter,
     pub(crate) silent: Counter,
 }
 
+impl Unheard {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [too_many, too_many_from_address, headers_too_large] = by(
+            series,
+            "requests_unheard",
+            "Requests not read to their end because of a limit, by reason",
+            "reason",
+            ["too_many", "too_many_from_address", "headers_too_large"],
+        );
+        Self {
+            too_many,
+            too_many_from_address,
+            headers_too_large,
+        }
+    }
+}
+
+impl Page {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [too_many, wrong_host, not_read] = by(
+            series,
+            "page_refusals",
+            "Connections to the metrics listener that were refused or closed, by reason",
+            "reason",
+            ["too_many", "wrong_host", "not_read"],
+        );
+        Self {
+            too_many,
+            wrong_host,
+            not_read,
+        }
+    }
+}
+
 impl Refusals {
     pub(super) fn register(series: &mut Registry) -> Self {
-        let [server_id_claimed, no_server, too_many_phones, conn_id_taken] = by(
+        let [
+            server_id_claimed,
+            too_many_claims,
+            no_server,
+            too_many_phones,
+            nothing_said,
+            conn_id_taken,
+        ] = by(
             series,
             "refusals",
-            "Connections closed because they could not claim or register, by kind",
+            "Connections closed because they could not claim or register, or said nothing, by kind",
             "kind",
             [
                 "server_id_claimed",
+                "too_many_claims",
                 "no_server",
                 "too_many_phones",
+                "nothing_said",
                 "conn_id_taken",
             ],
         );
         Self {
             server_id_claimed,
+            too_many_claims,
             no_server,
             too_many_phones,
+            nothing_said,
             conn_id_taken,
         }
     }
@@ -161,7 +224,7 @@ impl Probes {
         let [answered, silent] = by(
             series,
             "probes",
-            "Pings to incumbents whose server-id another binary claimed, by outcome",
+            "Pings to peers whose place another one claimed, by outcome",
             "outcome",
             ["answered", "silent"],
         );

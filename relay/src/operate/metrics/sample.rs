@@ -42,6 +42,7 @@ impl Metrics {
         let Self {
             server,
             client,
+            refusals,
             dropped,
             rejected,
             ..
@@ -55,11 +56,11 @@ impl Metrics {
             bytes_to_phones: client.forwarded.bytes.get(),
             upgrades: both(|at| &at.accepted),
             rate_limited: both(|at| &at.rate_limited),
-            over_capacity: both(|at| &at.over_capacity),
+            over_capacity: both(|at| &at.over_capacity) + both(|at| &at.address_over_capacity),
             bad_requests: both(|at| &at.bad_request),
-            server_id_claimed: self.refusals.server_id_claimed.get(),
-            no_server: self.refusals.no_server.get(),
-            too_many_phones: self.refusals.too_many_phones.get(),
+            server_id_claimed: refusals.server_id_claimed.get() + refusals.too_many_claims.get(),
+            no_server: refusals.no_server.get(),
+            too_many_phones: refusals.too_many_phones.get(),
             grace_expiries: self.grace_expiries.get(),
             reclaims: self.reclaims.get(),
             takeovers: self.takeovers.get(),
