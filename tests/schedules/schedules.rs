@@ -605,6 +605,28 @@ fn a_route_sees_no_binary_once_its_phone_is_removed() {
     }
 }
 
+/// A long server-id leaves the index as soon as it is released. So it is new in the index each time.
+#[test]
+fn the_version_of_a_server_id_that_leaves_and_comes_back_ascends() {
+    exhaust_from(10, "leave and come back", || {
+        let registry = registry();
+        let server_id = "x".repeat(1025);
+        let versions = Arc::new(Mutex::new(Vec::new()));
+        let come_and_go = |registry: Registry<Wire>| {
+            let (server_id, versions) = (server_id.clone(), Arc::clone(&versions));
+            move || {
+                let claim = registry.claim_server(&server_id, wire("b")).ok()?;
+                // Only one thread at a time gets here.
+                let version = registry.server(&server_id)?.version();
+                versions.lock().unwrap().push(version);
+                Some(claim.release())
+            }
+        };
+        race(come_and_go(registry.clone()), come_and_go(registry.clone()));
+        assert!(versions.lock().unwrap().is_sorted());
+    });
+}
+
 /// The other tests are meaningful only if the scheduler can switch within a call. It does.
 #[test]
 fn the_scheduler_switches_within_calls() {
