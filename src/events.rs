@@ -37,8 +37,10 @@ pub struct Lagged;
 
 impl<C: ?Sized> Events<C> {
     pub(crate) fn new(store: &Arc<Store<C>>) -> Self {
-        let inbox = store.ledger.feed.open();
+        // The inbox is opened last. Before this listener has joined, a change may pass that nobody tells it
+        // of, so an inbox that other listeners had filled by then would have a gap.
         store.ledger.audience.join(LISTENER);
+        let inbox = store.ledger.feed.open();
         Self {
             store: Arc::clone(store),
             inbox,

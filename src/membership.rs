@@ -135,7 +135,7 @@ impl<C: ?Sized> Membership<C> {
     }
 
     fn leave(&self) -> bool {
-        let attempt = Attempt::Unregister(self.phone.name());
+        let attempt = Attempt::Unregister(self.phone.conn_id_bytes());
         let applied = self
             .slot
             .apply(attempt, |record| transition::leave(record, &self.phone));

@@ -420,7 +420,7 @@ impl<C: Conn + ?Sized, S: BuildHasher + 'static> Registry<C, S> {
         let Some((slot, record)) = found else {
             return Err(RegisterError::NoServer(Arc::clone(phone.conn())));
         };
-        let applied = slot.apply_to(record, Attempt::Register(phone.name()), |record| {
+        let applied = slot.apply_to(record, Attempt::Register(phone.conn_id_bytes()), |record| {
             transition::register(record, max_phones, &phone)
         });
         let error = match applied {

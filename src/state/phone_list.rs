@@ -49,13 +49,13 @@ impl<C: ?Sized> Phone<C> {
         &self.0.header().conn
     }
 
-    /// The bytes of the conn-id.
-    pub(crate) fn name(&self) -> &[u8] {
+    /// The conn-id, without the check that makes it a string.
+    pub(crate) fn conn_id_bytes(&self) -> &[u8] {
         &self.0
     }
 
     pub(crate) fn conn_id(&self) -> &str {
-        str::from_utf8(self.name()).expect("it was made from a string")
+        str::from_utf8(self.conn_id_bytes()).expect("it was made from a string")
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -131,11 +131,12 @@ impl<C: ?Sized> PhoneList<C> {
     }
 
     pub(crate) fn has_namesake(&self, phone: &Phone<C>) -> bool {
-        self.place_of(phone.hash(), phone.name()).is_some()
+        self.place_of(phone.hash(), phone.conn_id_bytes()).is_some()
     }
 
     fn place_of(&self, hash: u64, conn_id: &[u8]) -> Option<Place> {
-        let same = |entry: &Entry<C>| entry.hash == hash && *entry.phone.name() == *conn_id;
+        let same =
+            |entry: &Entry<C>| entry.hash == hash && *entry.phone.conn_id_bytes() == *conn_id;
         if self.last.as_ref().is_some_and(same) {
             return Some(Place::Last);
         }

@@ -74,11 +74,10 @@ impl StripedCounts {
     /// `Relaxed` suffices: the counts order nothing. A reader that must see a call's change has already
     /// synchronized with the return of that call.
     ///
-    /// All additions of one change are a single step for the scheduler: only a count could tell them apart,
-    /// and it promises nothing about that.
+    /// No step of its own for the scheduler: only a count could see when these additions happen, and it
+    /// promises nothing about a call in flight.
     pub(crate) fn add(&self, change: Change) {
         let stripe = self.0.mine();
-        switch_point();
         for (counter, by) in [
             (&stripe.binaries, change.binaries),
             (&stripe.vacant, change.vacant),

@@ -27,8 +27,8 @@ pub(crate) fn is_long<S: HasServerId>(slot: &Arc<S>) -> bool {
     slot.server_id().len() > LONG
 }
 
-/// A slot as a key. Its hash is in the slot only: a lookup reads the slot in any case, and papaya rarely offers it the
-/// wrong one.
+/// A slot as a key. Its hash is in the slot only: a lookup reads the slot in any case, and papaya rarely
+/// offers it the wrong one. A resize reads every slot.
 struct Key<S>(Arc<S>);
 
 impl<S: HasServerId> Index<S> {

@@ -89,10 +89,10 @@ impl<C: ?Sized> Slot<C> {
 
     /// A number that is larger than that of every earlier slot of the same server-id.
     ///
-    /// It is drawn once the slot is in the index, and before its record changes for the first time. An earlier
-    /// slot had to be retired before this one was inserted, so it has drawn its number before. The epoch of the
-    /// claim that created the slot would not do: it is drawn before the insertion, and other slots may come and
-    /// go in between.
+    /// It is drawn once the slot is in the index, and before its record changes for the first time. An
+    /// earlier slot had to be retired before this one was inserted, so it has drawn its number before. The
+    /// epoch of the claim that created the slot would not do: it is drawn before the insertion, and other
+    /// slots may come and go in between.
     pub(crate) fn since(&self) -> Epoch {
         let drawn = match self.since.load(Ordering::Acquire) {
             0 => {

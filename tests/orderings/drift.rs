@@ -29,7 +29,8 @@ const ORDERINGS: [(&str, &str, Ordering); 21] = [
     ("store/fence.rs", "fence", SeqCst),
     ("store/ledger.rs", "self.armings.load", READ_OF_ARMING),
     ("store/ledger.rs", "self.armings.fetch_add", DRAW_OF_ARMING),
-    // Whoever reads this number has seen its draw happen. So the next slot of the server-id draws a larger one.
+    // Whoever reads this number has seen its draw happen. So the next slot of the server-id draws a larger
+    // one.
     // No model: in loom, every draw reads the latest number in any case.
     ("store/slot.rs", "self.since.load", Acquire),
     ("store/slot.rs", "since.compare_exchange", Release),

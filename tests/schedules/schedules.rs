@@ -197,7 +197,7 @@ fn a_phone_racing_a_release_is_refused_or_stays_registered() {
 
 #[test]
 fn an_expiry_racing_a_reclaim_displaces_every_connection_once() {
-    exhaust_from(10, "expire and reclaim", || {
+    exhaust_from(1, "expire and reclaim", || {
         let registry = registry();
         claim(&registry).release_after(Duration::ZERO);
         registry.register_phone("s", wire("p")).unwrap().detach();
