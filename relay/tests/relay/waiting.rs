@@ -145,14 +145,14 @@ async fn a_shutdown_closes_phones_that_wait() {
 #[tokio::test]
 async fn a_claim_at_the_last_moment_is_either_in_time_or_not() {
     within(async {
-        let relay = Relay::with(&["--wait-for-binary", "30ms", "--grace", "0s"]).await;
+        let relay = Relay::with(&["--wait-for-binary", "100ms", "--grace", "0s"]).await;
         let (mut joined, mut timed_out) = (0, 0);
         for round in 0..40 {
             let server_id = format!("s{round}");
             let mut phone = Client::phone(relay.address, &server_id).await;
             phone.send("1").await;
             // The time itself is tested: the claim comes shortly before its end, or shortly after.
-            sleep(Duration::from_micros(25_000 + 200 * round)).await;
+            sleep(Duration::from_micros(95_000 + 200 * round)).await;
             let mut binary = Client::binary(relay.address, &server_id).await;
             tokio::select! {
                 envelope = binary.envelope() => {
@@ -169,8 +169,7 @@ async fn a_claim_at_the_last_moment_is_either_in_time_or_not() {
         }
         assert_eq!(relay.metric(JOINED).await, joined);
         assert_eq!(relay.metric(TIMED_OUT).await, timed_out);
-        // A busy relay may not have read the frame in time.
-        assert!(relay.metric(UNDELIVERED).await <= timed_out);
+        assert_eq!(relay.metric(UNDELIVERED).await, timed_out);
     })
     .await;
 }
