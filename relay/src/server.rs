@@ -319,9 +319,9 @@ mod tests {
     use tokio::net::TcpStream;
     use tokio::sync::oneshot;
     use tokio::task::{JoinHandle, yield_now};
-    use tokio_tungstenite::tungstenite::Message;
-    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
     use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+    use tungstenite::Message;
+    use tungstenite::client::IntoClientRequest;
 
     use super::*;
     use crate::connection::peer::Peer;

@@ -6,7 +6,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use axum::response::Response;
 use data_encoding::BASE64;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tungstenite::handshake::derive_accept_key;
 
 /// The only version of the WebSocket protocol.
 const VERSION: &str = "13";

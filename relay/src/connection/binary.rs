@@ -72,7 +72,7 @@ pub(crate) async fn serve(
     peer: Arc<Peer>,
     place: Place,
 ) {
-    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Server, &peer).await;
+    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Server, &peer);
     let gone = hold(relay, claimed, &peer, &mut reader, &mut writer).await;
     socket::close(reader, writer, gone).await;
     peer.retire();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::outbox::cost;
 use super::peer::share;

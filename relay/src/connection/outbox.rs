@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 /// What a queued frame costs in addition to its bytes.
 const OVERHEAD: usize = 64;

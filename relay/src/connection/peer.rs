@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use switchboard::{Conn, SendError};
 use tokio::sync::SetOnce;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::outbox::{Lane, Outbox, Queued, Refused};
 use super::probe::{Answer, Probe};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hyper::upgrade::Upgraded;
 use switchboard::{Conn, ConnRef, Membership, RegisterError};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::held::Held;
 use super::outbox::{Lane, Refused};
@@ -22,7 +22,7 @@ use crate::protocol::endpoint::Endpoint;
 use crate::protocol::envelope::Wrapper;
 
 pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, peer: Arc<Peer>) {
-    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer).await;
+    let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer);
     let phone = Phone {
         relay,
         peer: &peer,

@@ -241,6 +241,7 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::pin::pin;
 
     use futures_util::FutureExt;
@@ -249,48 +250,59 @@ mod tests {
 
     use super::*;
     use crate::transport::tcp::Tcp;
-    use crate::transport::wire::Wire;
+    use crate::transport::websocket::WebSocket;
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// A peer, and the streams through which a pulse sees its bytes.
+    /// The streams through which a pulse sees the bytes of a peer, one for each direction.
     struct Connection {
-        peer: DuplexStream,
-        wire: Wire<Tcp<DuplexStream>>,
+        sends: DuplexStream,
+        from_peer: WebSocket<DuplexStream>,
+        takes: DuplexStream,
+        to_peer: Tcp<DuplexStream>,
     }
 
     impl Connection {
         fn of(pulse: &Pulse) -> Self {
-            let (peer, io) = duplex(1 << 16);
-            let io = Tcp::new(io, Arc::clone(&pulse.seen));
-            let wire = Wire::new(io, Arc::clone(&pulse.seen));
-            Self { peer, wire }
+            let (sends, io) = duplex(1 << 16);
+            let from_peer = WebSocket::new(io, 1 << 16, Arc::clone(&pulse.seen));
+            let (takes, io) = duplex(1 << 16);
+            let to_peer = Tcp::new(io, Arc::clone(&pulse.seen));
+            Self {
+                sends,
+                from_peer,
+                takes,
+                to_peer,
+            }
         }
 
         /// Receives a frame from the peer with that first byte and that many bytes of payload.
         async fn receive(&mut self, first: u8, bytes: u16) {
-            let [high, low] = bytes.to_be_bytes();
-            let mut frame = vec![first, 0xfe, high, low, 0, 0, 0, 0];
-            frame.resize(frame.len() + usize::from(bytes), 0);
-            self.peer.write_all(&frame).await.expect("room");
-            self.wire
-                .read_exact(&mut frame)
-                .await
-                .expect("the bytes were sent");
+            let mut frame = vec![first, 0x80];
+            if let Ok(short @ 0..126) = u8::try_from(bytes) {
+                frame[1] |= short;
+            } else {
+                frame[1] |= 0x7e;
+                frame.extend(bytes.to_be_bytes());
+            }
+            frame.resize(frame.len() + 4 + usize::from(bytes), 0);
+            self.sends.write_all(&frame).await.expect("room");
+            let message = poll_fn(|context| self.from_peer.poll_message(context));
+            message.await.expect("it is valid");
         }
 
         /// Writes until the next write blocks.
         async fn fill(&mut self) {
             let bytes = vec![0; 1 << 16];
-            self.wire.write_all(&bytes).await.expect("room");
+            self.to_peer.write_all(&bytes).await.expect("room");
         }
 
         /// Writes that many bytes while the peer takes as many.
         async fn take(&mut self, bytes: usize) {
             let mut taken = vec![0; bytes];
             let written = vec![0; bytes];
-            let write = self.wire.write_all(&written);
-            let (written, read) = tokio::join!(write, self.peer.read_exact(&mut taken));
+            let write = self.to_peer.write_all(&written);
+            let (written, read) = tokio::join!(write, self.takes.read_exact(&mut taken));
             assert!(written.is_ok() && read.is_ok());
         }
     }
@@ -404,7 +416,7 @@ mod tests {
         let mut lost = pin!(pulse.watch(LIMIT));
         ping(&pulse);
         assert!(!is_done(&mut lost));
-        connection.receive(0x8a, 1000).await;
+        connection.receive(0x8a, 125).await;
         advance(LIMIT).await;
         assert!(is_done(&mut lost));
     }
@@ -488,22 +500,22 @@ mod tests {
         let mut connection = Connection::of(&pulse);
         connection.fill().await;
         for (bytes, times) in [(32 * 1024, 30), (1, PATIENCE - 1)] {
-            let Connection { peer, wire } = &mut connection;
+            let Connection { takes, to_peer, .. } = &mut connection;
             let all = vec![0; bytes * times as usize];
-            let write = pulse.write(LIMIT, wire.write_all(&all));
+            let write = pulse.write(LIMIT, to_peer.write_all(&all));
             let written = tokio::select! {
                 written = write => written,
                 () = async {
                     let mut taken = vec![0; bytes];
                     loop {
                         tokio::time::sleep(LIMIT * 9 / 10).await;
-                        peer.read_exact(&mut taken).await.expect("the bytes were sent");
+                        takes.read_exact(&mut taken).await.expect("the bytes were sent");
                     }
                 } => unreachable!("it takes all there is"),
             };
             assert!(written.is_some(), "{bytes} bytes each time");
         }
-        let stuck = pulse.write(LIMIT, connection.wire.write_all(b"1"));
+        let stuck = pulse.write(LIMIT, connection.to_peer.write_all(b"1"));
         assert!(stuck.await.is_none(), "nothing is taken any more");
     }
 
@@ -512,14 +524,14 @@ mod tests {
         let pulse = Pulse::default();
         let mut connection = Connection::of(&pulse);
         connection.fill().await;
-        let Connection { peer, wire } = &mut connection;
+        let Connection { takes, to_peer, .. } = &mut connection;
         let began = Instant::now();
         let written = tokio::select! {
-            written = pulse.write(LIMIT, wire.write_all(&[0; 1000])) => written,
+            written = pulse.write(LIMIT, to_peer.write_all(&[0; 1000])) => written,
             () = async {
                 loop {
                     tokio::time::sleep(LIMIT * 9 / 10).await;
-                    peer.read_u8().await.expect("the bytes were sent");
+                    takes.read_u8().await.expect("the bytes were sent");
                 }
             } => unreachable!("it takes all there is"),
         };

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
-use tokio_tungstenite::tungstenite::error::Error;
+use tungstenite::error::Error;
 
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
 
 /// A close code and a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
-//! The byte streams below WebSocket: TCP, TLS, HTTP/1.1, the signs of life in their bytes, and how many there may be.
+//! WebSocket and the byte streams below it: TCP, TLS, HTTP/1.1, the signs of life in their bytes, and how many there may
+//! be.
 
 pub(crate) mod arrivals;
-mod frames;
+mod assembly;
 pub(crate) mod http1;
 pub(crate) mod places;
 pub(crate) mod seen;
 pub(crate) mod tcp;
 pub(crate) mod tls;
-pub(crate) mod wire;
+pub(crate) mod websocket;
 mod write_limit;

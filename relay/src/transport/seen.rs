@@ -1,9 +1,6 @@
 //! What the bytes of a connection reveal about its peer.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// Signs of life of a peer. The streams of the connection write it as bytes pass; the connection's task, and tasks that
 /// probe the peer, read it.
@@ -15,8 +12,6 @@ pub(crate) struct Seen {
     taken: AtomicU64,
     /// The number of the incomplete message; 0 if there is none.
     unfinished: AtomicU64,
-    /// The peer's close frame, if the WebSocket library would have altered it.
-    close: OnceLock<CloseFrame>,
 }
 
 impl Seen {
@@ -33,11 +28,6 @@ impl Seen {
         self.unfinished.store(number, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_close(&self, close: CloseFrame) {
-        // Nothing is read after the first close frame.
-        let _ = self.close.set(close);
-    }
-
     /// A number that grows whenever the peer shows a sign of life other than a pong.
     pub(crate) fn progress(&self) -> u64 {
         self.received.load(Ordering::Relaxed) + self.taken()
@@ -52,10 +42,5 @@ impl Seen {
     pub(crate) fn unfinished(&self) -> Option<u64> {
         let number = self.unfinished.load(Ordering::Relaxed);
         (number > 0).then_some(number)
-    }
-
-    /// The close frame that was withheld from the library, which would have replied with 1002.
-    pub(crate) fn close(&self) -> Option<&CloseFrame> {
-        self.close.get()
     }
 }

@@ -5,7 +5,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::reader::{Event, Reader, State};
@@ -44,7 +43,7 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>, gone: Gone
     drop(end);
     if let Some(Ok(())) = said {
         // On a timeout, the connection is dropped.
-        let _ = timeout(CLOSING_TIME, drain(reader, writer)).await;
+        let _ = timeout(CLOSING_TIME, drain(reader)).await;
     }
 }
 
@@ -84,7 +83,7 @@ impl Drop for End {
 
 /// Reads until the peer has replied to the close frame. If the socket were closed with unread bytes in it, the system
 /// would reset the connection, and the peer might never see the close frame.
-async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
+async fn drain(mut reader: Reader<'_>) {
     if reader.state == State::ClosedUnseen {
         return;
     }
@@ -92,14 +91,9 @@ async fn drain(mut reader: Reader<'_>, writer: Writer<'_>) {
         while let Event::Message(_) = poll_fn(|context| reader.poll_stream(context)).await {}
         return;
     }
-    let Ok(mut socket) = reader.stream.reunite(writer.sink) else {
-        return;
-    };
-    let io = socket.get_mut().io();
     // Tells the peer that nothing follows the close frame, so that it closes its side.
-    let _ = io.shutdown().await;
-    let mut unread = [0; 4096];
-    while let Ok(1..) = io.read(&mut unread).await {}
+    let _ = poll_fn(|context| reader.socket.lock().poll_shutdown(context)).await;
+    while let Ok(1..) = poll_fn(|context| reader.socket.lock().poll_discard(context)).await {}
 }
 
 impl Writer<'_> {
@@ -110,7 +104,6 @@ impl Writer<'_> {
             let peer = Arc::clone(&self.peer);
             let ending = peer.ending().await;
             if ending.manner != Manner::AtOnce {
-                // First make room: a message in the sink must not be replaced.
                 self.ready().await?;
                 while let Some(next) = self.peer.try_pop() {
                     self.batch(next).await?;

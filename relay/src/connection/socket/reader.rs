@@ -4,12 +4,10 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::StreamExt;
-use futures_util::stream::SplitStream;
 use prometheus_client::metrics::counter::Counter;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::Message;
+use tungstenite::Utf8Bytes;
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::protocol::Message;
 
 use super::stream::Socket;
 use super::unfinished::Unfinished;
@@ -34,7 +32,7 @@ pub(super) enum State {
 
 /// The half that reads from the peer.
 pub(crate) struct Reader<'a> {
-    pub(super) stream: SplitStream<Socket>,
+    pub(super) socket: Socket,
     peer: Arc<Peer>,
     relay: &'a Relay,
     pub(super) state: State,
@@ -51,9 +49,9 @@ pub(super) enum Event {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(stream: SplitStream<Socket>, peer: &Arc<Peer>, relay: &'a Relay) -> Self {
+    pub(super) fn new(socket: Socket, peer: &Arc<Peer>, relay: &'a Relay) -> Self {
         Self {
-            stream,
+            socket,
             peer: Arc::clone(peer),
             relay,
             state: State::Open,
@@ -112,14 +110,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        if let Poll::Ready(next) = self.stream.poll_next_unpin(context) {
+        let mut socket = self.socket.lock();
+        if let Poll::Ready(next) = socket.poll_message(context) {
             return Poll::Ready(match next {
-                Some(Ok(message)) => Event::Message(message),
-                Some(Err(error)) => Event::Failed(error),
-                None => Event::Gone,
+                Ok(message) => Event::Message(message),
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => Event::Gone,
+                Err(error) => Event::Failed(error),
             });
         }
-        match self.peer.pulse.seen.close() {
+        match socket.withheld_close() {
             Some(close) => Poll::Ready(Event::ClosedUnseen(close.clone().into())),
             None => Poll::Pending,
         }

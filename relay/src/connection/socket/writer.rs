@@ -7,10 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::SplitSink;
-use futures_util::{FutureExt, SinkExt};
-use tokio_tungstenite::tungstenite::error::Error;
-use tokio_tungstenite::tungstenite::protocol::Message;
+use futures_util::FutureExt;
+use tungstenite::error::Error;
+use tungstenite::protocol::Message;
 
 use super::stream::Socket;
 use crate::connection::outbox::{Charge, Queued};
@@ -25,9 +24,7 @@ const BATCH: usize = 64;
 
 /// The half that writes to the peer.
 pub(crate) struct Writer<'a> {
-    pub(super) sink: SplitSink<Socket, Message>,
-    /// The sink has room for a message. It holds one message; a second one would replace it.
-    has_room: bool,
+    socket: Socket,
     pub(super) peer: Arc<Peer>,
     pub(super) batch: Batch,
     pub(super) relay: &'a Relay,
@@ -54,14 +51,13 @@ pub(super) enum WriteFailed {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(
-        sink: SplitSink<Socket, Message>,
+        socket: Socket,
         peer: &Arc<Peer>,
         relay: &'a Relay,
         endpoint: Endpoint,
     ) -> Self {
         Self {
-            sink,
-            has_room: false,
+            socket,
             peer: Arc::clone(peer),
             batch: Batch::default(),
             relay,
@@ -159,24 +155,19 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) async fn ready(&mut self) -> Result<(), WriteFailed> {
-        let ready = poll_fn(|context| self.sink.poll_ready_unpin(context));
-        timely(self.relay.config.write_timeout, &self.peer, ready).await?;
-        self.has_room = true;
-        Ok(())
+        let ready = poll_fn(|context| self.socket.lock().poll_ready(context));
+        timely(self.relay.config.write_timeout, &self.peer, ready).await
     }
 
-    /// Writes a message. The sink must be [ready](Self::ready) or flushed.
+    /// Writes a message. The socket must be [ready](Self::ready) or flushed.
     pub(super) fn write(&mut self, message: Message) -> Result<(), WriteFailed> {
-        let had_room = mem::take(&mut self.has_room);
-        debug_assert!(had_room, "a message would be lost");
-        let sent = self.sink.start_send_unpin(message);
-        sent.map_err(WriteFailed::Broken)
+        let written = self.socket.lock().write(message);
+        written.map_err(WriteFailed::Broken)
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), WriteFailed> {
-        let flush = self.sink.flush();
+        let flush = poll_fn(|context| self.socket.lock().poll_flush(context));
         timely(self.relay.config.write_timeout, &self.peer, flush).await?;
-        self.has_room = true;
         let metrics = self.relay.metrics.at(self.endpoint);
         let frames = mem::take(&mut self.batch.frames);
         let bytes = mem::take(&mut self.batch.bytes);
