@@ -231,7 +231,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> WebSocket<Io> {
             WebSocketConfig::default()
                 .read_buffer_size(LIBRARY_BUFFER)
                 .write_buffer_size(WRITE_BUFFER)
-                .max_write_buffer_size(WRITE_BUFFER + 2 * (self.max + ENVELOPE))
+                // One message more than a batch, and pongs.
+                .max_write_buffer_size(WRITE_BUFFER + self.max + 2 * ENVELOPE)
                 .max_frame_size(Some(self.max))
                 .max_message_size(Some(self.max))
         };

@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from harness import BINARY, PHONE, TEXT, BYTES, Raw, Relay, frame_of
+from harness import BINARY, PHONE, PING, TEXT, Raw, Relay, frame_of
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -81,31 +81,45 @@ async def readers(relay):
 
 
 async def messages(relay):
-    await Raw.upgrade(relay, "/v1/server", BINARY)
+    binary = await Raw.upgrade(relay, "/v1/server", BINARY)
+
+    async def read_all():
+        while await binary.reader.read(1 << 16):
+            pass
+
+    # What waits for the binary would be the outbox's.
+    reading = asyncio.create_task(read_all())
     size = 256 * 1024
 
     async def one(_, *frames):
         raw = await Raw.upgrade(relay, "/v1/client", PHONE)
+        raw.writer.transport.pause_reading()
         for frame in frames:
             raw.write(frame)
-            await raw.writer.drain()
+            try:
+                await asyncio.wait_for(raw.writer.drain(), 1)
+            except TimeoutError:
+                break
         return raw
 
     whole = frame_of(TEXT, b'"' + b"x" * (size - 2) + b'"')
     begun = whole[: size - 1000]
-    fragment = frame_of(BYTES, b"x" * 200_000, last=False)
-    # A header that promises more, and little of it.
-    more = frame_of(0, b"x", last=False) + frame_of(0, b"x" * (size - 1000), last=False)[:100]
+    # Fragments that make a buffer grow that doubles, and a header that promises more.
+    fragments = [frame_of(TEXT, b"x" * 130_000, last=False), frame_of(0, b"x" * 40_000, last=False)]
+    more = frame_of(0, b"x" * (size - 170_000), last=False)[:-1000]
     for name, frames in [
         ("nothing", []),
+        ("a message, 16 KiB long", [frame_of(TEXT, b"x" * 16 * 1024)]),
         ("a message that is not complete", [begun]),
-        ("a fragmented one, and the header of another fragment", [fragment, more]),
-        ("the same after a whole message", [whole, fragment, more]),
+        ("fragments that are not complete", [*fragments, more]),
+        ("the same after a whole message", [whole, *fragments, more]),
+        ("pings, and reads nothing", [frame_of(PING, b"x" * 125) * 1000] * 40),
     ]:
         held, clients = await per_client(relay, 50, lambda number: one(number, *frames))
         print(f"a phone that sent {name}: {held:.0f} KiB a connection")
         for raw in clients:
             raw.vanish()
+    reading.cancel()
 
 
 async def main():
@@ -117,7 +131,7 @@ async def main():
             (graces, {"grace": "1h"}),
             (claims, {}),
             (readers, {}),
-            (messages, {"max_phones": 1000, "heartbeat_interval": "1h"}),
+            (messages, {"max_phones": 1000, "heartbeat_interval": "1h", "write_timeout": "1h"}),
         ]:
             flags = settings | more | ({} if "--max-per-address" in help_text else {"max_per_address": None})
             relay = Relay(Path(directory), **flags)
