@@ -10,7 +10,9 @@ use crate::state::cause::Cause;
 use crate::state::change::Attempt;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
-use crate::state::transition::{self, Claimed, Conflict, Whose};
+use crate::state::record::Record;
+use crate::state::shared::Shared;
+use crate::state::transition::{self, Claimed, ConflictKind, Decision, Whose};
 use crate::store::slot::{Applied, Slot, Snapshot};
 use crate::store::{Store, epochs};
 
@@ -222,8 +224,7 @@ impl<C: ?Sized> fmt::Debug for Claim<C> {
     }
 }
 
-/// Claims a server-id. A claim that finds no live slot inserts one that is already held. Any other claim
-/// changes the record of the slot, if it is vacant, or in grace and `may_reclaim`.
+/// Claims a server-id that is vacant, or in grace and `may_reclaim`.
 pub(crate) fn claim<C: ?Sized>(
     store: &Arc<Store<C>>,
     hash: u64,
@@ -231,20 +232,93 @@ pub(crate) fn claim<C: ?Sized>(
     conn: Kept<C>,
     may_reclaim: impl Fn(&Server<C>) -> bool,
 ) -> Result<Claim<C>, ServerIdConflict<C>> {
-    loop {
-        let mut retired = None;
-        if let Some((slot, record)) = store.slot_and_record(hash, server_id) {
-            let applied = slot.apply_to(record, Attempt::Claim, |record| {
-                let may_reclaim = || may_reclaim(&Server::new(&slot, record));
-                transition::claim(record, &conn, epochs::draw, may_reclaim)
-            });
-            match applied {
-                Some(applied) => return conclude(store, slot, conn, applied),
-                None => retired = Some(slot),
+    let wanted = Wanted {
+        store,
+        hash,
+        server_id,
+    };
+    wanted.claim(conn, Record::is_held, |slot, record, binary| {
+        let may_reclaim = || may_reclaim(&Server::new(slot, record));
+        transition::claim(record, binary, epochs::draw, may_reclaim)
+    })
+}
+
+/// A server-id that somebody claims.
+struct Wanted<'a, C: ?Sized> {
+    store: &'a Arc<Store<C>>,
+    hash: u64,
+    server_id: &'a str,
+}
+
+impl<C: ?Sized> Wanted<'_, C> {
+    /// Claims the server-id. A claim that finds no live slot inserts one that is already held. Any other
+    /// claim changes the record of the slot, as `decide` says.
+    ///
+    /// A record that `refuses` is a conflict at once, without a reference to the slot. Such a refusal
+    /// linearizes at the load of the record, like one of `decide`.
+    fn claim(
+        &self,
+        conn: Kept<C>,
+        refuses: impl Fn(&Record<C>) -> bool,
+        decide: impl Fn(
+            &Arc<Slot<C>>,
+            &Shared<Record<C>>,
+            &Kept<C>,
+        ) -> Decision<C, Claimed, ConflictKind>,
+    ) -> Result<Claim<C>, ServerIdConflict<C>> {
+        let Self {
+            store,
+            hash,
+            server_id,
+        } = *self;
+        loop {
+            let mut retired = None;
+            let needs_slot = |record: &Record<C>| !refuses(record);
+            match store.record_and_slot_if(hash, server_id, needs_slot) {
+                Some((record, None)) => {
+                    return Err(self.conflict(record, ConflictKind::Held, conn));
+                }
+                Some((record, Some(slot))) => {
+                    let decide = |record: &Shared<Record<C>>| {
+                        let decision = decide(&slot, record, &conn);
+                        decision.map_err(|kind| (Shared::clone(record), kind))
+                    };
+                    match slot.apply_to(record, Attempt::Claim, decide) {
+                        Some(Ok(Applied { value, before })) => {
+                            let displaced = value
+                                .displaced
+                                .map(|cause| Displaced::of(&slot, before, cause));
+                            return Ok(Claim::new(slot, conn, value.epoch, displaced));
+                        }
+                        Some(Err((record, kind))) => {
+                            let record = Snapshot::of(Some(record));
+                            return Err(self.conflict(record, kind, conn));
+                        }
+                        None => retired = Some(slot),
+                    }
+                }
+                None => {}
+            }
+            let inserted = store.insert_held(hash, server_id, retired.as_ref(), &conn);
+            if let Some((slot, epoch)) = inserted {
+                return Ok(Claim::new(slot, conn, epoch, None));
             }
         }
-        if let Some((slot, epoch)) = store.insert_held(hash, server_id, retired.as_ref(), &conn) {
-            return Ok(Claim::new(slot, conn, epoch, None));
+    }
+
+    fn conflict(
+        &self,
+        record: Snapshot<C>,
+        kind: ConflictKind,
+        conn: Kept<C>,
+    ) -> ServerIdConflict<C> {
+        ServerIdConflict {
+            store: Arc::clone(self.store),
+            hash: self.hash,
+            server_id: self.server_id.into(),
+            record,
+            kind,
+            conn,
         }
     }
 }
@@ -258,7 +332,7 @@ impl<C: ?Sized> ServerIdConflict<C> {
     /// [`Cause::TakenOver`](crate::Cause::TakenOver). Otherwise this call does the same as
     /// [`Registry::claim_server`](crate::Registry::claim_server).
     ///
-    /// Consistency: linearizable. Cost: one compare-and-swap of the record.
+    /// Consistency: linearizable. Cost: one lookup, without hashing, and one compare-and-swap of the record.
     ///
     /// # Errors
     ///
@@ -277,45 +351,25 @@ impl<C: ?Sized> ServerIdConflict<C> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_over(self) -> Result<Claim<C>, Self> {
+        let incumbent = self.incumbent_epoch();
         let Self {
             store,
-            slot,
-            incumbent: _,
-            incumbent_epoch,
+            hash,
+            server_id,
+            record: _,
             kind: _,
             conn,
         } = self;
-        let applied = slot.apply(Attempt::Claim, |record| {
-            transition::take_over(record, incumbent_epoch, &conn, epochs::draw)
-        });
-        match applied {
-            Some(applied) => conclude(&store, slot, conn, applied),
-            None => claim(&store, slot.hash, &slot.server_id, conn, |_| true),
-        }
-    }
-}
-
-fn conclude<C: ?Sized>(
-    store: &Arc<Store<C>>,
-    slot: Arc<Slot<C>>,
-    conn: Kept<C>,
-    applied: Result<Applied<C, Claimed>, Conflict<C>>,
-) -> Result<Claim<C>, ServerIdConflict<C>> {
-    match applied {
-        Ok(Applied { value, before }) => {
-            let displaced = value
-                .displaced
-                .map(|cause| Displaced::of(&slot, before, cause));
-            Ok(Claim::new(slot, conn, value.epoch, displaced))
-        }
-        Err(conflict) => Err(ServerIdConflict {
-            store: Arc::clone(store),
-            slot,
-            incumbent: conflict.incumbent,
-            incumbent_epoch: conflict.epoch,
-            kind: conflict.kind,
+        let wanted = Wanted {
+            store: &store,
+            hash,
+            server_id: &server_id,
+        };
+        wanted.claim(
             conn,
-        }),
+            |_| false,
+            |_, record, binary| transition::take_over(record, incumbent, binary, epochs::draw),
+        )
     }
 }
 

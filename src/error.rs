@@ -4,13 +4,17 @@ use std::sync::Arc;
 use crate::conn::Conn;
 use crate::state::epoch::Epoch;
 use crate::state::kept::Kept;
+use crate::state::name::Name;
+use crate::state::record::Tenure;
 use crate::state::transition::ConflictKind;
 use crate::store::Store;
-use crate::store::slot::Slot;
+use crate::store::slot::Snapshot;
 
 /// Another binary holds the server-id. Nothing has changed, and this error holds the rejected connection.
 ///
-/// The error keeps the whole registry alive, so don't keep it for long. Its [`kind`](Self::kind) decides what
+/// The error keeps the whole registry alive, and everything that belonged to the server-id at the instant of
+/// the refusal: the incumbent and all phones, including phones that have left since. So don't keep it for
+/// long. Its [`kind`](Self::kind) decides what
 /// to do:
 ///
 /// - [`ConflictKind::Held`]: close the rejected connection. Or find out whether the incumbent is still alive
@@ -31,9 +35,11 @@ use crate::store::slot::Slot;
 #[derive(thiserror::Error)]
 pub struct ServerIdConflict<C: ?Sized> {
     pub(crate) store: Arc<Store<C>>,
-    pub(crate) slot: Arc<Slot<C>>,
-    pub(crate) incumbent: Kept<C>,
-    pub(crate) incumbent_epoch: Epoch,
+    pub(crate) hash: u64,
+    pub(crate) server_id: Name,
+    /// The record that the refusal was based on. It holds the incumbent, to whose reference count a refusal
+    /// does not write: it is likely to be in no cache.
+    pub(crate) record: Snapshot<C>,
     pub(crate) kind: ConflictKind,
     pub(crate) conn: Kept<C>,
 }
@@ -42,19 +48,24 @@ impl<C: ?Sized> ServerIdConflict<C> {
     /// The contested server-id.
     #[must_use]
     pub fn server_id(&self) -> &str {
-        &self.slot.server_id
+        &self.server_id
     }
 
     /// The binary that held the server-id at the instant of the refusal.
     #[must_use]
     pub fn incumbent(&self) -> &Arc<C> {
-        &self.incumbent
+        &self.tenure().binary
     }
 
     /// The epoch of the incumbent's claim.
     #[must_use]
     pub fn incumbent_epoch(&self) -> Epoch {
-        self.incumbent_epoch
+        self.tenure().epoch
+    }
+
+    fn tenure(&self) -> &Tenure<C> {
+        let tenure = self.record.get().and_then(|record| record.tenure.as_ref());
+        tenure.expect("a record never changes, and an incumbent held this one")
     }
 
     /// Why the claim was refused.
@@ -90,7 +101,7 @@ impl<C: ?Sized> fmt::Debug for ServerIdConflict<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerIdConflict")
             .field("server_id", &self.server_id())
-            .field("incumbent_epoch", &self.incumbent_epoch)
+            .field("incumbent_epoch", &self.incumbent_epoch())
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }

@@ -77,8 +77,8 @@
 //!   exactly one [`Displaced`]. A [table](#what-becomes-of-the-phones) says which changes displace it.
 //! - Every refusal returns the rejected connection.
 //! - A connection that has left the registry and is held by no caller is dropped before the call that removed
-//!   it returns, or when the last snapshot of it is dropped. Snapshots include those of concurrent calls, and
-//!   a [`Route`]. The destructor of a connection may call the registry.
+//!   it returns, or when the last snapshot of it is dropped. Snapshots include those of concurrent calls, a
+//!   [`Route`] and a [`ServerIdConflict`]. The destructor of a connection may call the registry.
 //! - Lookups never block. After a thread's first lookup they allocate nothing. No public type holds a lock.
 //! - No wake-up is lost: no wait sleeps on while what it waits for is there. A listener gets every change, in
 //!   the order in which the changes took effect, or [`Lagged`] if it missed some.
@@ -220,7 +220,7 @@
 //!   phones and, in a longer list, the path to that block. One `RwLock` over two maps writes faster: use that
 //!   where writes outnumber lookups.
 //! - A [`ConnRef`] or [`Phones`] keeps its whole record alive: the binary and all phones of that instant. So
-//!   does [`Displaced::phones`]. Drop them soon, or use [`ConnRef::into_arc`].
+//!   do [`Displaced::phones`] and a [`ServerIdConflict`]. Drop them soon, or use [`ConnRef::into_arc`].
 //! - The thread that drops the last snapshot of many departed phones frees all of them: see
 //!   [`Displaced`](Displaced#dropping-many-phones).
 //! - A thread can hold eight cheap snapshots at a time. Further ones count references, which is slower but

@@ -210,6 +210,22 @@ fn a_departed_phone_lives_as_long_as_the_last_snapshot() {
 }
 
 #[test]
+fn a_departed_phone_lives_as_long_as_a_conflict_from_before_it_left() {
+    let _alone = alone();
+    let registry: Registry<Wire> = Registry::new();
+    let living = Living::default();
+    let claim = registry.claim_server("s", living.wire("b")).unwrap();
+    let phone = registry.register_phone("s", living.wire("p")).unwrap();
+    let conflict = registry.claim_server("s", wire("b2")).unwrap_err();
+    drop(phone);
+    drop(claim);
+    assert_eq!(living.count(), 2);
+    assert_eq!(conflict.incumbent().conn_id(), "b");
+    drop(conflict);
+    assert_eq!(living.count(), 0);
+}
+
+#[test]
 fn a_route_keeps_what_it_saw_until_it_looks_again_or_is_dropped() {
     let _alone = alone();
     let registry: Registry<Wire> = Registry::new();

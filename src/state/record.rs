@@ -60,6 +60,10 @@ impl<C: ?Sized> Record<C> {
             .is_some_and(|tenure| tenure.epoch == epoch)
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        self.tenure.is_some() && self.grace.is_none()
+    }
+
     pub(crate) fn is_in_grace(&self) -> bool {
         self.tenure.is_some() && self.grace.is_some()
     }

@@ -19,13 +19,6 @@ pub(crate) type Decision<C, T, E> = Result<(Option<Shared<Record<C>>>, T), E>;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotHeld;
 
-/// The claim that holds the server-id, and why it keeps it.
-pub(crate) struct Conflict<C: ?Sized> {
-    pub(crate) incumbent: Kept<C>,
-    pub(crate) epoch: Epoch,
-    pub(crate) kind: ConflictKind,
-}
-
 /// Why a claim was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -89,18 +82,14 @@ pub(crate) fn claim<C: ?Sized>(
     binary: &Kept<C>,
     draw: impl FnOnce() -> Epoch,
     may_reclaim: impl FnOnce() -> bool,
-) -> Decision<C, Claimed, Conflict<C>> {
-    if let Some(tenure) = &record.tenure {
+) -> Decision<C, Claimed, ConflictKind> {
+    if record.tenure.is_some() {
         let kind = match &record.grace {
             None => Some(ConflictKind::Held),
             Some(_) => (!may_reclaim()).then_some(ConflictKind::ReclaimDenied),
         };
         if let Some(kind) = kind {
-            return Err(Conflict {
-                incumbent: tenure.binary.clone(),
-                epoch: tenure.epoch,
-                kind,
-            });
+            return Err(kind);
         }
     }
     Ok(admit(record, binary, draw()))
@@ -112,7 +101,7 @@ pub(crate) fn take_over<C: ?Sized>(
     incumbent: Epoch,
     binary: &Kept<C>,
     draw: impl FnOnce() -> Epoch,
-) -> Decision<C, Claimed, Conflict<C>> {
+) -> Decision<C, Claimed, ConflictKind> {
     match Whose::Present(incumbent).admitted(record) {
         Ok(_) => Ok(admit(record, binary, draw())),
         Err(NotHeld) => claim(record, binary, draw, || true),

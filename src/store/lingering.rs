@@ -85,6 +85,10 @@ impl<S: HasServerId> Lingering<S> {
 
     /// Removes slots that other threads retired but could not remove.
     pub(crate) fn remove_overdue(&self, store: &impl Remove<S>) {
+        // A `pop` costs a full fence, even of an empty queue.
+        if self.overdue.is_empty() {
+            return;
+        }
         for _ in 0..BATCH {
             switch_point();
             let Some(slot) = self.overdue.pop() else {

@@ -74,6 +74,22 @@ impl<C: ?Sized> Store<C> {
         self.index.read(hash, server_id, read)
     }
 
+    /// The record of a server-id, and its slot if `wanted` for this record. A retired slot is always wanted.
+    ///
+    /// A caller that needs the record alone does not write to the reference count of the slot.
+    pub(crate) fn record_and_slot_if(
+        &self,
+        hash: u64,
+        server_id: &str,
+        wanted: impl FnOnce(&Record<C>) -> bool,
+    ) -> Option<(Snapshot<C>, Option<Arc<Slot<C>>>)> {
+        self.index.read(hash, server_id, |slot| {
+            let record = slot.snapshot();
+            let wanted = record.get().is_none_or(|record| wanted(record));
+            (record, wanted.then(|| Arc::clone(slot)))
+        })
+    }
+
     /// All slots that are there throughout the call, and perhaps some that come or go meanwhile.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot<C>>> {
         self.index.slots()
@@ -93,7 +109,9 @@ impl<C: ?Sized> Store<C> {
             let epoch = epochs::draw();
             let record = Record::held(binary.clone(), epoch);
             let change = Change::between(None, Some(&record));
-            let slot = Arc::new(Slot::new(hash, server_id, &self.ledger, record));
+            let since = retired.map(|_| epoch);
+            let slot = Slot::new(hash, server_id, &self.ledger, record, since);
+            let slot = Arc::new(slot);
             if !self.index.insert(&slot, retired) {
                 return (None, None);
             }

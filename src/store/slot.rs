@@ -68,11 +68,12 @@ impl<C: ?Sized> Slot<C> {
         server_id: &str,
         ledger: &Arc<Ledger<Self>>,
         record: Record<C>,
+        since: Option<Epoch>,
     ) -> Self {
         Self {
             hash,
             server_id: server_id.into(),
-            since: AtomicU64::new(0),
+            since: AtomicU64::new(since.map_or(0, Epoch::get)),
             ledger: Arc::clone(ledger),
             cell: Cell::new(record),
         }
@@ -93,6 +94,10 @@ impl<C: ?Sized> Slot<C> {
     /// earlier slot had to be retired before this one was inserted, so it has drawn its number before. The
     /// epoch of the claim that created the slot would not do: it is drawn before the insertion, and other
     /// slots may come and go in between.
+    ///
+    /// They may not if the slot replaces another one. The claim draws its epoch after it has seen that slot
+    /// retired, and the replacement succeeds only if that slot has been in the index until then. So in this
+    /// case the slot is created with the epoch of its claim as its number.
     pub(crate) fn since(&self) -> Epoch {
         let drawn = match self.since.load(Ordering::Acquire) {
             0 => {

@@ -136,6 +136,12 @@ impl Machine {
                 retired: None,
                 insist,
             },
+            (None, Purpose::Apply(Op::TakeOver { epoch, .. })) => Step::Insert {
+                name,
+                epoch,
+                retired: None,
+                insist: Insist::HasDone,
+            },
             (None, _) => Step::Rest,
         }
     }
@@ -182,11 +188,12 @@ impl Machine {
                 retired: Some(slot),
                 insist,
             },
-            Op::TakeOver { epoch, .. } => {
-                let insist = Insist::HasDone;
-                let purpose = Purpose::Apply(Op::Claim { epoch, insist });
-                Step::LookUp { name, purpose }
-            }
+            Op::TakeOver { epoch, .. } => Step::Insert {
+                name,
+                epoch,
+                retired: Some(slot),
+                insist: Insist::HasDone,
+            },
             Op::Grace { key, .. } => Step::Unqueue { key },
             Op::Expire { newer, met } => Step::Search(Scan {
                 newer,
@@ -207,7 +214,9 @@ impl Machine {
             } => {
                 let incumbent = before.tenure.expect("a conflict has an incumbent").epoch;
                 let op = Op::TakeOver { epoch, incumbent };
-                Step::Load { slot, op }
+                let name = state.slots[slot].name;
+                let purpose = Purpose::Apply(op);
+                Step::LookUp { name, purpose }
             }
             Op::Claim { .. } | Op::TakeOver { .. } => Step::Rest,
             Op::Grace { .. } if self.has(Fault::KeepsRefused) => Step::Rest,

@@ -52,7 +52,7 @@ pub(crate) enum Op {
 pub(crate) enum Insist {
     No,
     Yes,
-    /// It already has, and found the slot retired.
+    /// It already has, and found no live slot. A take-over whose incumbent is gone is a claim.
     HasDone,
 }
 
