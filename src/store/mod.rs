@@ -43,6 +43,9 @@ pub(crate) struct Store<C: ?Sized> {
     pub(crate) ledger: Arc<Ledger<Slot<C>>>,
 }
 
+/// The record of a server-id, and its slot if the caller wanted it.
+type Found<C> = (Snapshot<C>, Option<Arc<Slot<C>>>);
+
 impl<C: ?Sized> Store<C> {
     pub(crate) fn new(capacity: usize, settings: Settings) -> Arc<Self>
     where
@@ -82,7 +85,7 @@ impl<C: ?Sized> Store<C> {
         hash: u64,
         server_id: &str,
         wanted: impl FnOnce(&Record<C>) -> bool,
-    ) -> Option<(Snapshot<C>, Option<Arc<Slot<C>>>)> {
+    ) -> Option<Found<C>> {
         self.index.read(hash, server_id, |slot| {
             let record = slot.snapshot();
             let wanted = record.get().is_none_or(|record| wanted(record));
