@@ -743,6 +743,34 @@ fn events_and_a_snapshot_racing_a_change_join_without_a_gap() {
     });
 }
 
+/// The newcomer's inbox may only open once changes reach it even without the other listener: with the first
+/// change in it, the second one must not be missing.
+#[test]
+fn a_listener_that_begins_while_another_one_ends_misses_nothing() {
+    exhaust_from(1, "listen while another listener ends", || {
+        let registry = registry();
+        let _claim = claim(&registry);
+        let phones = ["p", "q"].map(|name| registry.register_phone("s", wire(name)).unwrap());
+        let other = registry.events();
+        let (mut events, ()) = race(
+            move || registry.events(),
+            move || {
+                let [first, second] = phones;
+                assert!(first.unregister());
+                drop(other);
+                assert!(second.unregister());
+            },
+        );
+        let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+        if let Some(Ok(last)) = told.last() {
+            assert_eq!(
+                last.phones, 0,
+                "the first change was told, and not the second"
+            );
+        }
+    });
+}
+
 #[test]
 fn events_come_in_the_order_of_the_changes() {
     exhaust_from(HOURS, "two changes and a listener", || {
