@@ -351,6 +351,40 @@ impl<C: ?Sized> ServerIdConflict<C> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_over(self) -> Result<Claim<C>, Self> {
+        self.take_over_if(|_| true)
+    }
+
+    /// Takes the server-id over from the incumbent, and ends a grace only on a condition.
+    ///
+    /// If the incumbent's claim still holds the server-id and is not in grace, this is
+    /// [`take_over`](Self::take_over), and the condition is not asked. Otherwise this call does the same as
+    /// [`Registry::claim_server_if`](crate::Registry::claim_server_if) with this condition. The grace may be
+    /// that of the incumbent, or of a binary that came after it.
+    ///
+    /// So a caller that has checked that it may replace the incumbent replaces no other binary unchecked.
+    ///
+    /// Consistency and cost: as [`take_over`](Self::take_over). If the claim ended a grace, it replaced the
+    /// very state for which the condition returned `true`.
+    ///
+    /// # Errors
+    ///
+    /// A new [`ServerIdConflict`] if another binary holds the server-id by now, or if the condition returned
+    /// `false`; its [`kind`](Self::kind) says which.
+    ///
+    /// ```
+    #[doc = include_str!("docs/wire.in")]
+    /// # use switchboard::{ConflictKind, Registry};
+    /// use std::time::Duration;
+    ///
+    /// let registry = Registry::new();
+    /// let claim = registry.claim_server("s", Arc::new(Wire("b")))?;
+    /// let conflict = registry.claim_server("s", Arc::new(Wire("stranger"))).unwrap_err();
+    /// claim.release_after(Duration::from_secs(30));
+    /// let refused = conflict.take_over_if(|_| false).unwrap_err();
+    /// assert_eq!(refused.kind(), ConflictKind::ReclaimDenied);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_over_if(self, may_reclaim: impl Fn(&Server<C>) -> bool) -> Result<Claim<C>, Self> {
         let incumbent = self.incumbent_epoch();
         let Self {
             store,
@@ -368,7 +402,10 @@ impl<C: ?Sized> ServerIdConflict<C> {
         wanted.claim(
             conn,
             |_| false,
-            |_, record, binary| transition::take_over(record, incumbent, binary, epochs::draw),
+            |slot, record, binary| {
+                let may_reclaim = || may_reclaim(&Server::new(slot, record));
+                transition::take_over(record, incumbent, binary, epochs::draw, may_reclaim)
+            },
         )
     }
 }

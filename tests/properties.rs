@@ -30,7 +30,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => n().prop_map(|server| Op::Claim { server }),
         3 => (n(), n()).prop_map(|(server, condition)| Op::ClaimIf { server, condition }),
-        3 => n().prop_map(|conflict| Op::TakeOver { conflict }),
+        3 => (n(), n()).prop_map(|(conflict, condition)| Op::TakeOver { conflict, condition }),
         1 => n().prop_map(|conflict| Op::DropConflict { conflict }),
         1 => n().prop_map(|server| Op::ReleaseServer { server }),
         2 => n().prop_map(|past| Op::ReleaseClaim { past }),

@@ -617,6 +617,37 @@ mod claim_server_if {
     }
 
     #[test]
+    fn decides_about_a_take_over_too_if_the_incumbent_is_gone() {
+        let registry = registry();
+        let conflict_with = |claim: &switchboard::Claim<Wire>| {
+            let conflict = registry.claim_server("s", wire("stranger")).unwrap_err();
+            assert_eq!(conflict.incumbent_epoch(), claim.epoch());
+            conflict
+        };
+        let claim = registry.claim_server("s", wire("a")).unwrap();
+        let [in_grace, replaced] = [(); 2].map(|()| conflict_with(&claim));
+        claim.release_after(seconds(60));
+        // It is still the incumbent, and has gone away.
+        let refused = in_grace.take_over_if(|server| server.binary().is_none());
+        assert_eq!(refused.unwrap_err().kind(), ConflictKind::ReclaimDenied);
+        let other = registry.claim_server("s", wire("b")).unwrap();
+        other.release_after(seconds(60));
+        // Whoever may replace "a" may not replace "b".
+        let refused = replaced.take_over_if(|server| server.binary().unwrap().conn_id() == "a");
+        let conflict = refused.unwrap_err();
+        assert_eq!(conflict.incumbent().conn_id(), "b");
+        let back = conflict.take_over_if(|server| server.binary().unwrap().conn_id() == "b");
+        let displaced = back.unwrap().take_displaced().unwrap();
+        assert_eq!(displaced.cause, Cause::Reclaimed);
+
+        let claim = registry.claim_server("t", wire("a")).unwrap();
+        let conflict = registry.claim_server("t", wire("b")).unwrap_err();
+        let new = conflict.take_over_if(|_| panic!("asked")).unwrap();
+        assert_eq!(new.displaced().unwrap().cause, Cause::TakenOver);
+        assert!(!claim.is_current());
+    }
+
+    #[test]
     fn may_call_the_registry_in_the_condition() {
         let registry = registry();
         let claim = registry.claim_server("s", wire("b")).unwrap();

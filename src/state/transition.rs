@@ -101,10 +101,11 @@ pub(crate) fn take_over<C: ?Sized>(
     incumbent: Epoch,
     binary: &Kept<C>,
     draw: impl FnOnce() -> Epoch,
+    may_reclaim: impl FnOnce() -> bool,
 ) -> Decision<C, Claimed, ConflictKind> {
     match Whose::Present(incumbent).admitted(record) {
         Ok(_) => Ok(admit(record, binary, draw())),
-        Err(NotHeld) => claim(record, binary, draw, || true),
+        Err(NotHeld) => claim(record, binary, draw, may_reclaim),
     }
 }
 

@@ -39,6 +39,7 @@ pub enum Call {
     TakeOver {
         incumbent: u32,
         claim: u32,
+        may_reclaim: MayReclaim,
         result: Result<Option<model::Displaced>, Conflict>,
     },
     ReleaseServer(bool),
@@ -128,8 +129,9 @@ impl Sequential for Server {
             Call::TakeOver {
                 incumbent,
                 claim,
+                may_reclaim,
                 result,
-            } => next.take_over(*incumbent, *claim) == *result,
+            } => next.take_over(*incumbent, *claim, *may_reclaim) == *result,
             Call::ReleaseServer(done) => next.release(None) == *done,
             Call::ReleaseClaim { claim, done } => next.release(Some(*claim)) == *done,
             Call::ReleaseAfter {

@@ -80,6 +80,7 @@ pub enum Op {
     },
     TakeOver {
         conflict: u8,
+        condition: u8,
     },
     DropConflict {
         conflict: u8,
@@ -342,9 +343,12 @@ impl Driver {
         match op {
             Op::Claim { server } => self.claim(server % SERVERS),
             Op::ClaimIf { server, condition } => self.claim_if(server % SERVERS, condition),
-            Op::TakeOver { conflict } => {
+            Op::TakeOver {
+                conflict,
+                condition,
+            } => {
                 if let Some(refused) = pick(&mut self.conflicts, conflict) {
-                    self.take_over(refused);
+                    self.take_over(refused, condition);
                 }
             }
             Op::DropConflict { conflict } => drop(pick(&mut self.conflicts, conflict)),
@@ -544,9 +548,8 @@ impl Driver {
     }
 
     fn claim_if(&mut self, server: u8, condition: u8) {
-        use MayReclaim::{Always, Never, WithoutPhones};
         let number = self.number();
-        let may_reclaim = [Always, Never, WithoutPhones][usize::from(condition) % 3];
+        let may_reclaim = may_reclaim(condition);
         let before = self.model.server(server).clone();
         let claim = |server: &mut model::Server| server.claim(number, may_reclaim);
         let expected = self.model.call(server, claim, admission);
@@ -565,11 +568,18 @@ impl Driver {
         self.claimed(server, number, result, &expected);
     }
 
-    fn take_over(&mut self, refused: Refused) {
-        let take_over =
-            |server: &mut model::Server| server.take_over(refused.incumbent, refused.number);
+    fn take_over(&mut self, refused: Refused, condition: u8) {
+        let may_reclaim = may_reclaim(condition);
+        let take_over = |server: &mut model::Server| {
+            server.take_over(refused.incumbent, refused.number, may_reclaim)
+        };
         let expected = self.model.call(refused.server, take_over, admission);
-        let result = refused.conflict.take_over();
+        let result = match may_reclaim {
+            MayReclaim::Always => refused.conflict.take_over(),
+            _ => refused
+                .conflict
+                .take_over_if(|server| may_reclaim.allows(server.phones().len())),
+        };
         self.claimed(refused.server, refused.number, result, &expected);
     }
 
@@ -938,4 +948,9 @@ fn duration(hours: u8) -> Duration {
         ENDLESS.. => Duration::MAX,
         hours => HOUR * u32::from(hours),
     }
+}
+
+fn may_reclaim(condition: u8) -> MayReclaim {
+    use MayReclaim::{Always, Never, WithoutPhones};
+    [Always, Never, WithoutPhones][usize::from(condition) % 3]
 }

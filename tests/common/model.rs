@@ -218,9 +218,14 @@ impl Server {
         Ok(displaced)
     }
 
-    pub fn take_over(&mut self, incumbent: u32, claim: u32) -> Result<Option<Displaced>, Conflict> {
+    pub fn take_over(
+        &mut self,
+        incumbent: u32,
+        claim: u32,
+        may_reclaim: MayReclaim,
+    ) -> Result<Option<Displaced>, Conflict> {
         if !self.is_present(incumbent) {
-            return self.claim(claim, MayReclaim::Always);
+            return self.claim(claim, may_reclaim);
         }
         let displaced = self.displace(Cause::TakenOver);
         self.claim(claim, MayReclaim::Always)

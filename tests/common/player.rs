@@ -210,8 +210,7 @@ impl<'a> Player<'a> {
         match self.roll(18) {
             0..3 => self.claim(key, MayReclaim::Always),
             3 => {
-                let conditions = [MayReclaim::Never, MayReclaim::WithoutPhones];
-                let condition = conditions[usize::try_from(self.roll(2)).unwrap()];
+                let condition = self.condition();
                 self.claim(key, condition);
             }
             4 => drop(self.record(
@@ -272,6 +271,11 @@ impl<'a> Player<'a> {
                 |seen| Call::Look(seen.clone()),
             )),
         }
+    }
+
+    fn condition(&mut self) -> MayReclaim {
+        let conditions = [MayReclaim::Never, MayReclaim::WithoutPhones];
+        conditions[usize::try_from(self.roll(2)).unwrap()]
     }
 
     fn claim(&mut self, key: usize, may_reclaim: MayReclaim) {
@@ -387,13 +391,22 @@ impl<'a> Player<'a> {
                 let Some((key, claim, conflict)) = self.conflicts.pop() else {
                     return;
                 };
+                let may_reclaim = match self.roll(3) {
+                    0 => self.condition(),
+                    _ => MayReclaim::Always,
+                };
                 let incumbent = conflict.incumbent().label;
                 let result = self.record(
                     key,
-                    || conflict.take_over(),
+                    || match may_reclaim {
+                        MayReclaim::Always => conflict.take_over(),
+                        _ => conflict
+                            .take_over_if(|server| may_reclaim.allows(server.phones().len())),
+                    },
                     |result| Call::TakeOver {
                         incumbent,
                         claim,
+                        may_reclaim,
                         result: claim_outcome(result),
                     },
                 );

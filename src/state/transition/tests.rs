@@ -75,7 +75,7 @@ fn take_over(
     binary: &Kept<Wire>,
     epoch: Epoch,
 ) -> Decision<Wire, Option<Cause>, ConflictKind> {
-    let decision = super::take_over(record, incumbent, binary, || epoch)?;
+    let decision = super::take_over(record, incumbent, binary, || epoch, || true)?;
     Ok(displacing(decision, epoch))
 }
 
