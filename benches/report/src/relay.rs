@@ -13,6 +13,8 @@ use crate::words;
 
 /// Beside one of these for each size of the crowd and of the frames: `saturated-1000-256`.
 const SINGLE: [&str; 5] = ["idle", "idle-large", "storm", "slow-none", "slow"];
+/// The runs in which connections idle, after a frame of 256 bytes and after one of 16 KiB.
+const IDLE: [&str; 2] = ["idle", "idle-large"];
 const LOADS: [&str; 2] = ["saturated", "paced"];
 const CONNECTIONS: [u32; 2] = [1_000, 10_000];
 const FRAMES: [u32; 3] = [256, 1_024, 16_384];
@@ -196,11 +198,28 @@ impl Relay {
         match name {
             "beside" => self.beside(),
             "beside-ratios" => self.beside_ratios(),
+            "idle" => self.idle(),
             "storm" => self.rows(&OF_STORM, ["storm".to_owned()]),
             "slow" => self.rows(&OF_SLOW, ["slow-none", "slow"].map(str::to_owned)),
             load if LOADS.contains(&load) => self.rows(&OF_TRAFFIC, crowds(load)),
             _ => bail!("there is no such table"),
         }
+    }
+
+    /// What an idle connection holds, of the relay and of the peer in Node.js.
+    fn idle(&self) -> Result<String> {
+        let columns = ["after a frame of 256 B", "after a frame of 16 KiB"];
+        let mut lines = Vec::from(head(&["what"], &columns));
+        for peer in [OURS]
+            .into_iter()
+            .chain(self.node.is_some().then_some(NODE))
+        {
+            let figures =
+                IDLE.map(|run| self.figure(&peer.run(run), "relay_memory_bytes_per_connection"));
+            let cells = [Ok(peer.name.to_owned())].into_iter().chain(figures);
+            lines.push(row(cells.collect::<Result<Vec<_>>>()?));
+        }
+        Ok(lines.join("\n"))
     }
 
     /// Relay and peers below each other, for each load.
@@ -322,7 +341,12 @@ fn peers(with_node: bool) -> impl Iterator<Item = Peer> {
 fn names(with_node: bool) -> impl Iterator<Item = String> {
     let loads = LOADS.iter().flat_map(|load| crowds(load));
     let beside = peers(with_node).flat_map(runs_of);
-    loads.chain(SINGLE.map(str::to_owned)).chain(beside)
+    let idle = with_node.then_some(IDLE.map(|run| NODE.run(run)));
+    let idle = idle.into_iter().flatten();
+    loads
+        .chain(SINGLE.map(str::to_owned))
+        .chain(beside)
+        .chain(idle)
 }
 
 fn runs_of(peer: Peer) -> impl Iterator<Item = String> {
@@ -444,6 +468,32 @@ mod tests {
     }
 
     #[test]
+    fn idle_connections_of_relay_and_node_are_below_each_other() {
+        let mut relay = beside(&[(NODE, 1.0, 1.0)]);
+        for (run, bytes) in [
+            ("idle", 6_144),
+            ("idle-large", 7_168),
+            ("node-idle", 8_192),
+            ("node-idle-large", 26_624),
+        ] {
+            let figures = serde_json::json!({"relay_memory_bytes_per_connection": bytes});
+            relay.runs.insert(run.to_owned(), figures);
+        }
+        let table = relay.table("idle").expect("all is measured");
+        assert!(
+            table.contains("| switchboard-relay | 6.0 KiB | 7.0 KiB |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| Node `ws` | 8.0 KiB | 26.0 KiB |"),
+            "{table}"
+        );
+        relay.node = None;
+        let table = relay.table("idle").expect("all is measured");
+        assert_eq!(table.lines().count(), 3, "{table}");
+    }
+
+    #[test]
     fn a_run_without_node_has_no_column_of_it_and_says_so() {
         let relay = beside(&[(FORWARDER, 0.5, 2.0)]);
         let ratios = relay.table("beside-ratios").expect("all is measured");
@@ -473,6 +523,6 @@ mod tests {
             names.count()
         };
         let counts = [(false, "forwarder-"), (false, "node-"), (true, "node-")];
-        assert_eq!(counts.map(|(node, prefix)| count(node, prefix)), [4, 0, 4]);
+        assert_eq!(counts.map(|(node, prefix)| count(node, prefix)), [4, 0, 6]);
     }
 }
