@@ -34,7 +34,7 @@ async fn relay(flags: &[&str]) -> SocketAddr {
     let server = Server::bind(Config::from_args(args).expect("good flags")).await;
     let server = server.expect("a free port");
     let address = server.address();
-    tokio::spawn(server.run(std::future::pending()));
+    tokio::spawn(server.run(futures_util::stream::pending()));
     address
 }
 

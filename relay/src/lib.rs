@@ -10,10 +10,10 @@
 //! A layer is a folder. Imports go down only, and there are no circles.
 //!
 //! ```text
-//! server, sweeper   run the listeners, shut down; expire graces
+//! server, sweeper, drain   run the listeners, shut down; expire graces; close connections before a shutdown
 //! admission/        one request: rate limit, connection limit, headers, upgrade; spawns the connection's task
 //! connection/       one connection: claim or register, forward, leave; the state that all connections share
-//! transport/        byte streams below WebSocket: TCP, TLS, HTTP/1.1, signs of life in the bytes, places
+//! transport/        WebSocket and the byte streams below it: TCP, TLS, HTTP/1.1, signs of life in the bytes, places
 //! operate/          the operator's side: flags, logs, signals, metrics, the live page
 //! protocol/         endpoints, envelopes, close codes: values and text, no I/O
 //! ```
@@ -26,9 +26,9 @@
 //! | check rate limit, connection limit, headers and upgrade; draw a conn-id | `admission::gate` |
 //! | a binary: claim the server-id (taking over from a silent incumbent), forward to phones, leave a grace | `connection::binary` |
 //! | a phone: register, perhaps after a wait for the binary or for room, forward to it, leave a notice | `connection::{phone, held, room}` |
-//! | read, write in batches, run the closing handshake | `connection::socket` |
+//! | read, write in batches, run the closing handshake | `connection::socket`, `transport::websocket` |
 //! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
-//! | detect a dead peer by pings, pongs and progress | `connection::{pulse, probe}`, `transport::{wire, frames, tcp, seen}` |
+//! | detect a dead peer by pings, pongs and progress | `connection::{pulse, probe}`, `transport::{assembly, tcp, seen}` |
 //! | close displaced connections | `connection::displaced` |
 //! | close codes and reasons | `protocol::close` |
 //! | update the counters | `operate::metrics` |
@@ -39,14 +39,15 @@
 
 mod admission;
 mod connection;
+mod drain;
 mod operate;
 mod protocol;
 mod server;
 mod sweeper;
 mod transport;
 
-pub use operate::config::{Config, Hosts, LogFormat, MetricsListen, Proxies};
+pub use operate::config::{Config, Hosts, LogFormat, MetricsListen, Origins, Proxies};
 pub use operate::error::Error;
-pub use operate::{files, logging, signals};
+pub use operate::{files, logging, service_manager, signals};
 pub use protocol::envelope;
 pub use server::Server;

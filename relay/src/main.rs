@@ -1,9 +1,10 @@
 //! The `switchboard-relay` program: reads the flags and runs the relay until a signal stops it.
 #![forbid(unsafe_code)]
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 
-use switchboard_relay::{Config, Server, files, logging, signals};
+use switchboard_relay::{Config, Server, files, logging, service_manager, signals};
 
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
@@ -13,10 +14,18 @@ fn main() -> ExitCode {
             return error.exit_code();
         }
     };
+    // Before any thread starts: it changes the environment.
+    let socket = match service_manager::socket() {
+        Ok(socket) => socket,
+        Err(error) => {
+            error.print();
+            return error.exit_code();
+        }
+    };
     let logs = logging::start(&config);
     Config::warn_about_variables();
     files::raise_limit(&config);
-    match run(config) {
+    match run(config, socket) {
         Ok(()) => {
             logs.end(|| ());
             ExitCode::SUCCESS
@@ -30,8 +39,8 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(config: Config) -> Result<(), switchboard_relay::Error> {
+async fn run(config: Config, socket: Option<TcpListener>) -> Result<(), switchboard_relay::Error> {
     // Before the relay listens, so that no signal is missed once a client can see it.
     let stop = signals::stop()?;
-    Server::bind(config).await?.run(stop).await
+    Server::bind_or_use(socket, config).await?.run(stop).await
 }

@@ -11,6 +11,7 @@ use axum::routing::{any, get};
 use axum::{Router, middleware};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsAcceptor;
+use futures_util::stream::{self, Stream, StreamExt};
 use gethostname::gethostname;
 use governor::{Quota, RateLimiter};
 use prometheus_client::metrics::counter::Counter;
@@ -21,8 +22,10 @@ use tracing::{debug, info, warn};
 use crate::admission::gate::{self, Gate};
 use crate::connection::displaced;
 use crate::connection::relay::Relay;
+use crate::drain::drain;
 use crate::operate::config::{Config, MetricsListen, Proxies};
 use crate::operate::error::Error;
+use crate::operate::service_manager::{self, State};
 use crate::operate::signals::{self, Hangups};
 use crate::operate::{files, health, page};
 use crate::sweeper;
@@ -56,11 +59,26 @@ impl Server {
     ///
     /// [`Error::Tls`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
+        Self::bind_or_use(None, config).await
+    }
+
+    /// The same, but in place of `--listen` it listens on this socket, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub async fn bind_or_use(
+        socket: Option<std::net::TcpListener>,
+        config: Config,
+    ) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
         let relay = Relay::new(config);
         let config = &relay.config;
         let tls = Tls::load(config, &relay.metrics.certificate_expiry).await?;
-        let (listener, address) = listen("--listen", config.listen).await?;
+        let (listener, address) = match socket {
+            Some(socket) => adopt(socket)?,
+            None => listen("--listen", config.listen).await?,
+        };
         let (metrics_listener, metrics_address) = match config.metrics_listen {
             MetricsListen::Off => (None, None),
             MetricsListen::On(address) => {
@@ -93,13 +111,16 @@ impl Server {
         self.metrics_address
     }
 
-    /// Serves connections until `stop` completes. Then closes them all, and waits for at most `--shutdown-timeout`.
+    /// Serves connections until `stop` yields. Then admits no more, closes them one after the other for `--drain` and
+    /// the rest at once, and waits for at most `--shutdown-timeout`. If `stop` yields again, a drain ends at once, and
+    /// if there is none, the wait.
     ///
     /// # Errors
     ///
     /// [`Error::Serve`] if a listener fails.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    pub async fn run(self, stop: impl Stream<Item = ()>) -> Result<(), Error> {
         let Self { relay, tls, .. } = self;
+        let stop = stop.chain(stream::pending());
         // Stops the tasks on every return path.
         let _stopping = relay.stopping.clone().drop_guard();
         let gate = Gate::new(&relay);
@@ -109,6 +130,9 @@ impl Server {
         relay
             .tasks
             .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
+        relay
+            .tasks
+            .spawn(service_manager::keep_alive(relay.stopping.clone()));
         let arrivals = arrivals(&relay, tls.is_none());
         let http = serve(&relay, arrivals, self.listener, router(&relay, gate), tls)?;
         let metrics = async {
@@ -118,7 +142,7 @@ impl Server {
                         &relay.metrics,
                         &relay.config.metrics_host,
                         &relay.tasks,
-                        &relay.stopping,
+                        (&relay.draining, &relay.stopping),
                         instance(self.address.port()),
                     );
                     let arrivals = page_arrivals(&relay);
@@ -127,28 +151,57 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(http, metrics);
+        tokio::pin!(http, metrics, stop);
+        service_manager::tell(State::Ready);
         tokio::select! {
             result = &mut http => return result,
             result = &mut metrics => return result,
-            () = stop => {}
+            _ = stop.next() => {}
         }
 
+        let before = relay.metrics.disconnects.so_far();
+        service_manager::tell(State::Stopping);
+        relay.draining.cancel();
+        if !relay.config.drain.is_zero() {
+            tokio::select! {
+                result = &mut http => return result,
+                result = &mut metrics => return result,
+                () = drain(&relay) => {}
+                _ = stop.next() => info!("drain ended by another signal"),
+            }
+        }
         info!("shutting down");
         relay.stopping.cancel();
-        relay.registry.drain().iter().for_each(displaced::close);
+        relay.registry.drain().iter().for_each(displaced::shut_down);
         relay.tasks.close();
         let ended = async {
             http.await?;
             relay.tasks.wait().await;
             Ok(())
         };
-        let ended = timeout(relay.config.shutdown_timeout, ended).await;
-        ended.unwrap_or_else(|_| {
-            warn!("shutdown timed out: remaining connections dropped");
-            Ok(())
-        })
+        let result = tokio::select! {
+            ended = timeout(relay.config.shutdown_timeout, ended) => ended.unwrap_or_else(|_| {
+                warn!("shutdown timed out: remaining connections dropped");
+                Ok(())
+            }),
+            _ = stop.next() => {
+                warn!("another signal: remaining connections dropped");
+                Ok(())
+            }
+        };
+        let after = relay.metrics.disconnects.so_far();
+        let [by_peer, by_relay, by_network] = std::array::from_fn(|by| after[by] - before[by]);
+        let dropped = relay.tasks.len();
+        info!(by_relay, by_peer, by_network, dropped, "stopped");
+        result
     }
+}
+
+fn adopt(socket: std::net::TcpListener) -> Result<(TcpListener, SocketAddr), Error> {
+    socket.set_nonblocking(true).map_err(Error::Socket)?;
+    let listener = TcpListener::from_std(socket).map_err(Error::Socket)?;
+    let address = listener.local_addr().map_err(Error::Socket)?;
+    Ok((listener, address))
 }
 
 async fn listen(
@@ -213,6 +266,8 @@ fn router(relay: &Relay, gate: Arc<Gate>) -> Router {
         .with_state(gate)
         .route("/healthz", healthz)
         .with_state(Arc::clone(&relay.metrics))
+        .route("/readyz", get(health::ready))
+        .with_state(relay.draining.clone())
 }
 
 /// Serves HTTP until the relay stops, and then until the requests in progress are answered.
@@ -314,7 +369,6 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use futures_util::StreamExt;
     use switchboard::Counts;
     use tokio::net::TcpStream;
     use tokio::sync::oneshot;
@@ -348,9 +402,8 @@ mod tests {
             let server = Server::bind(config).await.expect("a free port");
             let (relay, address) = (Arc::clone(&server.relay), server.address());
             let (stop, stopped) = oneshot::channel();
-            let task = tokio::spawn(server.run(async {
-                let _ = stopped.await;
-            }));
+            let stopped = stream::once(async { drop(stopped.await) });
+            let task = tokio::spawn(server.run(stopped));
             Self {
                 relay,
                 address,

@@ -1,4 +1,4 @@
-//! The checks of an upgrade request, in this order: rate limit, connection limits, headers, handshake.
+//! The checks of an upgrade request, in this order: rate limit, shutdown, origin, connection limits, headers, handshake.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -65,10 +65,14 @@ pub(crate) async fn client(
 enum Refused {
     #[error("Too many upgrades from this address. Try again in {} s.", whole_seconds(*.0))]
     TooOften(Duration),
+    #[error("The relay is shutting down. Try again later.")]
+    Draining,
     #[error("The relay is full. Try again later.")]
     Full,
     #[error("Too many connections from this address. Close some of them.")]
     TooMany,
+    #[error("Pages of this origin may not connect.")]
+    Origin,
     #[error("Only GET is allowed here.")]
     Method,
     #[error(transparent)]
@@ -83,7 +87,8 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Self::TooOften(_) | Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Origin => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Header(_) => StatusCode::BAD_REQUEST,
             Self::Upgrade(error) => error.status(),
@@ -124,7 +129,9 @@ fn answer(
     );
     let count = match refused {
         Refused::TooOften(_) => &metrics.rate_limited,
+        Refused::Draining => &metrics.draining,
         Refused::Full => &metrics.over_capacity,
+        Refused::Origin => &metrics.forbidden,
         Refused::TooMany => &metrics.address_over_capacity,
         Refused::Method | Refused::Header(_) | Refused::Upgrade(_) => &metrics.bad_request,
         Refused::NoConnId => &metrics.failed,
@@ -140,7 +147,12 @@ fn answer(
             headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
         }
         Refused::Upgrade(error) => error.advise(headers),
-        Refused::Full | Refused::TooMany | Refused::Header(_) | Refused::NoConnId => {}
+        Refused::Draining
+        | Refused::Origin
+        | Refused::Full
+        | Refused::TooMany
+        | Refused::Header(_)
+        | Refused::NoConnId => {}
     }
     response
 }
@@ -166,11 +178,24 @@ fn admit(
         return Ok(upgrade::answer(request)?);
     }
     rate.take(address).map_err(Refused::TooOften)?;
+    if relay.draining.is_cancelled() {
+        return Err(Refused::Draining);
+    }
+    let origins = &relay.config.allowed_origins;
+    let mut sent = request.headers().get_all(header::ORIGIN).iter();
+    if !sent.all(|origin| origins.allow(origin.as_bytes().trim_ascii())) {
+        return Err(Refused::Origin);
+    }
     let place = match relay.places.take(Some(address)) {
         Ok(place) => place,
         Err(full) => place_in_grace(relay, endpoint, request).ok_or(full)?,
     };
     let server_id = headers::server_id(request.headers(), endpoint)?;
+    let claim_secret = headers::claim_secret(
+        request.headers(),
+        endpoint,
+        relay.config.require_claim_secret,
+    )?;
     let response = upgrade::answer(request)?;
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
         warn!(%error, "cannot generate a conn-id");
@@ -184,6 +209,7 @@ fn admit(
         conn_id,
         address,
         label: headers::label(request.headers(), endpoint),
+        claim_secret,
     };
     let peer = Peer::new(who, outbox, relay.config.max_phones as usize, seen);
     let claimed = match endpoint {
@@ -227,9 +253,14 @@ fn place_in_grace(relay: &Relay, endpoint: Endpoint, request: &Request) -> Optio
     }
     let server_id = headers::server_id(request.headers(), endpoint).ok()?;
     let server = relay.registry.server(&server_id)?;
+    let binary = server.binary()?;
+    let is_required = relay.config.require_claim_secret;
+    let secret = headers::claim_secret(request.headers(), endpoint, is_required).ok()?;
     match server.status() {
-        Status::Grace { .. } => server.binary()?.take_place(),
-        Status::Vacant | Status::Held => None,
+        Status::Grace { .. } if binary.who().may_be_replaced(secret.as_ref()) => {
+            binary.take_place()
+        }
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::http::HeaderMap;
 
+use crate::protocol::claim_secret::ClaimSecret;
 use crate::protocol::endpoint::Endpoint;
 
 const SERVER_ID: &str = "X-Pyrycode-Server";
@@ -46,6 +47,23 @@ pub(crate) fn label(headers: &HeaderMap, endpoint: Endpoint) -> Option<String> {
     let label = value(headers, endpoint.label_header()).ok()?;
     let label = String::from_utf8_lossy(label);
     Some(label.chars().take(MAX_LABEL).collect())
+}
+
+/// Returns the claim secret of a binary, if it sends one, or if it must.
+pub(crate) fn claim_secret(
+    headers: &HeaderMap,
+    endpoint: Endpoint,
+    is_required: bool,
+) -> Result<Option<ClaimSecret>, BadHeader> {
+    const NAME: &str = ClaimSecret::HEADER;
+    if endpoint != Endpoint::Server || !(is_required || headers.contains_key(NAME)) {
+        return Ok(None);
+    }
+    let secret = value(headers, NAME)?;
+    if headers.get_all(NAME).iter().count() > 1 {
+        return Err(BadHeader::Repeated(NAME));
+    }
+    Ok(Some(ClaimSecret::new(secret)))
 }
 
 fn value<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a [u8], BadHeader> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
-use switchboard::{Cause, Claim, ServerIdConflict};
+use switchboard::{Cause, Claim, Server, ServerIdConflict};
 
 use super::displaced;
 use super::outbox::Refused;
@@ -23,8 +23,15 @@ pub(crate) type Claimed = Result<Claim<Peer>, ServerIdConflict<Peer>>;
 /// has read the response, and may invite phones.
 pub(crate) fn claim(relay: &Relay, peer: &Arc<Peer>) -> Claimed {
     let registry = &relay.registry;
-    let claimed = registry.claim_server(&peer.who().server_id, Arc::clone(peer));
+    let may_reclaim = |server: &Server<Peer>| may_reclaim(server, peer);
+    let claimed = registry.claim_server_if(&peer.who().server_id, Arc::clone(peer), may_reclaim);
     settle(relay, claimed)
+}
+
+/// Whether a binary may end the grace of another one.
+fn may_reclaim(server: &Server<Peer>, peer: &Peer) -> bool {
+    let incumbent = server.binary();
+    incumbent.is_none_or(|incumbent| peer.may_replace(incumbent))
 }
 
 /// Closes the connections that a claim displaced, and counts the claim.
@@ -125,6 +132,12 @@ async fn take_over(
             Err(conflict) => conflict,
         };
         let incumbent = conflict.incumbent();
+        if !peer.may_replace(incumbent) {
+            let incumbent = &*incumbent.who().conn_id;
+            refusals.wrong_claim_secret.inc();
+            about!(info, peer, incumbent, "claim refused");
+            return refuse(Close::WRONG_CLAIM_SECRET, Gone::ClosedByRelay);
+        }
         let limit = relay.config.probe_timeout;
         let Some(answer) = incumbent.probe(limit, &relay.metrics.probes) else {
             let incumbent = &*incumbent.who().conn_id;
@@ -154,7 +167,8 @@ async fn take_over(
             None => about!(debug, peer, incumbent, "incumbent is disconnecting"),
         }
         // If another binary was faster, it is the next incumbent.
-        claimed = settle(relay, conflict.take_over());
+        let claimed_now = conflict.take_over_if(|server| may_reclaim(server, peer));
+        claimed = settle(relay, claimed_now);
     }
 }
 

@@ -114,6 +114,12 @@ impl Peer {
         &self.who
     }
 
+    /// Whether this binary may take the place of another one, as far as secrets go.
+    pub(crate) fn may_replace(&self, incumbent: &Self) -> bool {
+        let secret = self.who.claim_secret.as_ref();
+        incumbent.who.may_be_replaced(secret)
+    }
+
     /// Creates a lane for this phone in the outbox of its binary, which holds `outbox` bytes.
     pub(crate) fn uplink(self: &Arc<Self>, outbox: usize) -> Arc<Lane<Sender>> {
         Lane::new(Some(Arc::clone(self)), share(outbox))

@@ -19,6 +19,8 @@ pub(crate) struct Relay {
     pub(crate) places: Arc<Places>,
     /// The tasks of connections, and background tasks.
     pub(crate) tasks: TaskTracker,
+    /// The relay is about to shut down, and admits nobody any more.
+    pub(crate) draining: CancellationToken,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -40,6 +42,7 @@ impl Relay {
             metrics: Arc::new(metrics),
             places,
             tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
         })
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use tungstenite::error::Error;
 
+use crate::protocol::claim_secret::ClaimSecret;
 use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
 
@@ -18,9 +19,17 @@ pub(crate) struct Who {
     pub(crate) address: IpAddr,
     /// The version of a binary, or the device name of a phone.
     pub(crate) label: Option<String>,
+    /// The secret of a binary, if it has sent one.
+    pub(crate) claim_secret: Option<ClaimSecret>,
 }
 
 impl Who {
+    /// Whether a binary with the secret `other` may replace this one.
+    pub(crate) fn may_be_replaced(&self, other: Option<&ClaimSecret>) -> bool {
+        let secret = self.claim_secret.as_ref();
+        secret.is_none_or(|secret| secret.admits(other))
+    }
+
     pub(crate) fn version(&self) -> Option<&str> {
         self.label_at(Endpoint::Server)
     }
@@ -44,6 +53,7 @@ impl From<&str> for Who {
             conn_id: conn_id.into(),
             address: std::net::Ipv4Addr::LOCALHOST.into(),
             label: None,
+            claim_secret: None,
         }
     }
 }

@@ -32,6 +32,11 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
+    /// The service manager has passed something that is no TCP socket.
+    #[error(
+        "cannot use the socket of the service manager: {0}; check the ListenStream of its unit"
+    )]
+    Socket(#[source] io::Error),
     /// A listener failed while the relay was running.
     #[error("the listener failed: {0}")]
     Serve(#[source] io::Error),
@@ -48,7 +53,9 @@ impl Error {
         match self {
             Self::Config(help) if is_answer(help) => ExitCode::SUCCESS,
             Self::Config(_) | Self::Tls { .. } => ExitCode::from(2),
-            Self::Listen { .. } | Self::Serve(_) | Self::Signals(_) => ExitCode::FAILURE,
+            Self::Listen { .. } | Self::Socket(_) | Self::Serve(_) | Self::Signals(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 

@@ -1,11 +1,12 @@
-//! `GET /healthz`.
+//! `GET /healthz` and `GET /readyz`.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 
@@ -35,6 +36,16 @@ pub(crate) async fn details(State(metrics): State<Arc<Metrics>>) -> Response {
 /// Answers with the state alone.
 pub(crate) async fn state() -> Response {
     answer(r#"{"status":"ok"}"#.into())
+}
+
+/// Answers whether new connections are admitted: 503 from the signal to shut down on.
+pub(crate) async fn ready(State(draining): State<CancellationToken>) -> Response {
+    if draining.is_cancelled() {
+        let body = answer(r#"{"status":"draining"}"#.into());
+        (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+    } else {
+        answer(r#"{"status":"ok"}"#.into())
+    }
 }
 
 fn answer(body: String) -> Response {

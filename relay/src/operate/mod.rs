@@ -7,4 +7,5 @@ pub(crate) mod health;
 pub mod logging;
 pub(crate) mod metrics;
 pub(crate) mod page;
+pub mod service_manager;
 pub mod signals;

@@ -66,7 +66,7 @@ pub(crate) fn router(
     metrics: &Arc<Metrics>,
     hosts: &Hosts,
     tasks: &TaskTracker,
-    stopping: &CancellationToken,
+    (draining, stopping): (&CancellationToken, &CancellationToken),
     instance: String,
 ) -> Router {
     let monitor = Arc::new(Monitor {
@@ -85,6 +85,8 @@ pub(crate) fn router(
         .with_state(monitor)
         .route("/healthz", get(health::details))
         .with_state(Arc::clone(metrics))
+        .route("/readyz", get(health::ready))
+        .with_state(draining.clone())
         .layer(middleware::from_fn_with_state(gate, only_own_hosts))
 }
 

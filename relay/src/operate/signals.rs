@@ -1,40 +1,41 @@
 //! The signals that stop the relay or make it reload its certificate.
 
-use std::future::Future;
+use futures_util::stream::{self, Stream};
 
 use super::error::Error;
 
-/// Completes at the first SIGTERM or SIGINT. Once this is called, neither terminates the process by itself.
+/// Yields at each SIGTERM and SIGINT. Once this is called, neither terminates the process by itself.
 ///
 /// # Errors
 ///
 /// If the program cannot register for the signals.
 #[cfg(unix)]
-pub fn stop() -> Result<impl Future<Output = ()>, Error> {
+pub fn stop() -> Result<impl Stream<Item = ()>, Error> {
+    use std::task::Poll;
+
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    Ok(stream::poll_fn(move |context| {
+        let signals = [terminate.poll_recv(context), interrupt.poll_recv(context)];
+        if signals.iter().any(Poll::is_ready) {
+            Poll::Ready(Some(()))
+        } else {
+            Poll::Pending
         }
-    })
+    }))
 }
 
-/// Completes at the first Ctrl-C.
+/// Yields at each Ctrl-C.
 ///
 /// # Errors
 ///
 /// None on this platform.
 #[cfg(not(unix))]
-pub fn stop() -> Result<impl Future<Output = ()>, Error> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
+pub fn stop() -> Result<impl Stream<Item = ()>, Error> {
+    let next = |()| async { tokio::signal::ctrl_c().await.ok().map(|()| ((), ())) };
+    Ok(stream::unfold((), next))
 }
 
 /// A stream of SIGHUPs, each a request to reload the certificate.

@@ -45,6 +45,11 @@ impl Close {
         "server-id already claimed",
         "too many other binaries wait for an answer of the incumbent",
     );
+    pub(crate) const WRONG_CLAIM_SECRET: Self = Self::because(
+        4409,
+        "server-id already claimed",
+        "its claim secret is not that of the incumbent",
+    );
     pub(crate) const TOO_MANY_PHONES: Self = Self::of(4429, "too many phones for server-id");
 
     const fn of(code: u16, reason: &'static str) -> Self {

@@ -74,7 +74,7 @@ class Relay:
 
     numbers = itertools.count()
 
-    def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, piped=(), **settings):
+    def __init__(self, directory: Path, *, env=None, descriptors=None, ssl=None, piped=(), socket=None, **settings):
         """Only the first lines of `piped` streams are read."""
         # Tests share one address, and a default port may be in use.
         defaults = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "rate_burst": 0, "max_per_address": 0}
@@ -91,13 +91,14 @@ class Relay:
         reader, writer = os.pipe() if piped else (None, None)
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [PROGRAM, *flags],
+                [*passing(socket), PROGRAM, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=writer if "stdout" in piped else log,
                 stderr=writer if "stderr" in piped else log,
                 env=environment(env),
                 preexec_fn=descriptors
                 and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))),
+                pass_fds=[socket.fileno()] if socket else [],
             )
         if piped:
             os.close(writer)
@@ -290,6 +291,13 @@ class Relay:
             return all(health[f"connected_{name}"] == count for name, count in wanted.items())
 
         await until(reached)
+
+
+def passing(socket):
+    """A command that runs another one with this socket, as systemd passes it."""
+    if socket is None:
+        return []
+    return ["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{socket.fileno()}', "bash"]
 
 
 def environment(extra=None):

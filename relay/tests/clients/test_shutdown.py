@@ -144,3 +144,61 @@ async def test_a_shutdown_does_not_wait_for_a_page_that_is_open(start):
     relay.signal(signal.SIGTERM)
     assert await relay.exit_code(limit=3) == 0
     page.vanish()
+
+
+async def ready(relay, address=None):
+    status, _, body = await relay.get("/readyz", address=address)
+    return status, body
+
+
+async def test_a_drain_closes_server_ids_one_after_the_other_and_admits_nobody(start):
+    relay = await start(drain="2s", grace="1h")
+    metrics = relay.address_in_log("serving metrics")
+    assert await ready(relay) == await ready(relay, metrics) == (200, b'{"status":"ok"}')
+    pairs = [await relay.pair(str(number)) for number in range(40)]
+    (gone, orphan) = await relay.pair("gone")
+    gone.vanish()
+    await relay.counts(binaries=40, phones=41)
+
+    ends = {}
+
+    async def end(number, client):
+        assert await client.closed() == SHUTTING_DOWN
+        ends.setdefault(number, []).append(asyncio.get_running_loop().time())
+
+    began = asyncio.get_running_loop().time()
+    relay.signal(signal.SIGTERM)
+    waiting = [end(number, client) for number, pair in enumerate(pairs) for client in pair]
+    waiting = asyncio.gather(*waiting, end("orphan", orphan))
+    await until(lambda: "draining" in relay.log())
+    assert await ready(relay) == await ready(relay, metrics) == (503, b'{"status":"draining"}')
+    assert (await relay.get("/healthz"))[0] == 200
+    assert await relay.knock("/v1/server", BINARY | {"X-Pyrycode-Server": "late"}) == 503
+    await relay.metric_becomes(1, "upgrades_total", outcome="draining")
+    await within(waiting)
+    assert await relay.exit_code() == 0
+
+    # A binary and its phones come back together.
+    assert all(max(times) - min(times) < 0.3 for times in ends.values())
+    times = sorted(min(times) - began for times in ends.values())
+    # Of 41 random times within 2 s, these are all but impossible: none in a whole second, or more than 25.
+    for second in (0, 1):
+        assert 0 < len([time for time in times if second <= time < second + 1]) <= 35
+    assert "by_relay=81 by_peer=0 by_network=0 dropped=0" in relay.log()
+
+
+async def test_a_second_signal_ends_the_drain_and_a_third_one_the_wait(start):
+    relay = await start(drain="1h", shutdown_timeout="1h")
+    binary, phone = await relay.pair()
+    deaf = await relay.raw_binary("deaf", room=4096)
+    relay.signal(signal.SIGTERM)
+    await until(lambda: "draining" in relay.log())
+    relay.signal(signal.SIGTERM)
+    assert await binary.closed() == SHUTTING_DOWN
+    assert await phone.closed() == SHUTTING_DOWN
+    # It never answers the close frame.
+    assert await deaf.closed() == SHUTTING_DOWN
+    relay.signal(signal.SIGINT)
+    assert await relay.exit_code() == 0
+    last = relay.log().rstrip().splitlines()[-1]
+    assert "by_relay=3 by_peer=0 by_network=0 dropped=1" in last

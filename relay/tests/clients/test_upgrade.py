@@ -308,3 +308,34 @@ async def test_an_upgrade_to_another_protocol_is_told_to_use_websocket(start, wr
         answer = await ask(relay, path, UPGRADE | headers | wrong)
         assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
     assert await relay.knock(*ENDPOINTS[0]) == 101, "it has cost nothing"
+
+
+async def test_only_pages_of_allowed_origins_may_connect(start):
+    relay = await start(allowed_origins="https://app.example, http://localhost:3000")
+    for origin, status in [
+        (None, 101),
+        ("https://app.example", 101),
+        ("HTTPS://APP.example", 101),
+        ("http://localhost:3000", 101),
+        ("https://evil.example", 403),
+        ("https://app.example.evil.example", 403),
+        ("http://app.example", 403),
+        ("https://app.example:8443", 403),
+        ("http://localhost", 403),
+        ("null", 403),
+        ("", 403),
+    ]:
+        headers = PHONE if origin is None else PHONE | {"Origin": origin}
+        assert await relay.knock("/v1/client", headers) == status, origin
+    raw = await Raw.dial(relay)
+    twice = [("Origin", "https://app.example"), ("Origin", "https://evil.example")]
+    await raw.request("/v1/client", [*UPGRADE.items(), *PHONE.items(), *twice])
+    assert raw.status == 403
+    await relay.metric_becomes(8, "upgrades_total", outcome="forbidden")
+    phone = await relay.connect("/v1/client", PHONE, origin="https://app.example")
+    assert await phone.closed() == (4404, "no server with that id")
+
+
+async def test_without_allowed_origins_all_pages_may_connect(start):
+    relay = await start()
+    assert await relay.knock("/v1/client", PHONE | {"Origin": "https://any.example"}) == 101

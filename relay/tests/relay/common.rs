@@ -2,7 +2,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 use serde_json::Value;
 use switchboard_relay::{Config, Error, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,9 +53,8 @@ impl Relay {
         let address = server.address();
         let metrics = server.metrics_address().expect("a free port");
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(server.run(async {
-            let _ = stopped.await;
-        }));
+        let stopped = stream::once(async { drop(stopped.await) });
+        let task = tokio::spawn(server.run(stopped));
         Self {
             address,
             metrics,

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 61] = [
+const SERIES: [&str; 69] = [
     "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
@@ -17,6 +17,9 @@ const SERIES: [&str; 61] = [
     "connected_binaries",
     "connected_phones",
     "connections",
+    "disconnects_total{by=\"network\"}",
+    "disconnects_total{by=\"peer\"}",
+    "disconnects_total{by=\"relay\"}",
     "envelopes_dropped_total{reason=\"empty\"}",
     "envelopes_dropped_total{reason=\"malformed\"}",
     "envelopes_dropped_total{reason=\"no_conn_id\"}",
@@ -53,6 +56,7 @@ const SERIES: [&str; 61] = [
     "refusals_total{kind=\"server_id_claimed\"}",
     "refusals_total{kind=\"too_many_claims\"}",
     "refusals_total{kind=\"too_many_phones\"}",
+    "refusals_total{kind=\"wrong_claim_secret\"}",
     "requests_unheard_total{reason=\"headers_too_large\"}",
     "requests_unheard_total{reason=\"too_many\"}",
     "requests_unheard_total{reason=\"too_many_from_address\"}",
@@ -60,13 +64,17 @@ const SERIES: [&str; 61] = [
     "upgrades_total{endpoint=\"client\",outcome=\"accepted\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"address_over_capacity\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"bad_request\"}",
+    "upgrades_total{endpoint=\"client\",outcome=\"draining\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"failed\"}",
+    "upgrades_total{endpoint=\"client\",outcome=\"forbidden\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"over_capacity\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"rate_limited\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"accepted\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"address_over_capacity\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"bad_request\"}",
+    "upgrades_total{endpoint=\"server\",outcome=\"draining\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"failed\"}",
+    "upgrades_total{endpoint=\"server\",outcome=\"forbidden\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"over_capacity\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"rate_limited\"}",
     "write_failures_total{endpoint=\"client\"}",
@@ -279,6 +287,7 @@ async fn the_counters_match_what_the_clients_did() {
             ("envelopes_dropped_total{reason=\"malformed\"}", 1),
             ("envelopes_dropped_total{reason=\"no_conn_id\"}", 1),
             ("envelopes_dropped_total{reason=\"unknown_phone\"}", 2),
+            ("disconnects_total{by=\"relay\"}", 4),
             ("probes_total{outcome=\"answered\"}", 3),
             ("refusals_total{kind=\"no_server\"}", 2),
             ("refusals_total{kind=\"server_id_claimed\"}", 1),
@@ -325,7 +334,13 @@ async fn a_grace_is_counted_while_it_lasts_and_by_how_it_ends() {
         let accepted = "upgrades_total{endpoint=\"server\",outcome=\"accepted\"}";
         let relay = Relay::with(&["--grace", "1h"]).await;
         relay.binary("a").await.close(1000).await;
-        let gone = [("binaries_in_grace", 1), ("connections", 1), (accepted, 1)];
+        let disconnected = "disconnects_total{by=\"peer\"}";
+        let gone = [
+            ("binaries_in_grace", 1),
+            ("connections", 1),
+            (accepted, 1),
+            (disconnected, 1),
+        ];
         until(&relay, &gone).await;
         let _binary = relay.binary("a").await;
         let back = [
@@ -333,12 +348,18 @@ async fn a_grace_is_counted_while_it_lasts_and_by_how_it_ends() {
             ("connections", 1),
             ("reclaims_total", 1),
             (accepted, 2),
+            (disconnected, 1),
         ];
         until(&relay, &back).await;
 
         let relay = Relay::with(&["--grace", "50ms"]).await;
         relay.binary("a").await.close(1000).await;
-        until(&relay, &[("grace_expiries_total", 1), (accepted, 1)]).await;
+        let expired = [
+            ("grace_expiries_total", 1),
+            (accepted, 1),
+            (disconnected, 1),
+        ];
+        until(&relay, &expired).await;
     })
     .await;
 }

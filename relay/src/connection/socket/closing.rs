@@ -11,6 +11,7 @@ use super::reader::{Event, Reader, State};
 use super::writer::{WriteFailed, Writer};
 use crate::connection::peer::{Manner, Peer, Sender};
 use crate::connection::who::{Gone, about};
+use crate::operate::metrics::Disconnects;
 use crate::protocol::close::{self, Close};
 
 /// How long the peer may take to reply to a close frame.
@@ -20,6 +21,7 @@ const CLOSING_TIME: Duration = Duration::from_secs(3);
 /// reply. If the peer sent a close frame first, replies to it instead.
 pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>, gone: Gone) {
     let mut end = End {
+        disconnects: &writer.relay.metrics.disconnects,
         peer: Arc::clone(&writer.peer),
         gone,
         is_sent: false,
@@ -47,17 +49,24 @@ pub(crate) async fn close(reader: Reader<'_>, mut writer: Writer<'_>, gone: Gone
     }
 }
 
-/// Logs the end of a connection when dropped, also if the task is dropped, at the end of a shutdown.
-struct End {
+/// Counts and logs the end of a connection when dropped, also if the task is dropped, at the end of a shutdown.
+struct End<'a> {
+    disconnects: &'a Disconnects,
     peer: Arc<Peer>,
     gone: Gone,
     /// The relay has sent its close frame.
     is_sent: bool,
 }
 
-impl Drop for End {
+impl Drop for End<'_> {
     fn drop(&mut self) {
         let Self { peer, gone, .. } = &*self;
+        let count = match gone {
+            Gone::ClosedByPeer(_) => &self.disconnects.peer,
+            Gone::ClosedByRelay => &self.disconnects.relay,
+            Gone::Broken(_) => &self.disconnects.network,
+        };
+        count.inc();
         let ending = peer.ending_so_far().map(|ending| &ending.close);
         let (sent, why) = match gone {
             Gone::ClosedByPeer(close) => (close.as_ref(), None),

@@ -16,7 +16,7 @@ use self::values::{
 };
 use crate::operate::error::Error;
 
-pub use self::values::{Hosts, LogFormat, MetricsListen, Proxies};
+pub use self::values::{Hosts, LogFormat, MetricsListen, Origins, Proxies};
 
 /// The largest `--outbox`, far more than is sensible for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
@@ -27,7 +27,7 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     name = "switchboard-relay",
     version,
     about = "A WebSocket relay between binaries and phones",
-    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay.",
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay, a second one at once.",
     // An error about a value like -1 then names its flag.
     allow_negative_numbers = true,
     // If a flag is repeated, the last one wins.
@@ -144,7 +144,12 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_FIRST_FRAME_TIMEOUT", value_name = "D", default_value = "0s", value_parser = duration)]
     pub first_frame_timeout: Duration,
 
-    /// How long a shutdown waits for connections to close
+    /// Over how long a shutdown closes the connections, one server-id after the other; 0s for all at once
+    #[arg(long,
+        help_heading = "Timeouts", env = "SWITCHBOARD_DRAIN", value_name = "D", default_value = "0s", value_parser = duration)]
+    pub drain: Duration,
+
+    /// How long a shutdown waits for connections to close, after the drain
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_SHUTDOWN_TIMEOUT", value_name = "D", default_value = "10s", value_parser = duration)]
     pub shutdown_timeout: Duration,
@@ -195,6 +200,30 @@ pub struct Config {
     #[arg(long,
         help_heading = "Limits", env = "SWITCHBOARD_RATE_INTERVAL", value_name = "D", default_value = "6s", value_parser = rate_interval)]
     pub rate_interval: Duration,
+
+    /// Origins of web pages that may connect, like `https://app.example`, separated by commas; others are refused with
+    /// 403. Without it, all may. Clients that send no `Origin` are not affected
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_ALLOWED_ORIGINS",
+        value_name = "ORIGIN",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub allowed_origins: Origins,
+
+    /// Whether a binary must send the header `X-Switchboard-Claim-Secret`; others are refused with 400
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_REQUIRE_CLAIM_SECRET",
+        value_name = "ON",
+        default_value = "off",
+        action = ArgAction::Set,
+        value_parser = on_or_off
+    )]
+    pub require_claim_secret: bool,
 
     /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, separated by commas. Without it, the
     /// limits for an address apply to that of the connection
@@ -284,6 +313,8 @@ mod tests {
         assert_eq!(config.header_timeout, Duration::from_secs(10));
         assert_eq!(config.max_connections, 10_000);
         assert_eq!(config.max_per_address, 256);
+        assert_eq!(config.allowed_origins, Origins::default());
+        assert!(!config.require_claim_secret);
         assert_eq!(config.rate_burst, 20);
         assert_eq!(config.rate_interval, Duration::from_secs(6));
         assert_eq!(config.trusted_proxies, Proxies::default());
@@ -293,6 +324,7 @@ mod tests {
         assert_eq!(config.write_timeout, Duration::from_secs(10));
         assert_eq!(config.message_timeout, Duration::from_secs(30));
         assert_eq!(config.first_frame_timeout, Duration::ZERO);
+        assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
         assert_eq!(config.log, "info");
         assert_eq!(config.log_format, LogFormat::Text);
@@ -311,10 +343,14 @@ mod tests {
             ("--write-timeout", "0s"),
             ("--message-timeout", "0s"),
             ("--first-frame-timeout", "1"),
+            ("--drain", "slowly"),
             ("--shutdown-timeout", "1 fortnight"),
             ("--log", "a=b=c"),
             ("--log-format", "xml"),
             ("--healthz-details", "true"),
+            ("--allowed-origins", "app.example"),
+            ("--allowed-origins", "https://app.example/"),
+            ("--require-claim-secret", "yes"),
             ("--metrics-listen", "on"),
             ("--metrics-host", "http://relay"),
             ("--heartbeat-interval", "0s"),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::uri::Authority;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -109,6 +110,45 @@ impl Proxies {
         };
         let contains = |network: &IpNet| network.contains(&address) || network.contains(&mapped);
         self.0.iter().any(contains)
+    }
+}
+
+/// The origins of web pages that may connect, as in the header `Origin`. If there are none, all may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins(Vec<String>);
+
+impl FromStr for Origins {
+    type Err = &'static str;
+
+    /// Parses origins (RFC 6454), separated by commas.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let items = text.split(',').map(str::trim);
+        let origins: Vec<String> = items
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let is_origin = |origin: &str| {
+            let parts = origin.split_once("://");
+            parts.is_some_and(|(scheme, host)| {
+                let is_of_scheme =
+                    |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+                let is_host = host.parse::<Authority>().is_ok() && !host.contains('@');
+                !scheme.is_empty() && scheme.bytes().all(is_of_scheme) && is_host
+            })
+        };
+        if origins.iter().all(|origin| is_origin(origin)) {
+            Ok(Self(origins))
+        } else {
+            Err("expected origins like https://app.example, separated by commas")
+        }
+    }
+}
+
+impl Origins {
+    /// Whether a page of this origin may connect.
+    pub(crate) fn allow(&self, origin: &[u8]) -> bool {
+        let is_same = |allowed: &String| allowed.as_bytes().eq_ignore_ascii_case(origin);
+        self.0.is_empty() || self.0.iter().any(is_same)
     }
 }
 

@@ -13,8 +13,10 @@ use crate::protocol::endpoint::Endpoint;
 pub(crate) struct AtEndpoint {
     pub(crate) accepted: Counter,
     pub(crate) rate_limited: Counter,
+    pub(crate) draining: Counter,
     pub(crate) over_capacity: Counter,
     pub(crate) address_over_capacity: Counter,
+    pub(crate) forbidden: Counter,
     pub(crate) bad_request: Counter,
     pub(crate) failed: Counter,
     /// Frames to these peers, written and flushed.
@@ -87,8 +89,10 @@ impl AtEndpoint {
             Self {
                 accepted: outcome("accepted"),
                 rate_limited: outcome("rate_limited"),
+                draining: outcome("draining"),
                 over_capacity: outcome("over_capacity"),
                 address_over_capacity: outcome("address_over_capacity"),
+                forbidden: outcome("forbidden"),
                 bad_request: outcome("bad_request"),
                 failed: outcome("failed"),
                 forwarded: Forwarded {

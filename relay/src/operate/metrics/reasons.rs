@@ -26,6 +26,7 @@ pub(crate) struct Page {
 pub(crate) struct Refusals {
     pub(crate) server_id_claimed: Counter,
     pub(crate) too_many_claims: Counter,
+    pub(crate) wrong_claim_secret: Counter,
     pub(crate) no_server: Counter,
     pub(crate) too_many_phones: Counter,
     pub(crate) nothing_said: Counter,
@@ -58,6 +59,36 @@ pub(crate) struct Rejected {
 pub(crate) struct Probes {
     pub(crate) answered: Counter,
     pub(crate) silent: Counter,
+}
+
+/// Connections that ended after their upgrade, by who ended them.
+#[derive(Debug)]
+pub(crate) struct Disconnects {
+    pub(crate) peer: Counter,
+    pub(crate) relay: Counter,
+    pub(crate) network: Counter,
+}
+
+impl Disconnects {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [peer, relay, network] = by(
+            series,
+            "disconnects",
+            "Connections that ended after their upgrade, by who ended them",
+            "by",
+            ["peer", "relay", "network"],
+        );
+        Self {
+            peer,
+            relay,
+            network,
+        }
+    }
+
+    /// How many there were by peer, by relay and by network.
+    pub(crate) fn so_far(&self) -> [u64; 3] {
+        [&self.peer, &self.relay, &self.network].map(Counter::get)
+    }
 }
 
 impl Unheard {
@@ -99,6 +130,7 @@ impl Refusals {
         let [
             server_id_claimed,
             too_many_claims,
+            wrong_claim_secret,
             no_server,
             too_many_phones,
             nothing_said,
@@ -111,6 +143,7 @@ impl Refusals {
             [
                 "server_id_claimed",
                 "too_many_claims",
+                "wrong_claim_secret",
                 "no_server",
                 "too_many_phones",
                 "nothing_said",
@@ -120,6 +153,7 @@ impl Refusals {
         Self {
             server_id_claimed,
             too_many_claims,
+            wrong_claim_secret,
             no_server,
             too_many_phones,
             nothing_said,
