@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use switchboard::{
-    Cause, Claim, ConnRef, Displaced, Epoch, Membership, RegisterError, Registry, ServerIdConflict,
+    Cause, Claim, ConnRef, Displaced, Epoch, Membership, Orphans, RegisterError, Registry,
+    ServerIdConflict,
 };
 
 use crate::common::waiter::Waiter;
@@ -58,19 +59,21 @@ pub(crate) enum Event {
     Expired,
     Evicted,
     Drained,
+    Released,
     Conflict,
     NoServer,
     AtCapacity,
     DuplicateConnId,
 }
 
-const EVENTS: [Event; 10] = [
+const EVENTS: [Event; 11] = [
     Event::Armed,
     Event::Reclaimed,
     Event::TakenOver,
     Event::Expired,
     Event::Evicted,
     Event::Drained,
+    Event::Released,
     Event::Conflict,
     Event::NoServer,
     Event::AtCapacity,
@@ -208,6 +211,7 @@ impl Soak {
                 Cause::Expired => Event::Expired,
                 Cause::Evicted => Event::Evicted,
                 Cause::Drained => Event::Drained,
+                Cause::Released => Event::Released,
                 other => unreachable!("the soak never asks for {other:?}"),
             });
         }
@@ -608,6 +612,11 @@ impl Soak {
             .capacity(dice.index(1_000))
             .max_phones(3)
             .grace(dice.millis(2_000))
+            .orphans(if dice.one_in(2) {
+                Orphans::Keep
+            } else {
+                Orphans::Displace
+            })
             .build();
         let (mut claims, mut phones, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..64 {
@@ -618,10 +627,13 @@ impl Soak {
             for _ in 0..dice.roll(6) {
                 phones.extend(self.register(&registry, &server_id, dice));
             }
-            match dice.roll(4) {
+            match dice.roll(5) {
                 0 => drop(claim),
                 1 => drop(claim.detach()),
                 2 => {
+                    claim.release();
+                }
+                3 => {
                     conflicts.extend(self.claim(&registry, &server_id).err());
                     claim.detach();
                 }
