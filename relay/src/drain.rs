@@ -11,7 +11,7 @@ use crate::connection::relay::Relay;
 /// Closes the binary and the phones of each server-id with 1001, at a random time within `--drain`. So those who come
 /// back do not all come at once, and a binary and its phones come back together.
 ///
-/// A graceless end: no server-id is kept for a binary that comes back, since the relay admits nobody any more.
+/// No server-id is kept for a binary that comes back: the relay admits nobody any more.
 pub(crate) async fn drain(relay: &Relay) {
     let limit = relay.config.drain;
     let began = Instant::now();

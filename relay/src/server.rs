@@ -17,6 +17,7 @@ use governor::{Quota, RateLimiter};
 use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use crate::admission::gate::{self, Gate};
@@ -25,7 +26,7 @@ use crate::connection::relay::Relay;
 use crate::drain::drain;
 use crate::operate::config::{Config, MetricsListen, Proxies};
 use crate::operate::error::Error;
-use crate::operate::service_manager::{self, State};
+use crate::operate::service_manager::{ServiceManager, State};
 use crate::operate::signals::{self, Hangups};
 use crate::operate::{files, health, page};
 use crate::sweeper;
@@ -130,9 +131,8 @@ impl Server {
         relay
             .tasks
             .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
-        relay
-            .tasks
-            .spawn(service_manager::keep_alive(relay.stopping.clone()));
+        let manager = ServiceManager::connect();
+        let _alive = AbortOnDropHandle::new(tokio::spawn(manager.clone().keep_alive()));
         let arrivals = arrivals(&relay, tls.is_none());
         let http = serve(&relay, arrivals, self.listener, router(&relay, gate), tls)?;
         let metrics = async {
@@ -152,7 +152,7 @@ impl Server {
             }
         };
         tokio::pin!(http, metrics, stop);
-        service_manager::tell(State::Ready);
+        manager.tell(State::Ready);
         tokio::select! {
             result = &mut http => return result,
             result = &mut metrics => return result,
@@ -160,7 +160,7 @@ impl Server {
         }
 
         let before = relay.metrics.disconnects.so_far();
-        service_manager::tell(State::Stopping);
+        manager.tell(State::Stopping);
         relay.draining.cancel();
         if !relay.config.drain.is_zero() {
             tokio::select! {

@@ -71,7 +71,7 @@ enum Refused {
     Full,
     #[error("Too many connections from this address. Close some of them.")]
     TooMany,
-    #[error("Pages of this origin may not connect.")]
+    #[error("Pages of this origin may not connect. Ask the operator of the relay to allow it.")]
     Origin,
     #[error("Only GET is allowed here.")]
     Method,

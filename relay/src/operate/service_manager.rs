@@ -3,10 +3,12 @@
 //! Without a service manager, nothing happens here.
 
 use std::net::TcpListener;
+use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
+use std::{env, thread};
 
 use listenfd::ListenFd;
-use tokio_util::sync::CancellationToken;
+use tokio::time::interval;
 use tracing::warn;
 
 use super::error::Error;
@@ -35,8 +37,51 @@ pub(crate) enum State {
     Alive,
 }
 
+/// The service manager, if there is one. A thread of its own tells it: a manager that does not read must not hold up
+/// the relay.
+#[derive(Clone)]
+pub(crate) struct ServiceManager(Option<SyncSender<State>>);
+
+impl ServiceManager {
+    pub(crate) fn connect() -> Self {
+        if env::var_os("NOTIFY_SOCKET").is_none() {
+            return Self(None);
+        }
+        let (sender, states) = mpsc::sync_channel(8);
+        let tell_all = || states.into_iter().for_each(notify);
+        let thread = thread::Builder::new().name("service manager".into());
+        match thread.spawn(tell_all) {
+            Ok(_) => Self(Some(sender)),
+            Err(error) => {
+                warn!(%error, "cannot notify the service manager");
+                Self(None)
+            }
+        }
+    }
+
+    pub(crate) fn tell(&self, state: State) {
+        if let Some(states) = &self.0
+            && states.try_send(state).is_err()
+        {
+            warn!(?state, "the service manager does not read");
+        }
+    }
+
+    /// Tells that the relay runs, as often as the service manager wants to know, also during a shutdown.
+    pub(crate) async fn keep_alive(self) {
+        let Some(limit) = watchdog() else {
+            return;
+        };
+        let mut due = interval(limit / 2);
+        loop {
+            due.tick().await;
+            self.tell(State::Alive);
+        }
+    }
+}
+
 #[cfg(unix)]
-pub(crate) fn tell(state: State) {
+fn notify(state: State) {
     use sd_notify::NotifyState;
 
     let message = match state {
@@ -50,21 +95,7 @@ pub(crate) fn tell(state: State) {
 }
 
 #[cfg(not(unix))]
-pub(crate) fn tell(_: State) {}
-
-/// Tells the service manager that the relay runs, as often as it wants to know, until the relay stops.
-pub(crate) async fn keep_alive(stopping: CancellationToken) {
-    let Some(limit) = watchdog() else {
-        return;
-    };
-    let mut due = tokio::time::interval(limit / 2);
-    loop {
-        tokio::select! {
-            _ = due.tick() => tell(State::Alive),
-            () = stopping.cancelled() => return,
-        }
-    }
-}
+fn notify(_: State) {}
 
 #[cfg(unix)]
 fn watchdog() -> Option<Duration> {

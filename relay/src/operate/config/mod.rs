@@ -27,7 +27,7 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     name = "switchboard-relay",
     version,
     about = "A WebSocket relay between binaries and phones",
-    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay, a second one at once.",
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay; another one cuts the drain or the wait short.",
     // An error about a value like -1 then names its flag.
     allow_negative_numbers = true,
     // If a flag is repeated, the last one wins.

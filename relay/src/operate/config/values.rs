@@ -58,6 +58,12 @@ fn unspecified() -> IpAddr {
     }
 }
 
+/// The items of a list that is separated by commas.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    let items = text.split(',').map(str::trim);
+    items.filter(|item| !item.is_empty())
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -88,8 +94,7 @@ impl FromStr for Proxies {
 
     /// Parses addresses and networks, separated by commas.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let items = text.split(',').map(str::trim);
-        let networks = items.filter(|item| !item.is_empty()).map(|item| {
+        let networks = items(text).map(|item| {
             let address = item.parse::<IpAddr>().map(IpNet::from);
             address.or_else(|_| item.parse::<IpNet>())
         });
@@ -122,11 +127,7 @@ impl FromStr for Origins {
 
     /// Parses origins (RFC 6454), separated by commas.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let items = text.split(',').map(str::trim);
-        let origins: Vec<String> = items
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let origins: Vec<String> = items(text).map(str::to_owned).collect();
         let is_origin = |origin: &str| {
             let parts = origin.split_once("://");
             parts.is_some_and(|(scheme, host)| {
@@ -161,11 +162,7 @@ impl FromStr for Hosts {
 
     /// Parses names, separated by commas.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let items = text.split(',').map(str::trim);
-        let names: Vec<String> = items
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let names: Vec<String> = items(text).map(str::to_owned).collect();
         let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if names.iter().all(|name| name.bytes().all(is_of_name)) {
             Ok(Self(names))
