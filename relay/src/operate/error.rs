@@ -22,6 +22,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The system has no certificates to check those of an HTTPS service with.
+    #[error("cannot use the certificates of the system: {0}; install the package ca-certificates")]
+    SystemRoots(#[source] rustls::Error),
+    /// The client for an HTTP service cannot be created.
+    #[error("cannot create an HTTP client: {0}")]
+    HttpClient(#[source] reqwest::Error),
     /// The relay cannot listen on the address.
     #[error("cannot listen on {address}: {}", listen_advice(.source, .flag))]
     Listen {
@@ -53,9 +59,12 @@ impl Error {
         match self {
             Self::Config(help) if is_answer(help) => ExitCode::SUCCESS,
             Self::Config(_) | Self::Tls { .. } => ExitCode::from(2),
-            Self::Listen { .. } | Self::Socket(_) | Self::Serve(_) | Self::Signals(_) => {
-                ExitCode::FAILURE
-            }
+            Self::SystemRoots(_)
+            | Self::HttpClient(_)
+            | Self::Listen { .. }
+            | Self::Socket(_)
+            | Self::Serve(_)
+            | Self::Signals(_) => ExitCode::FAILURE,
         }
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod arrivals;
 mod assembly;
 pub(crate) mod http1;
+pub(crate) mod http_client;
 pub(crate) mod places;
 pub(crate) mod seen;
 pub(crate) mod tcp;
