@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 #[allow(dead_code)]
 mod envelope;
 
-use envelope::{EnvelopeError, FrameError, Wrapper, parse};
+use envelope::{EnvelopeError, FrameError, Wrapper, parse, push_wake};
 
 /// A second reading of the same bytes: all fields, each as it was written. Of a repeated field it keeps the
 /// last occurrence; `parse` refuses repeats.
@@ -115,7 +115,7 @@ fn close_code(fields: &BTreeMap<String, &RawValue>) -> Option<u16> {
 }
 
 fn is_well_typed(fields: &BTreeMap<String, &RawValue>) -> bool {
-    let conn_id_is = conn_id(fields).is_some() || !fields.contains_key("conn_id");
+    let conn_id_is = conn_id(fields).is_some() || fields.get("conn_id").is_none_or(|raw| is_null(raw));
     let code_is =
         close_code(fields).is_some() || fields.get("close_code").is_none_or(|raw| is_null(raw));
     conn_id_is && code_is
@@ -139,11 +139,27 @@ fn compare(message: &str, fields: &BTreeMap<String, &RawValue>) -> bool {
             assert_eq!(conn_id, "");
             let wakes = fields.get("push_wake").is_some_and(|raw| !is_null(raw));
             assert_eq!(error == EnvelopeError::PushWake, wakes);
+            if wakes {
+                compare_wake(message, fields["push_wake"].get());
+            }
         }
         Err(EnvelopeError::Empty) => assert!(frame.is_none() && close_code == 0),
         Err(EnvelopeError::Malformed) => return false,
     }
     true
+}
+
+/// Asserts that a request to wake a phone has the platform and the token that were written. A repeated field is refused.
+fn compare_wake(message: &str, written: &str) {
+    let Ok(wake) = push_wake(message) else {
+        return;
+    };
+    let written = fields(written).expect("an object");
+    for (name, read) in [("platform", &wake.platform), ("token", &wake.token)] {
+        let text: String = serde_json::from_str(written[name].get()).expect("a string");
+        assert_eq!(**read, *text);
+        assert!(!text.is_empty());
+    }
 }
 
 fuzz_target!(|input: &[u8]| {

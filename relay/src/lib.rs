@@ -29,6 +29,7 @@
 //! | read, write in batches, run the closing handshake | `connection::socket`, `transport::websocket` |
 //! | queue frames for a peer, within bounds and fairly among senders | `connection::{peer, outbox}` |
 //! | detect a dead peer by pings, pongs and progress | `connection::{pulse, probe}`, `transport::{assembly, tcp, seen}` |
+//! | ask the operator's gateway to wake a phone | `connection::push`, `transport::http_client` |
 //! | close displaced connections | `connection::displaced` |
 //! | close codes and reasons | `protocol::close` |
 //! | update the counters | `operate::metrics` |

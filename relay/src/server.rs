@@ -73,7 +73,7 @@ impl Server {
         config: Config,
     ) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
-        let relay = Relay::new(config);
+        let relay = Relay::new(config)?;
         let config = &relay.config;
         let tls = Tls::load(config, &relay.metrics.certificate_expiry).await?;
         let (listener, address) = match socket {

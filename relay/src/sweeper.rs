@@ -1,4 +1,4 @@
-//! The task that expires graces, and makes the rate limit forget addresses whose full burst is available again.
+//! The task that expires graces, and makes the rate limits forget those whose full burst is available again.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use tracing::info;
 
 use crate::admission::gate::Gate;
 use crate::connection::displaced;
+use crate::connection::push::Push;
 use crate::connection::relay::Relay;
 
-/// How often the rate limit forgets the addresses whose full burst is available again.
+/// How often the rate limits forget those whose full burst is available again.
 const TIDYING: Duration = Duration::from_secs(60);
 
 /// Expires graces and closes the displaced connections, until the relay stops.
@@ -32,7 +33,10 @@ pub(crate) async fn sweep(relay: Arc<Relay>, gate: Arc<Gate>) {
         let deadline = relay.registry.next_deadline();
         tokio::select! {
             () = until(deadline) => {}
-            _ = tidying.tick() => gate.forget_idle(),
+            _ = tidying.tick() => {
+                gate.forget_idle();
+                relay.push.iter().for_each(Push::forget_idle);
+            }
             _ = relay.registry.earlier_deadline(deadline) => {}
             () = relay.stopping.cancelled() => return,
         }
@@ -62,7 +66,7 @@ mod tests {
     async fn a_grace_that_nobody_announces_ends_in_time() {
         let config =
             Config::from_args(["switchboard-relay", "--grace", "20ms"]).expect("good flags");
-        let relay = Relay::new(config);
+        let relay = Relay::new(config).expect("no files");
         let gate = Gate::new(&relay);
         let sweeper = tokio::spawn(sweep(Arc::clone(&relay), gate));
         // In the second round the sweeper sleeps on no deadline: it shares a thread with this test, and so it

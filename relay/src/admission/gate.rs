@@ -277,7 +277,7 @@ mod tests {
     /// Returns a relay, and its response to a binary that claims "a". The upgrade itself fails: there is no connection.
     fn ask() -> (Arc<Relay>, Response) {
         let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
-        let relay = Relay::new(config);
+        let relay = Relay::new(config).expect("no files");
         let request = Request::builder()
             .header("Host", "relay")
             .header("Connection", "Upgrade")

@@ -202,6 +202,7 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
     let binary = claim.conn();
     let directive = match envelope::parse(message) {
         Ok(directive) => directive,
+        Err(EnvelopeError::PushWake) => return wake(relay, binary, message),
         Err(error) => return unusable(dropped, binary, &error),
     };
     let Some(phone) = claim.phone(&directive.conn_id) else {
@@ -224,6 +225,18 @@ fn deliver(relay: &Relay, claim: &Claim<Peer>, message: &str) {
     }
     if let Some(code) = directive.close_code {
         phone.end_for_binary(code.get());
+    }
+}
+
+/// Passes a request to wake a phone to the push gateway, if there is one.
+fn wake(relay: &Relay, binary: &Arc<Peer>, message: &str) {
+    let dropped = &relay.metrics.dropped;
+    let Some(push) = &relay.push else {
+        return unusable(dropped, binary, &EnvelopeError::PushWake);
+    };
+    match envelope::push_wake(message) {
+        Ok(wake) => push.wake(relay, binary, &wake),
+        Err(error) => unusable(dropped, binary, &error),
     }
 }
 

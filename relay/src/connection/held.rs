@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_phone_may_send_its_share_and_one_frame_more_and_what_stays_is_counted() {
         let args = ["switchboard-relay", "--outbox", "1600"];
-        let relay = Relay::new(Config::from_args(args).expect("good flags"));
+        let relay = Relay::new(Config::from_args(args).expect("good flags")).expect("no files");
         let undelivered = &relay.metrics.at(Endpoint::Server).undelivered;
         let mut held = Held::new(&relay);
         for frame in ["x".repeat(36), "y".repeat(36), "z".repeat(36)] {

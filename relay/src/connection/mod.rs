@@ -8,6 +8,7 @@ pub(crate) mod peer;
 pub(crate) mod phone;
 mod probe;
 pub(crate) mod pulse;
+pub(crate) mod push;
 pub(crate) mod relay;
 mod room;
 pub(crate) mod socket;

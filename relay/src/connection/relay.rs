@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::peer::Peer;
+use super::push::Push;
 use crate::operate::config::Config;
+use crate::operate::error::Error;
 use crate::operate::metrics::{Metrics, Population};
 use crate::transport::places::Places;
 
@@ -17,6 +19,8 @@ pub(crate) struct Relay {
     pub(crate) metrics: Arc<Metrics>,
     /// The places of upgraded connections, and of graces.
     pub(crate) places: Arc<Places>,
+    /// Where requests to wake a phone go, if there is a gateway.
+    pub(crate) push: Option<Push>,
     /// The tasks of connections, and background tasks.
     pub(crate) tasks: TaskTracker,
     /// The relay is about to shut down, and admits nobody any more.
@@ -25,7 +29,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn new(config: Config) -> Arc<Self> {
+    /// # Errors
+    ///
+    /// If there can be no client for the push gateway.
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let push = config.push_url.clone().map(Push::new).transpose()?;
         let registry = Registry::builder()
             .max_phones(config.max_phones as usize)
             .grace(config.grace)
@@ -36,15 +44,16 @@ impl Relay {
             let (registry, places) = (registry.clone(), Arc::clone(&places));
             Metrics::new(move || population(&registry, &places, max_connections))
         };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             config,
             registry,
             metrics: Arc::new(metrics),
             places,
+            push,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
-        })
+        }))
     }
 }
 

@@ -28,8 +28,8 @@ pub enum EnvelopeError {
     /// It is not a JSON object, or a field has the wrong type.
     #[error("the envelope is malformed")]
     Malformed,
-    /// It asks for a push notification that wakes a phone. The relay has no push service.
-    #[error("the envelope is a push_wake, and no push service is configured")]
+    /// It asks for a push notification that wakes a phone: see [`push_wake`].
+    #[error("the envelope is a push_wake")]
     PushWake,
     /// It names no phone.
     #[error("the envelope names no conn_id")]
@@ -41,15 +41,62 @@ pub enum EnvelopeError {
 
 #[derive(Deserialize)]
 struct Fields<'a> {
-    // Not an `Option`: serde never borrows a `Cow` inside one.
     #[serde(borrow, default)]
-    conn_id: Cow<'a, str>,
+    conn_id: Option<ConnId<'a>>,
     #[serde(borrow, default)]
     frame: Option<&'a RawValue>,
     #[serde(default)]
     close_code: Option<u16>,
     #[serde(default)]
     push_wake: Option<IgnoredAny>,
+}
+
+// serde never borrows a `Cow` inside an `Option`, unless it is wrapped.
+#[derive(Deserialize)]
+struct ConnId<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A request from a binary to wake a phone that is not connected.
+#[derive(Deserialize)]
+pub struct PushWake<'a> {
+    /// The push service of the phone, such as `fcm` or `apns`.
+    #[serde(borrow)]
+    pub platform: Cow<'a, str>,
+    /// What names the phone there. A secret.
+    #[serde(borrow)]
+    pub token: Cow<'a, str>,
+}
+
+/// The longest platform, in bytes.
+const MAX_PLATFORM: usize = 64;
+
+/// The longest token, in bytes. Those of FCM and APNs are much shorter; a subscription of Web Push fits.
+const MAX_TOKEN: usize = 4096;
+
+/// Parses an envelope that [`parse`] refused as [`EnvelopeError::PushWake`]. The platform must have 1 to 64 bytes, and
+/// the token 1 to 4,096.
+///
+/// # Errors
+///
+/// [`EnvelopeError::Malformed`].
+pub fn push_wake(message: &str) -> Result<PushWake<'_>, EnvelopeError> {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        #[serde(borrow)]
+        push_wake: &'a RawValue,
+    }
+    let malformed = |_| EnvelopeError::Malformed;
+    let fields: Fields<'_> = serde_json::from_str(message).map_err(malformed)?;
+    let wake = fields.push_wake.get();
+    if !wake.starts_with('{') {
+        return Err(EnvelopeError::Malformed);
+    }
+    let wake: PushWake<'_> = serde_json::from_str(wake).map_err(malformed)?;
+    let fits = |text: &str, limit| (1..=limit).contains(&text.len());
+    if fits(&wake.platform, MAX_PLATFORM) && fits(&wake.token, MAX_TOKEN) {
+        Ok(wake)
+    } else {
+        Err(EnvelopeError::Malformed)
+    }
 }
 
 /// Parses an envelope from a binary. An absent or `null` `frame` means none, as does a `close_code` of 0.
@@ -64,7 +111,11 @@ pub fn parse(message: &str) -> Result<Directive<'_>, EnvelopeError> {
     }
     let fields: Fields<'_> = serde_json::from_str(message).map_err(|_| EnvelopeError::Malformed)?;
     let close_code = fields.close_code.and_then(NonZeroU16::new);
-    if fields.conn_id.is_empty() {
+    let conn_id = fields
+        .conn_id
+        .map(|ConnId(conn_id)| conn_id)
+        .unwrap_or_default();
+    if conn_id.is_empty() {
         return Err(match fields.push_wake {
             Some(_) => EnvelopeError::PushWake,
             None => EnvelopeError::NoConnId,
@@ -74,7 +125,7 @@ pub fn parse(message: &str) -> Result<Directive<'_>, EnvelopeError> {
         return Err(EnvelopeError::Empty);
     }
     Ok(Directive {
-        conn_id: fields.conn_id,
+        conn_id,
         close_code,
         frame: fields.frame,
     })
@@ -301,19 +352,46 @@ mod tests {
             (r#"["p", 1]"#, Malformed),
             ("{", Malformed),
             ("\"p\"", Malformed),
-            (r#"{"conn_id":null,"frame":1}"#, Malformed),
+            (r#"{"conn_id":null,"frame":1}"#, NoConnId),
             (r#"{"conn_id":1,"frame":1}"#, Malformed),
             (r#"{"conn_id":"p","close_code":65536}"#, Malformed),
             (r#"{"conn_id":"p","close_code":-1}"#, Malformed),
             (r#"{"conn_id":"p","close_code":"1000"}"#, Malformed),
             (r#"{"conn_id":"p","frame":1} x"#, Malformed),
             (r#"{"push_wake":{"platform":"fcm","token":"t"}}"#, PushWake),
+            (r#"{"conn_id":null,"push_wake":{}}"#, PushWake),
             (r#"{"push_wake":null}"#, NoConnId),
             (r#"{"conn_id":"","frame":1}"#, NoConnId),
             (r#"{"conn_id":"p"}"#, Empty),
             (r#"{"conn_id":"p","frame":null,"close_code":0}"#, Empty),
         ] {
             assert_eq!(parse(text).map(drop), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_push_wake_has_a_platform_and_a_token() {
+        let wake =
+            push_wake(r#"{"conn_id":null,"push_wake":{"token":"t\u0031","platform":"fcm"}}"#);
+        let wake = wake.expect("a push_wake");
+        assert_eq!((&*wake.platform, &*wake.token), ("fcm", "t1"));
+        let long = "x".repeat(MAX_TOKEN + 1);
+        for bad in [
+            "1",
+            "{}",
+            r#"["fcm","t"]"#,
+            r#"{"platform":"fcm"}"#,
+            r#"{"platform":"fcm","token":""}"#,
+            r#"{"platform":"","token":"t"}"#,
+            r#"{"platform":"fcm","token":7}"#,
+            &format!(r#"{{"platform":"fcm","token":"{long}"}}"#),
+        ] {
+            let message = format!(r#"{{"push_wake":{bad}}}"#);
+            assert_eq!(
+                push_wake(&message).map(drop),
+                Err(EnvelopeError::Malformed),
+                "{bad}"
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 69] = [
+const SERIES: [&str; 73] = [
     "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
@@ -49,6 +49,10 @@ const SERIES: [&str; 69] = [
     "phones_waiting",
     "probes_total{outcome=\"answered\"}",
     "probes_total{outcome=\"silent\"}",
+    "push_wakes_total{outcome=\"failed\"}",
+    "push_wakes_total{outcome=\"rate_limited\"}",
+    "push_wakes_total{outcome=\"sent\"}",
+    "push_wakes_total{outcome=\"too_many\"}",
     "reclaims_total",
     "refusals_total{kind=\"conn_id_taken\"}",
     "refusals_total{kind=\"no_server\"}",

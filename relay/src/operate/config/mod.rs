@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use reqwest::Url;
 
 use self::values::{
-    MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval,
+    MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval, service,
 };
 use crate::operate::error::Error;
 
@@ -237,6 +238,17 @@ pub struct Config {
     )]
     pub trusted_proxies: Proxies,
 
+    /// Service that wakes phones by push notifications, when a binary asks for it. Without it, such requests are dropped
+    #[arg(
+        long,
+        help_heading = "Services",
+        env = "SWITCHBOARD_PUSH_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        value_parser = service
+    )]
+    pub push_url: Option<Url>,
+
     /// What to log, in tracing's filter syntax
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
@@ -326,6 +338,7 @@ mod tests {
         assert_eq!(config.first_frame_timeout, Duration::ZERO);
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
+        assert_eq!(config.push_url, None);
         assert_eq!(config.log, "info");
         assert_eq!(config.log_format, LogFormat::Text);
     }
@@ -345,6 +358,8 @@ mod tests {
             ("--first-frame-timeout", "1"),
             ("--drain", "slowly"),
             ("--shutdown-timeout", "1 fortnight"),
+            ("--push-url", "push.example"),
+            ("--push-url", "ftp://push.example"),
             ("--log", "a=b=c"),
             ("--log-format", "xml"),
             ("--healthz-details", "true"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::uri::Authority;
 use ipnet::IpNet;
+use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -56,6 +57,13 @@ fn unspecified() -> IpAddr {
         Ok(_) => any.into(),
         Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
+}
+
+/// Parses the address of a service.
+pub(super) fn service(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or("expected the URL of a service, like https://push.example/wake")
 }
 
 /// The items of a list that is separated by commas.

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::collectors::{Census, CertificateExpiry, LogLines, Population, Process};
 use super::endpoint::AtEndpoint;
-use super::reasons::{Disconnects, Dropped, Page, Probes, Refusals, Rejected, Unheard};
+use super::reasons::{Disconnects, Dropped, Page, Probes, PushWakes, Refusals, Rejected, Unheard};
 use super::series::one;
 use super::waits::Waits;
 use crate::protocol::endpoint::Endpoint;
@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     pub(crate) probes: Probes,
     pub(crate) waits: Waits,
     pub(crate) disconnects: Disconnects,
+    pub(crate) push_wakes: PushWakes,
     pub(crate) grace_expiries: Counter,
     pub(crate) reclaims: Counter,
     pub(crate) takeovers: Counter,
@@ -66,6 +67,7 @@ impl Metrics {
             probes: Probes::register(series),
             waits: Waits::register(series),
             disconnects: Disconnects::register(series),
+            push_wakes: PushWakes::register(series),
             grace_expiries: one(
                 series,
                 "grace_expiries",

@@ -1,4 +1,4 @@
-//! Counters by reason: refused connections, dropped envelopes, rejected messages, probes.
+//! Counters by reason: refused connections, dropped envelopes, rejected messages, probes, push notifications.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -67,6 +67,33 @@ pub(crate) struct Disconnects {
     pub(crate) peer: Counter,
     pub(crate) relay: Counter,
     pub(crate) network: Counter,
+}
+
+/// Push notifications that binaries asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct PushWakes {
+    pub(crate) sent: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) too_many: Counter,
+}
+
+impl PushWakes {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [sent, failed, rate_limited, too_many] = by(
+            series,
+            "push_wakes",
+            "Push notifications that binaries asked for, by outcome",
+            "outcome",
+            ["sent", "failed", "rate_limited", "too_many"],
+        );
+        Self {
+            sent,
+            failed,
+            rate_limited,
+            too_many,
+        }
+    }
 }
 
 impl Disconnects {
