@@ -235,7 +235,7 @@ fn wake(relay: &Relay, binary: &Arc<Peer>, message: &str) {
         return unusable(dropped, binary, &EnvelopeError::PushWake);
     };
     match envelope::push_wake(message) {
-        Ok(wake) => push.wake(relay, binary, &wake),
+        Ok(wake) => push.wake(binary, &wake),
         Err(error) => unusable(dropped, binary, &error),
     }
 }

@@ -10,11 +10,13 @@ use reqwest::{Client, Url};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::peer::Peer;
-use super::relay::Relay;
 use super::who::about;
 use crate::operate::error::Error;
+use crate::operate::metrics::PushWakes;
 use crate::protocol::envelope::PushWake;
 use crate::transport::http_client;
 
@@ -36,6 +38,9 @@ pub(crate) struct Push {
     client: Client,
     rate: DefaultKeyedRateLimiter<String>,
     under_way: Arc<Semaphore>,
+    wakes: PushWakes,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
 }
 
 /// What the gateway gets.
@@ -68,13 +73,22 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 impl Push {
-    pub(crate) fn new(gateway: Url) -> Result<Self, Error> {
+    /// Requests become tasks of `tasks`, and end when `stopping` is cancelled.
+    pub(crate) fn new(
+        gateway: Url,
+        wakes: PushWakes,
+        tasks: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Result<Self, Error> {
         let quota = Quota::with_period(INTERVAL).map(|quota| quota.allow_burst(BURST));
         Ok(Self {
             client: http_client::new(&gateway, TIMEOUT, None)?,
             gateway,
             rate: DefaultKeyedRateLimiter::keyed(quota.expect("the interval is not 0")),
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
+            wakes,
+            tasks,
+            stopping,
         })
     }
 
@@ -85,8 +99,8 @@ impl Push {
     }
 
     /// Passes a request on, in a task of its own. Does not wait for it.
-    pub(crate) fn wake(&self, relay: &Relay, binary: &Arc<Peer>, wake: &PushWake<'_>) {
-        let wakes = &relay.metrics.push_wakes;
+    pub(crate) fn wake(&self, binary: &Arc<Peer>, wake: &PushWake<'_>) {
+        let wakes = &self.wakes;
         let (platform, token) = (wake.platform.as_ref(), fingerprint(&wake.token));
         let server_id = &binary.who().server_id;
         if self.rate.check_key(server_id).is_err() {
@@ -117,9 +131,9 @@ impl Push {
             token: &wake.token,
         };
         let request = self.client.post(self.gateway.clone()).json(&body);
-        let (stopping, wakes) = (relay.stopping.clone(), wakes.clone());
+        let (stopping, wakes) = (self.stopping.clone(), wakes.clone());
         let (binary, platform) = (Arc::clone(binary), platform.to_owned());
-        relay.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let sent = tokio::select! {
                 sent = send(request) => sent,
                 () = stopping.cancelled() => Err(Failed::ShuttingDown),

@@ -33,7 +33,6 @@ impl Relay {
     ///
     /// If there can be no client for the push gateway.
     pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
-        let push = config.push_url.clone().map(Push::new).transpose()?;
         let registry = Registry::builder()
             .max_phones(config.max_phones as usize)
             .grace(config.grace)
@@ -44,15 +43,20 @@ impl Relay {
             let (registry, places) = (registry.clone(), Arc::clone(&places));
             Metrics::new(move || population(&registry, &places, max_connections))
         };
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let push = config.push_url.clone().map(|gateway| {
+            let wakes = metrics.push_wakes.clone();
+            Push::new(gateway, wakes, tasks.clone(), stopping.clone())
+        });
         Ok(Arc::new(Self {
             config,
             registry,
             metrics: Arc::new(metrics),
             places,
-            push,
-            tasks: TaskTracker::new(),
+            push: push.transpose()?,
+            tasks,
             draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
+            stopping,
         }))
     }
 }

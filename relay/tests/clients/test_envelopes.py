@@ -16,7 +16,6 @@ MALFORMED = [
     b"not json",
     b'["conn", 1]',
     b'{"conn_id":1,"frame":1}',
-    b'{"conn_id":null,"frame":1}',
     b'{"conn_id":["PHONE"],"frame":1}',
     b'{"conn_id":"PHONE","frame":}',
     b'{"conn_id":"PHONE","frame":1',
@@ -27,6 +26,7 @@ MALFORMED = [
     b'{"conn_id":"PHONE","close_code":"1000"}',
 ]
 USELESS = [
+    b'{"conn_id":null,"frame":1}',
     b'{"conn_id":"PHONE"}',
     b'{"conn_id":"PHONE","frame":null}',
     b'{"conn_id":"PHONE","frame":null,"close_code":0}',

@@ -14,5 +14,7 @@ mod waits;
 
 pub(crate) use self::all::Metrics;
 pub(crate) use self::collectors::{CertificateExpiry, Population};
-pub(crate) use self::reasons::{Disconnects, Dropped, Probes, Refusals, Rejected, Unheard};
+pub(crate) use self::reasons::{
+    Disconnects, Dropped, Probes, PushWakes, Refusals, Rejected, Unheard,
+};
 pub(crate) use self::sample::Sample;
