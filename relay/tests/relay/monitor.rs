@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 73] = [
+const SERIES: [&str; 74] = [
     "accept_errors_total",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
@@ -34,6 +34,7 @@ const SERIES: [&str; 73] = [
     "heartbeat_timeouts_total{endpoint=\"client\"}",
     "heartbeat_timeouts_total{endpoint=\"server\"}",
     "log_lines_dropped_total",
+    "max_connections",
     "messages_rejected_total{reason=\"not_json\"}",
     "messages_rejected_total{reason=\"not_utf8\"}",
     "messages_rejected_total{reason=\"protocol_error\"}",

@@ -70,6 +70,11 @@ impl Collector for Census {
                 "WebSocket connections, including those about to be refused and those that are closing",
                 population.connections,
             ),
+            (
+                "max_connections",
+                "The limit of connections",
+                population.max_connections,
+            ),
         ];
         for (name, help, count) in gauges {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
