@@ -49,6 +49,7 @@ mod transport;
 
 pub use operate::config::{Config, Hosts, LogFormat, MetricsListen, Origins, Proxies};
 pub use operate::error::Error;
+pub use operate::generate::Generate;
 pub use operate::{files, logging, service_manager, signals};
 pub use protocol::envelope;
 pub use server::Server;

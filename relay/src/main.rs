@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use switchboard_relay::{Config, Server, files, logging, service_manager, signals};
 
 fn main() -> ExitCode {
@@ -14,6 +15,10 @@ fn main() -> ExitCode {
             return error.exit_code();
         }
     };
+    if let Some(kind) = config.generate {
+        kind.print(Config::command());
+        return ExitCode::SUCCESS;
+    }
     // Before any thread starts: it changes the environment.
     let socket = match service_manager::socket() {
         Ok(socket) => socket,

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod error;
 pub mod files;
+pub(crate) mod generate;
 pub(crate) mod health;
 pub mod logging;
 pub(crate) mod metrics;

@@ -111,6 +111,25 @@ async fn help_and_version_are_not_errors() {
     .await;
 }
 
+#[tokio::test]
+async fn the_manual_page_and_completions_are_printed() {
+    within(async {
+        for (kind, begin) in [
+            ("man", ".ie"),
+            ("complete-bash", "_switchboard-relay()"),
+            ("complete-fish", "complete -c switchboard-relay"),
+            ("complete-zsh", "#compdef switchboard-relay"),
+        ] {
+            let printed = output(&["--generate", kind]).await;
+            assert!(printed.status.success());
+            let text = String::from_utf8(printed.stdout).expect("UTF-8");
+            assert!(text.starts_with(begin), "{kind}: {text}");
+        }
+        assert_eq!(output(&["--generate", "csh"]).await.status.code(), Some(2));
+    })
+    .await;
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_signal_closes_everybody_and_ends_the_program_well() {

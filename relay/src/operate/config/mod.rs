@@ -16,6 +16,7 @@ use self::values::{
     MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval, service,
 };
 use crate::operate::error::Error;
+use crate::operate::generate::Generate;
 
 pub use self::values::{Hosts, LogFormat, MetricsListen, Origins, Proxies};
 
@@ -261,6 +262,10 @@ pub struct Config {
         default_value = "text"
     )]
     pub log_format: LogFormat,
+
+    /// Print completions for a shell or the manual page, and exit
+    #[arg(long, value_name = "KIND")]
+    pub generate: Option<Generate>,
 }
 
 impl Config {
@@ -341,6 +346,7 @@ mod tests {
         assert_eq!(config.push_url, None);
         assert_eq!(config.log, "info");
         assert_eq!(config.log_format, LogFormat::Text);
+        assert_eq!(config.generate, None);
     }
 
     #[test]
