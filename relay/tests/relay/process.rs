@@ -116,7 +116,7 @@ async fn the_manual_page_and_completions_are_printed() {
     within(async {
         for (kind, begin) in [
             ("man", ".ie"),
-            ("complete-bash", "_switchboard-relay()"),
+            ("complete-bash", "_switchboard__relay()"),
             ("complete-fish", "complete -c switchboard-relay"),
             ("complete-zsh", "#compdef switchboard-relay"),
         ] {
