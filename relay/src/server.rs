@@ -30,7 +30,9 @@ use crate::operate::service_manager::{ServiceManager, State};
 use crate::operate::signals::{self, Hangups};
 use crate::operate::{files, health, page};
 use crate::sweeper;
-use crate::transport::arrivals::{Arrivals, Rules};
+use crate::transport::accept::ArrivalAcceptor;
+use crate::transport::arrivals::{Arrivals, ProxyHeaders, Rules};
+use crate::transport::caller::Failed;
 use crate::transport::http1::Http1Acceptor;
 use crate::transport::places::Places;
 use crate::transport::tcp::TcpAcceptor;
@@ -230,6 +232,10 @@ fn arrivals(relay: &Relay, speaks_plain_http: bool) -> Arc<Arrivals> {
     let unheard = &relay.metrics.unheard;
     let rules = Rules {
         proxies: config.trusted_proxies.clone(),
+        proxy_headers: config.proxy_protocol.then(|| ProxyHeaders {
+            timeout: config.header_timeout,
+            refused: unheard.proxy_header.clone(),
+        }),
         speaks_plain_http,
         // Responses before an upgrade are short, and after it there are other limits.
         write_timeout: None,
@@ -245,6 +251,7 @@ fn page_arrivals(relay: &Relay) -> Arc<Arrivals> {
     let counts = &relay.metrics.page;
     let rules = Rules {
         proxies: Proxies::default(),
+        proxy_headers: None,
         speaks_plain_http: true,
         write_timeout: Some(relay.config.write_timeout),
         too_many: counts.too_many.clone(),
@@ -296,23 +303,25 @@ fn serve(
     });
     let router = router.layer(middleware::map_response(only_request));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let tcp = TcpAcceptor(arrivals);
+    let tcp = TcpAcceptor(Arc::clone(&arrivals));
     let unheard = relay.metrics.unheard.clone();
     Ok(async move {
         let outcome = match tls {
             None => {
-                let acceptor = Http1Acceptor {
+                let inner = Http1Acceptor {
                     inner: tcp,
                     unheard,
                 };
+                let acceptor = ArrivalAcceptor { inner, arrivals };
                 server.acceptor(acceptor).serve(service).await
             }
             Some(tls) => {
                 let tls = RustlsAcceptor::new(tls.rustls()).handshake_timeout(limit);
-                let acceptor = Http1Acceptor {
+                let inner = Http1Acceptor {
                     inner: tls.acceptor(tcp),
                     unheard,
                 };
+                let acceptor = ArrivalAcceptor { inner, arrivals };
                 server.acceptor(acceptor).serve(service).await
             }
         };
@@ -338,7 +347,8 @@ fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error)
     move |caller, error| {
         if let Some(caller) = caller {
             // Usually a failed TLS handshake.
-            debug!(address = %caller.ip().to_canonical(), %error, "connection refused");
+            let caller = Failed::caller(error).unwrap_or(caller.ip().to_canonical());
+            debug!(address = %caller, %error, "connection refused");
             return;
         }
         relay.metrics.accept_errors.inc();

@@ -1,10 +1,11 @@
 //! The checks of an upgrade request, in this order: rate limit, shutdown, origin, connection limits, headers, handshake.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::Extension;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use switchboard::Status;
@@ -19,9 +20,8 @@ use crate::connection::relay::Relay;
 use crate::connection::who::{Who, about};
 use crate::connection::{binary, phone};
 use crate::protocol::endpoint::Endpoint;
+use crate::transport::caller::Caller;
 use crate::transport::places::{Full, Place};
-
-type Caller = ConnectInfo<SocketAddr>;
 
 /// Admits upgrade requests.
 pub(crate) struct Gate {
@@ -46,7 +46,7 @@ impl Gate {
 
 pub(crate) async fn server(
     State(gate): State<Arc<Gate>>,
-    caller: Caller,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
     answer(&gate, Endpoint::Server, caller, request)
@@ -54,7 +54,7 @@ pub(crate) async fn server(
 
 pub(crate) async fn client(
     State(gate): State<Arc<Gate>>,
-    caller: Caller,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
     answer(&gate, Endpoint::Client, caller, request)
@@ -106,15 +106,10 @@ impl From<Full> for Refused {
     }
 }
 
-fn answer(
-    gate: &Gate,
-    endpoint: Endpoint,
-    ConnectInfo(caller): Caller,
-    mut request: Request,
-) -> Response {
+fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Request) -> Response {
     let metrics = gate.relay.metrics.at(endpoint);
     let proxies = &gate.relay.config.trusted_proxies;
-    let address = forwarded::client(proxies, caller.ip(), request.headers());
+    let address = forwarded::client(proxies, caller.0, request.headers());
     let refused = match admit(gate, endpoint, address, &mut request) {
         Ok(response) => return response,
         Err(refused) => refused,
@@ -288,7 +283,7 @@ mod tests {
             .header("X-Pyrycode-Version", "1.0")
             .header("User-Agent", "test");
         let request = request.body(Body::empty()).expect("a request");
-        let caller = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let caller = Caller(Ipv4Addr::LOCALHOST.into());
         let response = answer(&Gate::new(&relay), Endpoint::Server, caller, request);
         (relay, response)
     }

@@ -14,9 +14,9 @@ use axum_server::accept::Accept;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::arrivals::Arrival;
 use crate::operate::metrics::Unheard;
 
 /// The first bytes of HTTP/2, a method reserved for this purpose (RFC 9113, section 3.4).
@@ -32,24 +32,21 @@ pub(crate) struct Http1Acceptor<A> {
     pub(crate) unheard: Unheard,
 }
 
-impl<A, S> Accept<TcpStream, S> for Http1Acceptor<A>
+impl<A, S> Accept<Arrival, S> for Http1Acceptor<A>
 where
-    A: Accept<TcpStream, S, Future: Send + 'static>,
+    A: Accept<Arrival, S, Future: Send + 'static>,
 {
     type Stream = Http1<A::Stream>;
     type Service = A::Service;
     type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let address = stream.peer_addr().map(|caller| caller.ip().to_canonical());
-        let accepted = self.inner.accept(stream, service);
+    fn accept(&self, arrival: Arrival, service: S) -> Self::Future {
+        let address = arrival.caller.0;
+        let accepted = self.inner.accept(arrival, service);
         let unheard = self.unheard.clone();
         async move {
             let (io, service) = accepted.await?;
-            let first_write = Some(FirstWrite {
-                address: address?,
-                unheard,
-            });
+            let first_write = Some(FirstWrite { address, unheard });
             let io = Http1 {
                 io,
                 begins: HTTP2,

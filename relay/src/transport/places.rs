@@ -26,7 +26,7 @@ struct Addresses {
 #[derive(Debug)]
 pub(crate) struct Place {
     _in_all: OwnedSemaphorePermit,
-    _of_address: Option<OfAddress>,
+    of_address: Option<OfAddress>,
 }
 
 #[derive(Debug)]
@@ -75,8 +75,20 @@ impl Places {
         };
         Ok(Place {
             _in_all: in_all,
-            _of_address: of_address,
+            of_address,
         })
+    }
+
+    /// Counts a place for an address, which was not known when the place was taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::Address`].
+    pub(crate) fn count(&self, place: &mut Place, address: IpAddr) -> Result<(), Full> {
+        if let Some(addresses) = &self.addresses {
+            place.of_address = Some(Addresses::take(addresses, address)?);
+        }
+        Ok(())
     }
 
     /// How many places are taken.
@@ -159,6 +171,20 @@ mod tests {
         let _again = places
             .take(Some(address("10.0.0.1")))
             .expect("one was free");
+    }
+
+    #[test]
+    fn a_place_may_be_counted_for_an_address_later() {
+        let places = Places::new(10, 1);
+        let client = address("10.0.0.1");
+        let mut one = places.take(None).expect("the first");
+        places.count(&mut one, client).expect("it has none");
+        let mut two = places.take(None).expect("the second");
+        let refused = places.count(&mut two, client);
+        assert_eq!(refused.expect_err("it has one"), Full::Address);
+        drop(one);
+        places.count(&mut two, client).expect("one was free");
+        assert_eq!(places.taken(), 1);
     }
 
     #[test]

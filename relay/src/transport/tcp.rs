@@ -1,5 +1,6 @@
 //! TCP connections: their socket options, and how much written data their peers take.
 
+use std::future::{self, Ready};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,13 +9,12 @@ use std::task::{Context, Poll};
 use axum::Extension;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_layer::Layer;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrival, Arrivals};
+use super::caller::Caller;
 use super::places::Place;
 use super::seen::Seen;
 use super::write_limit::WriteLimit;
@@ -24,32 +24,30 @@ use super::write_limit::WriteLimit;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 16 * 1024;
 
-/// Accepts connections for which there is a place. They send without delay and queue little. Attaches a [`Seen`] to the
-/// requests of each connection.
+/// Accepts connections that have a place. They send without delay and queue little. Attaches a [`Caller`] and
+/// a [`Seen`] to the requests of each connection.
 ///
 /// The service of the connection holds the place: it is dropped when the connection is upgraded or ends.
 #[derive(Clone, Debug)]
 pub(crate) struct TcpAcceptor(pub(crate) Arc<Arrivals>);
 
-impl<S: Send + 'static> Accept<TcpStream, S> for TcpAcceptor {
+impl<S> Accept<Arrival, S> for TcpAcceptor {
     type Stream = Tcp<TcpStream>;
-    type Service = AddExtension<AddExtension<S, Arc<Seen>>, Arc<Place>>;
-    type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
+    type Service = AddExtension<AddExtension<AddExtension<S, Arc<Seen>>, Arc<Place>>, Caller>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, io: TcpStream, service: S) -> Self::Future {
-        let arrivals = Arc::clone(&self.0);
-        async move {
-            let address = io.peer_addr()?.ip().to_canonical();
-            let place = arrivals.take(&io, address).await?;
-            set_up(&io)?;
+    fn accept(&self, arrival: Arrival, service: S) -> Self::Future {
+        let Arrival { io, caller, place } = arrival;
+        let accepted = set_up(&io).map(|()| {
             let seen = Arc::<Seen>::default();
             let service = Extension(Arc::clone(&seen)).layer(service);
             let service = Extension(Arc::new(place)).layer(service);
+            let service = Extension(caller).layer(service);
             let mut tcp = Tcp::new(io, seen);
-            tcp.limit = arrivals.write_limit(address).map(Box::new);
-            Ok((tcp, service))
-        }
-        .boxed()
+            tcp.limit = self.0.write_limit(caller).map(Box::new);
+            (tcp, service)
+        });
+        future::ready(accepted)
     }
 }
 

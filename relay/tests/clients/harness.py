@@ -314,9 +314,9 @@ class Client:
     async def send(self, message):
         await within(self.ws.send(message))
 
-    async def frame(self):
+    async def frame(self, limit=LIMIT):
         """The next message as bytes. It must be text: the relay sends nothing else."""
-        message = await within(self.ws.recv())
+        message = await within(self.ws.recv(), limit)
         assert isinstance(message, str), f"the relay sent a binary message: {message[:200]}"
         return message.encode()
 
@@ -367,8 +367,8 @@ class Raw:
     early = b""
 
     @classmethod
-    async def dial(cls, relay, address=None, source="127.0.0.1", room=None):
-        """`room` is about how many bytes the buffers at its end hold, in each direction."""
+    async def dial(cls, relay, address=None, source="127.0.0.1", room=None, first=b""):
+        """`room` is about how many bytes the buffers at its end hold, in each direction. Sends `first` before TLS."""
         self = cls()
         sock = socket.socket()
         sock.setblocking(False)
@@ -377,6 +377,7 @@ class Raw:
                 sock.setsockopt(socket.SOL_SOCKET, buffer, room // 2)
         sock.bind((source, 0))
         await within(asyncio.get_running_loop().sock_connect(sock, address or relay.address))
+        await within(asyncio.get_running_loop().sock_sendall(sock, first))
         ssl = None if address else relay.ssl
         self.reader, self.writer = await within(
             asyncio.open_connection(

@@ -63,6 +63,7 @@ const SERIES: [&str; 74] = [
     "refusals_total{kind=\"too_many_phones\"}",
     "refusals_total{kind=\"wrong_claim_secret\"}",
     "requests_unheard_total{reason=\"headers_too_large\"}",
+    "requests_unheard_total{reason=\"proxy_header\"}",
     "requests_unheard_total{reason=\"too_many\"}",
     "requests_unheard_total{reason=\"too_many_from_address\"}",
     "takeovers_total",

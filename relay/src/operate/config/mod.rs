@@ -126,7 +126,7 @@ pub struct Config {
         help_heading = "Timeouts", env = "SWITCHBOARD_PROBE_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub probe_timeout: Duration,
 
-    /// How long a client may take for the TLS handshake, and then to send the headers of its request
+    /// How long a client may take for the PROXY protocol header, for the TLS handshake, and then to send the headers of its request
     #[arg(long,
         help_heading = "Timeouts", env = "SWITCHBOARD_HEADER_TIMEOUT", value_name = "D", default_value = "10s", value_parser = positive_duration)]
     pub header_timeout: Duration,
@@ -250,6 +250,18 @@ pub struct Config {
     )]
     pub push_url: Option<Url>,
 
+    /// Whether connections from `--trusted-proxies` begin with a PROXY protocol header, version 2: `on` or `off`
+    #[arg(
+        long,
+        help_heading = "Limits",
+        env = "SWITCHBOARD_PROXY_PROTOCOL",
+        value_name = "ON",
+        default_value = "off",
+        action = ArgAction::Set,
+        value_parser = on_or_off
+    )]
+    pub proxy_protocol: bool,
+
     /// What to log, in tracing's filter syntax
     #[arg(long, env = "SWITCHBOARD_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
@@ -287,6 +299,10 @@ impl Config {
         let config = Self::from_arg_matches(&matches)?;
         if config.tls_cert.is_some() != config.tls_key.is_some() {
             let sentence = "--tls-cert and --tls-key belong together: give both or neither";
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
+        }
+        if config.proxy_protocol && config.trusted_proxies.is_empty() {
+            let sentence = "--proxy-protocol needs --trusted-proxies: the addresses of the proxies that send the header";
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
         }
         Ok(config)
@@ -335,6 +351,7 @@ mod tests {
         assert_eq!(config.rate_burst, 20);
         assert_eq!(config.rate_interval, Duration::from_secs(6));
         assert_eq!(config.trusted_proxies, Proxies::default());
+        assert!(!config.proxy_protocol);
         assert_eq!(config.max_phones, 16);
         assert_eq!(config.max_frame, 256 * 1024);
         assert_eq!(config.outbox, 4 * 1024 * 1024);
@@ -387,6 +404,7 @@ mod tests {
             ("--heartbeat-interval", "11 years"),
             ("--grace", "9999999999999999999s"),
             ("--trusted-proxies", "10.0.0.0/33"),
+            ("--proxy-protocol", "v2"),
         ] {
             let sentence = refusal(flag, value);
             assert!(sentence.contains(flag), "{sentence}");
@@ -401,6 +419,15 @@ mod tests {
             let sentence = refusal(flag, value);
             assert!(sentence.contains("--tls-cert and --tls-key"), "{sentence}");
         }
+    }
+
+    #[test]
+    fn the_proxy_protocol_needs_proxies() {
+        let sentence = refusal("--proxy-protocol", "on");
+        assert!(sentence.contains("needs --trusted-proxies"), "{sentence}");
+        let flags = ["--proxy-protocol", "on", "--trusted-proxies", "10.0.0.1"];
+        let config = Config::from_args(["switchboard-relay"].iter().chain(&flags));
+        assert!(config.expect("both").proxy_protocol);
     }
 
     #[test]

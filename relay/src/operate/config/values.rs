@@ -114,6 +114,10 @@ impl FromStr for Proxies {
 }
 
 impl Proxies {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether an address, which must be canonical, is one of the proxies. An IPv4 address also matches networks that
     /// are written as IPv4-mapped IPv6.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {

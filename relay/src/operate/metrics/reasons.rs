@@ -5,12 +5,13 @@ use prometheus_client::registry::Registry;
 
 use super::series::by;
 
-/// Requests that were not read to their end, because of a limit.
+/// Requests that were not read to their end.
 #[derive(Clone, Debug)]
 pub(crate) struct Unheard {
     pub(crate) too_many: Counter,
     pub(crate) too_many_from_address: Counter,
     pub(crate) headers_too_large: Counter,
+    pub(crate) proxy_header: Counter,
 }
 
 /// Requests to the metrics listener that were refused or given up.
@@ -120,17 +121,28 @@ impl Disconnects {
 
 impl Unheard {
     pub(super) fn register(series: &mut Registry) -> Self {
-        let [too_many, too_many_from_address, headers_too_large] = by(
+        let [
+            too_many,
+            too_many_from_address,
+            headers_too_large,
+            proxy_header,
+        ] = by(
             series,
             "requests_unheard",
-            "Requests not read to their end because of a limit, by reason",
+            "Requests not read to their end, by reason",
             "reason",
-            ["too_many", "too_many_from_address", "headers_too_large"],
+            [
+                "too_many",
+                "too_many_from_address",
+                "headers_too_large",
+                "proxy_header",
+            ],
         );
         Self {
             too_many,
             too_many_from_address,
             headers_too_large,
+            proxy_header,
         }
     }
 }
