@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! server, sweeper, drain   run the listeners, shut down; expire graces; close connections before a shutdown
+//! admin/            the admin API: lists server-ids, evicts connections
 //! admission/        one request: rate limit, connection limit, headers, upgrade; spawns the connection's task
 //! connection/       one connection: claim or register, forward, leave; the state that all connections share
 //! transport/        WebSocket and the byte streams below it: TCP, TLS, HTTP/1.1, signs of life in the bytes, places
@@ -38,6 +39,7 @@
 //! [`Membership`](switchboard::Membership).
 #![forbid(unsafe_code)]
 
+mod admin;
 mod admission;
 mod connection;
 mod drain;

@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
+use crate::admin;
+use crate::admin::token::Token;
 use crate::admission::gate::{self, Gate};
 use crate::connection::displaced;
 use crate::connection::relay::Relay;
@@ -51,16 +53,17 @@ pub struct Server {
     metrics_listener: Option<TcpListener>,
     metrics_address: Option<SocketAddr>,
     tls: Option<Tls>,
+    admin_token: Option<Arc<Token>>,
     hangups: Hangups,
     relay: Arc<Relay>,
 }
 
 impl Server {
-    /// Reads the certificate and starts listening.
+    /// Reads the certificate and the admin token, and starts listening.
     ///
     /// # Errors
     ///
-    /// [`Error::Tls`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
+    /// [`Error::Tls`], [`Error::AdminToken`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         Self::bind_or_use(None, config).await
     }
@@ -78,6 +81,7 @@ impl Server {
         let relay = Relay::new(config)?;
         let config = &relay.config;
         let tls = Tls::load(config, &relay.metrics.certificate_expiry).await?;
+        let admin_token = Token::load(config.admin_token_file.as_deref()).await?;
         let (listener, address) = match socket {
             Some(socket) => adopt(socket)?,
             None => listen("--listen", config.listen).await?,
@@ -97,6 +101,7 @@ impl Server {
             metrics_listener,
             metrics_address,
             tls,
+            admin_token,
             hangups,
             relay,
         })
@@ -122,7 +127,12 @@ impl Server {
     ///
     /// [`Error::Serve`] if a listener fails.
     pub async fn run(self, stop: impl Stream<Item = ()>) -> Result<(), Error> {
-        let Self { relay, tls, .. } = self;
+        let Self {
+            relay,
+            tls,
+            admin_token,
+            ..
+        } = self;
         let stop = stop.chain(stream::pending());
         // Stops the tasks on every return path.
         let _stopping = relay.stopping.clone().drop_guard();
@@ -130,9 +140,10 @@ impl Server {
         relay
             .tasks
             .spawn(sweeper::sweep(Arc::clone(&relay), Arc::clone(&gate)));
+        let secrets = (tls.clone(), admin_token.clone());
         relay
             .tasks
-            .spawn(reload(Arc::clone(&relay), tls.clone(), self.hangups));
+            .spawn(reload(Arc::clone(&relay), secrets, self.hangups));
         let manager = ServiceManager::connect();
         let _alive = AbortOnDropHandle::new(tokio::spawn(manager.clone().keep_alive()));
         let arrivals = arrivals(&relay, tls.is_none());
@@ -146,6 +157,7 @@ impl Server {
                         &relay.tasks,
                         (&relay.draining, &relay.stopping),
                         instance(self.address.port()),
+                        admin::router(&relay, admin_token.as_ref()),
                     );
                     let arrivals = page_arrivals(&relay);
                     serve(&relay, arrivals, listener, router, None)?.await
@@ -358,8 +370,12 @@ fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error)
     }
 }
 
-/// Reloads the certificate at each SIGHUP.
-async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
+/// Reloads the certificate and the admin token at each SIGHUP.
+async fn reload(
+    relay: Arc<Relay>,
+    (tls, admin_token): (Option<Tls>, Option<Arc<Token>>),
+    mut hangups: Hangups,
+) {
     loop {
         tokio::select! {
             () = hangups.next() => {}
@@ -368,8 +384,12 @@ async fn reload(relay: Arc<Relay>, tls: Option<Tls>, mut hangups: Hangups) {
         if let Some(tls) = &tls {
             tls.reload(&relay.config, &relay.metrics.certificate_expiry)
                 .await;
-        } else {
-            info!("nothing to reload: there is no --tls-cert");
+        }
+        if let Some(token) = &admin_token {
+            token.reload().await;
+        }
+        if tls.is_none() && admin_token.is_none() {
+            info!("nothing to reload: there is no --tls-cert and no --admin-token-file");
         }
     }
 }

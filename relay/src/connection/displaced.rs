@@ -10,6 +10,11 @@ pub(crate) fn shut_down(displaced: &Displaced<Peer>) {
     close_with(displaced, Close::SHUTTING_DOWN, &Close::SHUTTING_DOWN);
 }
 
+/// Closes the connections that an operator took out of the registry.
+pub(crate) fn evict(displaced: &Displaced<Peer>, close: &Close) {
+    close_with(displaced, close.clone(), close);
+}
+
 /// Closes the connections that an operation took out of the registry.
 pub(crate) fn close(displaced: &Displaced<Peer>) {
     let (binary, phones) = match displaced.cause {

@@ -286,6 +286,11 @@ impl<S> Lane<S> {
         })
     }
 
+    /// What its frames occupy.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
     /// Completes when there is room for the frame. Only one task may wait.
     pub(crate) async fn has_room(&self, frame: &Utf8Bytes) {
         poll_fn(|context| {

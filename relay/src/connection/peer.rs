@@ -1,7 +1,7 @@
 //! A connection as the rest of the relay sees it: its queued frames, and how it is to end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -27,6 +27,7 @@ pub(crate) type Sender = Option<Arc<Peer>>;
 /// A binary or a phone. The task of the connection owns the socket and writes the queued frames to it.
 pub(crate) struct Peer {
     who: Who,
+    since: SystemTime,
     outbox: Outbox<Sender>,
     /// The lane of frames that come from no phone.
     lane: Arc<Lane<Sender>>,
@@ -60,6 +61,7 @@ impl Peer {
     pub(crate) fn new(who: Who, outbox: usize, phones: usize, seen: Arc<Seen>) -> Arc<Self> {
         Arc::new(Self {
             who,
+            since: SystemTime::now(),
             outbox: Outbox::new(phones.saturating_mul(share(outbox))),
             lane: Lane::new(None, outbox),
             ending: SetOnce::new(),
@@ -112,6 +114,17 @@ impl Peer {
 
     pub(crate) fn who(&self) -> &Who {
         &self.who
+    }
+
+    /// When the peer connected.
+    pub(crate) fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// What the frames that come from no phone occupy in the queue: for a phone, all of its frames. Includes those
+    /// that are being written.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.lane.queued_bytes()
     }
 
     /// Whether this binary may take the place of another one, as far as secrets go.

@@ -22,6 +22,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file with the token of the admin API cannot be used.
+    #[error("cannot use the file of --admin-token-file, {}: {problem}", file.display())]
+    AdminToken {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The system has no certificates to check those of an HTTPS service with.
     #[error("cannot use the certificates of the system: {0}; install the package ca-certificates")]
     SystemRoots(#[source] rustls::Error),
@@ -58,7 +66,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(help) if is_answer(help) => ExitCode::SUCCESS,
-            Self::Config(_) | Self::Tls { .. } => ExitCode::from(2),
+            Self::Config(_) | Self::Tls { .. } | Self::AdminToken { .. } => ExitCode::from(2),
             Self::SystemRoots(_)
             | Self::HttpClient(_)
             | Self::Listen { .. }

@@ -61,13 +61,14 @@ struct At {
     sample: Sample,
 }
 
-/// Returns the routes, and spawns a task that takes samples until the relay stops.
+/// Returns the routes, `more` among them, and spawns a task that takes samples until the relay stops.
 pub(crate) fn router(
     metrics: &Arc<Metrics>,
     hosts: &Hosts,
     tasks: &TaskTracker,
     (draining, stopping): (&CancellationToken, &CancellationToken),
     instance: String,
+    more: Router,
 ) -> Router {
     let monitor = Arc::new(Monitor {
         metrics: Arc::clone(metrics),
@@ -87,6 +88,7 @@ pub(crate) fn router(
         .with_state(Arc::clone(metrics))
         .route("/readyz", get(health::ready))
         .with_state(draining.clone())
+        .merge(more)
         .layer(middleware::from_fn_with_state(gate, only_own_hosts))
 }
 

@@ -1,4 +1,4 @@
-//! The signals that stop the relay or make it reload its certificate.
+//! The signals that stop the relay or make it reload its certificate and its admin token.
 
 use futures_util::stream::{self, Stream};
 
@@ -38,7 +38,7 @@ pub fn stop() -> Result<impl Stream<Item = ()>, Error> {
     Ok(stream::unfold((), next))
 }
 
-/// A stream of SIGHUPs, each a request to reload the certificate.
+/// A stream of SIGHUPs, each a request to reload the certificate and the admin token.
 #[derive(Debug)]
 pub struct Hangups {
     #[cfg(unix)]

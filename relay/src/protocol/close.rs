@@ -74,6 +74,11 @@ impl Close {
         Self::silent(code, "closed by its binary")
     }
 
+    /// A close that an operator requested.
+    pub(crate) const fn evicted(code: u16) -> Self {
+        Self::of(code, "evicted by operator")
+    }
+
     /// The close frame. A code that must not be sent is left out.
     pub(crate) fn message(&self) -> Message {
         Message::Close(may_be_sent(self.code).then(|| CloseFrame {

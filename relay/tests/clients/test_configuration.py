@@ -13,6 +13,7 @@ DEFAULTS = {
     "--healthz-details": "on",
     "--tls-cert": None,
     "--tls-key": None,
+    "--admin-token-file": None,
     "--grace": "30s",
     "--wait-for-binary": "0s",
     "--heartbeat-interval": "30s",

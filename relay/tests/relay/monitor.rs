@@ -9,8 +9,13 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 74] = [
+const SERIES: [&str; 82] = [
     "accept_errors_total",
+    "admin_requests_total{outcome=\"accepted\"}",
+    "admin_requests_total{outcome=\"bad_request\"}",
+    "admin_requests_total{outcome=\"failed\"}",
+    "admin_requests_total{outcome=\"not_found\"}",
+    "admin_requests_total{outcome=\"unauthorized\"}",
     "binaries_in_grace",
     "bytes_forwarded_total{direction=\"to_binary\"}",
     "bytes_forwarded_total{direction=\"to_phone\"}",
@@ -26,6 +31,8 @@ const SERIES: [&str; 74] = [
     "envelopes_dropped_total{reason=\"phone_leaving\"}",
     "envelopes_dropped_total{reason=\"push_wake\"}",
     "envelopes_dropped_total{reason=\"unknown_phone\"}",
+    "evictions_total{kind=\"phone\"}",
+    "evictions_total{kind=\"server_id\"}",
     "frames_forwarded_total{direction=\"to_binary\"}",
     "frames_forwarded_total{direction=\"to_phone\"}",
     "frames_undelivered_total{direction=\"to_binary\"}",

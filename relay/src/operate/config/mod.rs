@@ -29,7 +29,7 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     name = "switchboard-relay",
     version,
     about = "A WebSocket relay between binaries and phones",
-    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate and key; SIGTERM and SIGINT close all connections and stop the relay; another one cuts the drain or the wait short.",
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate, its key and the admin token; SIGTERM and SIGINT close all connections and stop the relay; another one cuts the drain or the wait short.",
     // An error about a value like -1 then names its flag.
     allow_negative_numbers = true,
     // If a flag is repeated, the last one wins.
@@ -227,6 +227,16 @@ pub struct Config {
     )]
     pub require_claim_secret: bool,
 
+    /// File with the token that admits to the admin API on `--metrics-listen`, at least 16 bytes; reloaded on SIGHUP.
+    /// Without it, there is no admin API
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_ADMIN_TOKEN_FILE",
+        value_name = "FILE"
+    )]
+    pub admin_token_file: Option<PathBuf>,
+
     /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, separated by commas. Without it, the
     /// limits for an address apply to that of the connection
     #[arg(
@@ -305,6 +315,10 @@ impl Config {
             let sentence = "--proxy-protocol needs --trusted-proxies: the addresses of the proxies that send the header";
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
         }
+        if config.admin_token_file.is_some() && config.metrics_listen == MetricsListen::Off {
+            let sentence = "--admin-token-file needs --metrics-listen, which must not be off";
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, sentence).into());
+        }
         Ok(config)
     }
 
@@ -348,6 +362,7 @@ mod tests {
         assert_eq!(config.max_per_address, 256);
         assert_eq!(config.allowed_origins, Origins::default());
         assert!(!config.require_claim_secret);
+        assert_eq!(config.admin_token_file, None);
         assert_eq!(config.rate_burst, 20);
         assert_eq!(config.rate_interval, Duration::from_secs(6));
         assert_eq!(config.trusted_proxies, Proxies::default());
@@ -428,6 +443,16 @@ mod tests {
         let flags = ["--proxy-protocol", "on", "--trusted-proxies", "10.0.0.1"];
         let config = Config::from_args(["switchboard-relay"].iter().chain(&flags));
         assert!(config.expect("both").proxy_protocol);
+    }
+
+    #[test]
+    fn the_admin_api_needs_the_metrics_listener() {
+        let args = ["switchboard-relay", "--admin-token-file", "token"];
+        let config = Config::from_args(args).expect("a valid value");
+        assert_eq!(config.admin_token_file, Some("token".into()));
+        let refused = Config::from_args(args.iter().chain(&["--metrics-listen", "off"]));
+        let sentence = refused.expect_err("nothing would serve it").to_string();
+        assert!(sentence.contains("--admin-token-file"), "{sentence}");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use prometheus_client::registry::Registry;
 
 use super::collectors::{Census, CertificateExpiry, LogLines, Population, Process};
 use super::endpoint::AtEndpoint;
-use super::reasons::{Disconnects, Dropped, Page, Probes, PushWakes, Refusals, Rejected, Unheard};
+use super::reasons::{
+    Admin, Disconnects, Dropped, Evictions, Page, Probes, PushWakes, Refusals, Rejected, Unheard,
+};
 use super::series::one;
 use super::waits::Waits;
 use crate::protocol::endpoint::Endpoint;
@@ -23,6 +25,8 @@ pub(crate) struct Metrics {
     pub(super) client: AtEndpoint,
     pub(crate) unheard: Unheard,
     pub(crate) page: Page,
+    pub(crate) admin: Admin,
+    pub(crate) evictions: Evictions,
     pub(crate) refusals: Refusals,
     pub(crate) dropped: Dropped,
     pub(crate) rejected: Rejected,
@@ -61,6 +65,8 @@ impl Metrics {
             client,
             unheard: Unheard::register(series),
             page: Page::register(series),
+            admin: Admin::register(series),
+            evictions: Evictions::register(series),
             refusals: Refusals::register(series),
             dropped: Dropped::register(series),
             rejected: Rejected::register(series),

@@ -22,6 +22,23 @@ pub(crate) struct Page {
     pub(crate) not_read: Counter,
 }
 
+/// Requests to the admin API.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) accepted: Counter,
+    pub(crate) unauthorized: Counter,
+    pub(crate) bad_request: Counter,
+    pub(crate) not_found: Counter,
+    pub(crate) failed: Counter,
+}
+
+/// Evictions by an operator.
+#[derive(Debug)]
+pub(crate) struct Evictions {
+    pub(crate) server_id: Counter,
+    pub(crate) phone: Counter,
+}
+
 /// Connections refused after the upgrade.
 #[derive(Debug)]
 pub(crate) struct Refusals {
@@ -161,6 +178,44 @@ impl Page {
             wrong_host,
             not_read,
         }
+    }
+}
+
+impl Admin {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [accepted, unauthorized, bad_request, not_found, failed] = by(
+            series,
+            "admin_requests",
+            "Requests to the admin API, by outcome",
+            "outcome",
+            [
+                "accepted",
+                "unauthorized",
+                "bad_request",
+                "not_found",
+                "failed",
+            ],
+        );
+        Self {
+            accepted,
+            unauthorized,
+            bad_request,
+            not_found,
+            failed,
+        }
+    }
+}
+
+impl Evictions {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [server_id, phone] = by(
+            series,
+            "evictions",
+            "Server-ids and phones that an operator evicted, by kind",
+            "kind",
+            ["server_id", "phone"],
+        );
+        Self { server_id, phone }
     }
 }
 
