@@ -56,10 +56,11 @@ pub struct Server {
     admin_token: Option<Arc<Token>>,
     hangups: Hangups,
     relay: Arc<Relay>,
+    gate: Arc<Gate>,
 }
 
 impl Server {
-    /// Reads the certificate and the admin token, and starts listening.
+    /// Reads the certificates and the admin token, and starts listening.
     ///
     /// # Errors
     ///
@@ -79,6 +80,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
         let relay = Relay::new(config)?;
+        let gate = Gate::new(&relay)?;
         let config = &relay.config;
         let tls = Tls::load(config, &relay.metrics.certificate_expiry).await?;
         let admin_token = Token::load(config.admin_token_file.as_deref()).await?;
@@ -104,6 +106,7 @@ impl Server {
             admin_token,
             hangups,
             relay,
+            gate,
         })
     }
 
@@ -129,6 +132,7 @@ impl Server {
     pub async fn run(self, stop: impl Stream<Item = ()>) -> Result<(), Error> {
         let Self {
             relay,
+            gate,
             tls,
             admin_token,
             ..
@@ -136,7 +140,6 @@ impl Server {
         let stop = stop.chain(stream::pending());
         // Stops the tasks on every return path.
         let _stopping = relay.stopping.clone().drop_guard();
-        let gate = Gate::new(&relay);
         relay
             .tasks
             .spawn(sweeper::sweep(Arc::clone(&relay), Arc::clone(&gate)));

@@ -1,4 +1,5 @@
-//! The checks of an upgrade request, in this order: rate limit, shutdown, origin, connection limits, headers, handshake.
+//! The checks of an upgrade request, in this order: rate limit, shutdown, origin, connection limits, headers,
+//! handshake, access hook.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use switchboard::Status;
 use tracing::{debug, warn};
 
+use super::access::{Access, Answer, NotUtf8, Problem, Question, Terms};
 use super::headers::{self, BadHeader};
 use super::rate::RateLimit;
 use super::upgrade::{self, BadUpgrade};
@@ -18,24 +20,30 @@ use super::{conn_id, forwarded};
 use crate::connection::peer::Peer;
 use crate::connection::relay::Relay;
 use crate::connection::who::{Who, about};
-use crate::connection::{binary, phone};
+use crate::connection::{binary, expiry, phone};
+use crate::operate::error::Error;
 use crate::protocol::endpoint::Endpoint;
 use crate::transport::caller::Caller;
-use crate::transport::places::{Full, Place};
+use crate::transport::places::Full;
 
 /// Admits upgrade requests.
 pub(crate) struct Gate {
     relay: Arc<Relay>,
     rate: RateLimit,
+    access: Option<Access>,
 }
 
 impl Gate {
-    pub(crate) fn new(relay: &Arc<Relay>) -> Arc<Self> {
+    /// # Errors
+    ///
+    /// If the access hook cannot be asked with this configuration.
+    pub(crate) fn new(relay: &Arc<Relay>) -> Result<Arc<Self>, Error> {
         let config = &relay.config;
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             relay: Arc::clone(relay),
             rate: RateLimit::new(config.rate_burst, config.rate_interval),
-        })
+            access: Access::new(config, &relay.metrics)?,
+        }))
     }
 
     /// Forgets the addresses whose full burst is available again.
@@ -49,7 +57,7 @@ pub(crate) async fn server(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    answer(&gate, Endpoint::Server, caller, request)
+    answer(&gate, Endpoint::Server, caller, request).await
 }
 
 pub(crate) async fn client(
@@ -57,7 +65,7 @@ pub(crate) async fn client(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    answer(&gate, Endpoint::Client, caller, request)
+    answer(&gate, Endpoint::Client, caller, request).await
 }
 
 /// Why an upgrade was refused. The message is sent to the client.
@@ -79,6 +87,14 @@ enum Refused {
     Header(#[from] BadHeader),
     #[error(transparent)]
     Upgrade(#[from] BadUpgrade),
+    #[error(transparent)]
+    NotUtf8(#[from] NotUtf8),
+    #[error("The operator's access service asks for valid credentials. Send them and try again.")]
+    Unauthorized(Vec<HeaderValue>),
+    #[error("The operator's access service does not allow this. Ask the operator for access.")]
+    NotAllowed,
+    #[error("The operator's access service cannot be asked now. Try again later.")]
+    AccessUnknown(Problem),
     #[error("The relay cannot generate a random number. Try again later.")]
     NoConnId,
 }
@@ -87,12 +103,21 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Self::TooOften(_) | Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Self::Draining | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Draining | Self::Full | Self::AccessUnknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Origin | Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Header(_) => StatusCode::BAD_REQUEST,
+            Self::Header(_) | Self::NotUtf8(_) => StatusCode::BAD_REQUEST,
             Self::Upgrade(error) => error.status(),
             Self::NoConnId => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What the client is not told.
+    fn why(&self) -> Option<&Problem> {
+        match self {
+            Self::AccessUnknown(problem) => Some(problem),
+            _ => None,
         }
     }
 }
@@ -106,11 +131,11 @@ impl From<Full> for Refused {
     }
 }
 
-fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Request) -> Response {
+async fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Request) -> Response {
     let metrics = gate.relay.metrics.at(endpoint);
     let proxies = &gate.relay.config.trusted_proxies;
     let address = forwarded::client(proxies, caller.0, request.headers());
-    let refused = match admit(gate, endpoint, address, &mut request) {
+    let refused = match admit(gate, endpoint, address, &mut request).await {
         Ok(response) => return response,
         Err(refused) => refused,
     };
@@ -120,15 +145,20 @@ fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Request)
         %address,
         status = refused.status().as_u16(),
         error = %refused,
+        why = refused.why().map(tracing::field::display),
         "upgrade refused"
     );
     let count = match refused {
         Refused::TooOften(_) => &metrics.rate_limited,
         Refused::Draining => &metrics.draining,
         Refused::Full => &metrics.over_capacity,
-        Refused::Origin => &metrics.forbidden,
+        Refused::Origin | Refused::NotAllowed => &metrics.forbidden,
+        Refused::Unauthorized(_) => &metrics.unauthorized,
+        Refused::AccessUnknown(_) => &metrics.access_unknown,
         Refused::TooMany => &metrics.address_over_capacity,
-        Refused::Method | Refused::Header(_) | Refused::Upgrade(_) => &metrics.bad_request,
+        Refused::Method | Refused::Header(_) | Refused::NotUtf8(_) | Refused::Upgrade(_) => {
+            &metrics.bad_request
+        }
         Refused::NoConnId => &metrics.failed,
     };
     count.inc();
@@ -142,11 +172,19 @@ fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Request)
             headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
         }
         Refused::Upgrade(error) => error.advise(headers),
+        Refused::Unauthorized(challenges) => {
+            for challenge in challenges {
+                headers.append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
         Refused::Draining
         | Refused::Origin
         | Refused::Full
         | Refused::TooMany
         | Refused::Header(_)
+        | Refused::NotUtf8(_)
+        | Refused::NotAllowed
+        | Refused::AccessUnknown(_)
         | Refused::NoConnId => {}
     }
     response
@@ -157,13 +195,17 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// Admits a request: returns the response, and spawns a task that serves the connection once it is upgraded.
-fn admit(
+async fn admit(
     gate: &Gate,
     endpoint: Endpoint,
     address: IpAddr,
     request: &mut Request,
 ) -> Result<Response, Refused> {
-    let Gate { relay, rate } = gate;
+    let Gate {
+        relay,
+        rate,
+        access,
+    } = gate;
     if request.method() != Method::GET {
         return Err(Refused::Method);
     }
@@ -181,10 +223,10 @@ fn admit(
     if !sent.all(|origin| origins.allow(origin.as_bytes().trim_ascii())) {
         return Err(Refused::Origin);
     }
-    let place = match relay.places.take(Some(address)) {
-        Ok(place) => place,
-        Err(full) => place_in_grace(relay, endpoint, request).ok_or(full)?,
-    };
+    let place = relay.places.take(Some(address));
+    if let Err(full) = &place {
+        in_grace(relay, endpoint, request).ok_or(*full)?;
+    }
     let server_id = headers::server_id(request.headers(), endpoint)?;
     let claim_secret = headers::claim_secret(
         request.headers(),
@@ -192,6 +234,23 @@ fn admit(
         relay.config.require_claim_secret,
     )?;
     let response = upgrade::answer(request)?;
+    let terms = match access {
+        Some(access) => {
+            let headers = access.headers(request.headers())?;
+            let question = Question::new(endpoint, &server_id, address, &headers);
+            ask(relay, access, &question).await?
+        }
+        None => Terms::default(),
+    };
+    // Not before the hook has admitted the binary: nobody else may take the place of a grace.
+    let place = match place {
+        Ok(place) => place,
+        Err(full) => {
+            let incumbent = in_grace(relay, endpoint, request);
+            let place = incumbent.and_then(|incumbent| incumbent.take_place());
+            place.ok_or(full)?
+        }
+    };
     let conn_id = conn_id::draw(endpoint, &server_id).map_err(|error| {
         warn!(%error, "cannot generate a conn-id");
         Refused::NoConnId
@@ -206,7 +265,9 @@ fn admit(
         label: headers::label(request.headers(), endpoint),
         claim_secret,
     };
-    let peer = Peer::new(who, outbox, relay.config.max_phones as usize, seen);
+    let most = relay.config.max_phones;
+    let peer = Peer::new(who, outbox, most as usize, seen);
+    let max_phones = terms.max_phones.map_or(most, |phones| phones.min(most));
     let claimed = match endpoint {
         Endpoint::Server => Some(binary::claim(relay, &peer)),
         Endpoint::Client => None,
@@ -219,10 +280,11 @@ fn admit(
             match upgrade.await {
                 Ok(upgraded) => {
                     metrics.accepted.inc();
+                    let _timer = expiry::start(&relay, &peer, terms.expires);
                     if let Some(claimed) = claimed {
                         binary::serve(&relay, upgraded, claimed, peer, place).await;
                     } else {
-                        phone::serve(&relay, upgraded, peer).await;
+                        phone::serve(&relay, upgraded, peer, max_phones).await;
                         drop(place);
                     }
                 }
@@ -241,8 +303,24 @@ fn admit(
     Ok(response)
 }
 
-/// Takes the place of a grace for the binary that comes back.
-fn place_in_grace(relay: &Relay, endpoint: Endpoint, request: &Request) -> Option<Place> {
+/// Asks the access hook. A shutdown that begins meanwhile ends the wait.
+async fn ask(relay: &Relay, access: &Access, question: &Question<'_>) -> Result<Terms, Refused> {
+    let answer = tokio::select! {
+        biased;
+        () = relay.draining.cancelled() => return Err(Refused::Draining),
+        answer = access.ask(question) => answer,
+    };
+    match answer {
+        Ok(Answer::Admitted(terms)) => Ok(terms),
+        Ok(Answer::Unauthorized(challenges)) => Err(Refused::Unauthorized(challenges)),
+        Ok(Answer::Forbidden) => Err(Refused::NotAllowed),
+        Err(problem) => Err(Refused::AccessUnknown(problem)),
+    }
+}
+
+/// Returns the binary in grace that the request may replace. When the relay is full, its place serves for the
+/// one that comes back.
+fn in_grace(relay: &Relay, endpoint: Endpoint, request: &Request) -> Option<Arc<Peer>> {
     if endpoint != Endpoint::Server || upgrade::answer(request).is_err() {
         return None;
     }
@@ -253,7 +331,7 @@ fn place_in_grace(relay: &Relay, endpoint: Endpoint, request: &Request) -> Optio
     let secret = headers::claim_secret(request.headers(), endpoint, is_required).ok()?;
     match server.status() {
         Status::Grace { .. } if binary.who().may_be_replaced(secret.as_ref()) => {
-            binary.take_place()
+            Some(Arc::clone(binary))
         }
         _ => None,
     }
@@ -270,7 +348,7 @@ mod tests {
     use crate::operate::config::Config;
 
     /// Returns a relay, and its response to a binary that claims "a". The upgrade itself fails: there is no connection.
-    fn ask() -> (Arc<Relay>, Response) {
+    async fn knock() -> (Arc<Relay>, Response) {
         let config = Config::from_args(["switchboard-relay"]).expect("all flags have defaults");
         let relay = Relay::new(config).expect("no files");
         let request = Request::builder()
@@ -284,20 +362,21 @@ mod tests {
             .header("User-Agent", "test");
         let request = request.body(Body::empty()).expect("a request");
         let caller = Caller(Ipv4Addr::LOCALHOST.into());
-        let response = answer(&Gate::new(&relay), Endpoint::Server, caller, request);
+        let gate = Gate::new(&relay).expect("there is no hook");
+        let response = answer(&gate, Endpoint::Server, caller, request).await;
         (relay, response)
     }
 
     #[tokio::test]
     async fn a_binary_holds_its_server_id_before_its_upgrade_is_answered() {
-        let (relay, response) = ask();
+        let (relay, response) = knock().await;
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert!(relay.registry.binary_for("a").is_some());
     }
 
     #[tokio::test]
     async fn an_upgrade_that_fails_leaves_no_grace_behind() {
-        let (relay, _) = ask();
+        let (relay, _) = knock().await;
         let phone = Peer::new("p".into(), 1000, 1, Arc::default());
         let registered = relay.registry.register_phone("a", Arc::clone(&phone));
         registered.expect("the binary is there").detach();

@@ -1,5 +1,6 @@
-//! The checks before an upgrade: rate limit, connection limit, headers, handshake.
+//! The checks before an upgrade: rate limit, connection limit, headers, handshake, access hook.
 
+pub(crate) mod access;
 mod conn_id;
 mod forwarded;
 pub(crate) mod gate;

@@ -150,6 +150,8 @@ async fn take_over(
             () = relay.stopping.cancelled() => {
                 return refuse(Close::SHUTTING_DOWN, Gone::ClosedByRelay);
             }
+            // Its access has expired.
+            _ = peer.ending() => return Err(Gone::ClosedByRelay),
             // Polled before the incumbent: a newcomer that has disconnected must not take over.
             gone = wait(relay, peer, reader) => return refuse(Close::NORMAL, gone),
             // An incumbent that is disconnecting does not defend its server-id.

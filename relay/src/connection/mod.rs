@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod displaced;
+pub(crate) mod expiry;
 mod held;
 pub(crate) mod outbox;
 pub(crate) mod peer;

@@ -21,11 +21,13 @@ use crate::protocol::close::Close;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::envelope::Wrapper;
 
-pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, peer: Arc<Peer>) {
+/// Serves the connection. It registers only if its server-id has fewer than `max_phones` phones.
+pub(crate) async fn serve(relay: &Relay, upgraded: Upgraded, peer: Arc<Peer>, max_phones: u32) {
     let (mut reader, mut writer) = socket::open(relay, upgraded, Endpoint::Client, &peer);
     let phone = Phone {
         relay,
         peer: &peer,
+        max_phones: max_phones as usize,
         wrapper: Wrapper::new(peer.conn_id()),
         uplink: peer.uplink(relay.config.outbox as usize),
     };
@@ -68,6 +70,7 @@ fn refusal(error: &RegisterError<Peer>, refusals: &Refusals) -> Close {
 struct Phone<'a> {
     relay: &'a Relay,
     peer: &'a Arc<Peer>,
+    max_phones: usize,
     wrapper: Wrapper,
     /// Its lane in the outbox of its binary.
     uplink: Arc<Lane<Sender>>,
@@ -165,7 +168,8 @@ impl Phone<'_> {
 
     fn register(&self) -> Registered {
         let registry = &self.relay.registry;
-        let registered = registry.register_phone(self.server_id(), Arc::clone(self.peer));
+        let peer = Arc::clone(self.peer);
+        let registered = registry.register_phone_with_cap(self.server_id(), peer, self.max_phones);
         // A shutdown may have drained the registry before this registration.
         if self.relay.stopping.is_cancelled() {
             self.peer.end(Close::SHUTTING_DOWN);

@@ -44,9 +44,14 @@ impl Relay {
             Metrics::new(move || population(&registry, &places, max_connections))
         };
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let push = config.push_url.clone().map(|gateway| {
+        let push = config.push_url.as_ref().map(|gateway| {
             let wakes = metrics.push_wakes.clone();
-            Push::new(gateway, wakes, tasks.clone(), stopping.clone())
+            Push::new(
+                gateway.get().clone(),
+                wakes,
+                tasks.clone(),
+                stopping.clone(),
+            )
         });
         Ok(Arc::new(Self {
             config,

@@ -37,6 +37,7 @@ impl Close {
         "silent when another phone needed its place",
     );
     pub(crate) const TRY_AGAIN: Self = Self::of(1013, "try again");
+    pub(crate) const ACCESS_EXPIRED: Self = Self::of(4401, "access expired");
     pub(crate) const NO_SERVER: Self = Self::of(4404, "no server with that id");
     pub(crate) const RECLAIMED: Self = Self::of(4404, "binary reclaimed server-id");
     pub(crate) const ALREADY_CLAIMED: Self = Self::of(4409, "server-id already claimed");

@@ -24,6 +24,8 @@ DEFAULTS = {
     "--header-timeout": "10s",
     "--message-timeout": "30s",
     "--first-frame-timeout": "0s",
+    "--access-timeout": "2s",
+    "--access-headers": "authorization,x-pyrycode-token",
     "--max-connections": "10000",
     "--max-per-address": "256",
     "--max-phones": "16",

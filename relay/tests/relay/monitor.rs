@@ -9,8 +9,12 @@ use tokio::time::sleep;
 use crate::common::{Client, Relay, http, to, within};
 
 /// All series but `build_info`, without the prefix.
-const SERIES: [&str; 82] = [
+const SERIES: [&str; 91] = [
     "accept_errors_total",
+    "access_requests_total{outcome=\"admitted\"}",
+    "access_requests_total{outcome=\"failed\"}",
+    "access_requests_total{outcome=\"refused\"}",
+    "access_requests_total{outcome=\"remembered\"}",
     "admin_requests_total{outcome=\"accepted\"}",
     "admin_requests_total{outcome=\"bad_request\"}",
     "admin_requests_total{outcome=\"failed\"}",
@@ -62,6 +66,7 @@ const SERIES: [&str; 82] = [
     "push_wakes_total{outcome=\"sent\"}",
     "push_wakes_total{outcome=\"too_many\"}",
     "reclaims_total",
+    "refusals_total{kind=\"access_expired\"}",
     "refusals_total{kind=\"conn_id_taken\"}",
     "refusals_total{kind=\"no_server\"}",
     "refusals_total{kind=\"nothing_said\"}",
@@ -75,6 +80,7 @@ const SERIES: [&str; 82] = [
     "requests_unheard_total{reason=\"too_many_from_address\"}",
     "takeovers_total",
     "upgrades_total{endpoint=\"client\",outcome=\"accepted\"}",
+    "upgrades_total{endpoint=\"client\",outcome=\"access_unknown\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"address_over_capacity\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"bad_request\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"draining\"}",
@@ -82,7 +88,9 @@ const SERIES: [&str; 82] = [
     "upgrades_total{endpoint=\"client\",outcome=\"forbidden\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"over_capacity\"}",
     "upgrades_total{endpoint=\"client\",outcome=\"rate_limited\"}",
+    "upgrades_total{endpoint=\"client\",outcome=\"unauthorized\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"accepted\"}",
+    "upgrades_total{endpoint=\"server\",outcome=\"access_unknown\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"address_over_capacity\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"bad_request\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"draining\"}",
@@ -90,6 +98,7 @@ const SERIES: [&str; 82] = [
     "upgrades_total{endpoint=\"server\",outcome=\"forbidden\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"over_capacity\"}",
     "upgrades_total{endpoint=\"server\",outcome=\"rate_limited\"}",
+    "upgrades_total{endpoint=\"server\",outcome=\"unauthorized\"}",
     "write_failures_total{endpoint=\"client\"}",
     "write_failures_total{endpoint=\"server\"}",
 ];

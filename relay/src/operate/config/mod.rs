@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use reqwest::Url;
 
 use self::values::{
-    MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval, service,
+    MAX_BURST, address, duration, filter, on_or_off, positive_duration, rate_interval,
 };
 use crate::operate::error::Error;
 use crate::operate::generate::Generate;
 
-pub use self::values::{Hosts, LogFormat, MetricsListen, Origins, Proxies};
+pub use self::values::{
+    HeaderNames, Hosts, LogFormat, MetricsListen, Origins, Proxies, ServiceUrl,
+};
 
 /// The largest `--outbox`, far more than is sensible for one peer.
 const MAX_OUTBOX: i64 = (1 << 29) - 1;
@@ -227,6 +228,40 @@ pub struct Config {
     )]
     pub require_claim_secret: bool,
 
+    /// URL of a service that is asked before each upgrade whether the client may connect; without it, nobody is asked
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_ACCESS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub access_url: Option<ServiceUrl>,
+
+    /// Request headers that the service of `--access-url` gets, separated by commas
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_ACCESS_HEADERS",
+        value_name = "NAME",
+        default_value = "authorization,x-pyrycode-token"
+    )]
+    pub access_headers: HeaderNames,
+
+    /// How long the service of `--access-url` may take to answer before the upgrade is refused with 503
+    #[arg(long,
+        help_heading = "Access", env = "SWITCHBOARD_ACCESS_TIMEOUT", value_name = "D", default_value = "2s", value_parser = positive_duration)]
+    pub access_timeout: Duration,
+
+    /// Certificates, in PEM, that are trusted for `--access-url` instead of the system's
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_ACCESS_CA",
+        value_name = "FILE"
+    )]
+    pub access_ca: Option<PathBuf>,
+
     /// File with the token that admits to the admin API on `--metrics-listen`, at least 16 bytes; reloaded on SIGHUP.
     /// Without it, there is no admin API
     #[arg(
@@ -255,10 +290,9 @@ pub struct Config {
         help_heading = "Services",
         env = "SWITCHBOARD_PUSH_URL",
         value_name = "URL",
-        hide_env_values = true,
-        value_parser = service
+        hide_env_values = true
     )]
-    pub push_url: Option<Url>,
+    pub push_url: Option<ServiceUrl>,
 
     /// Whether connections from `--trusted-proxies` begin with a PROXY protocol header, version 2: `on` or `off`
     #[arg(
@@ -319,6 +353,11 @@ impl Config {
             let sentence = "--admin-token-file needs --metrics-listen, which must not be off";
             return Err(clap::Error::raw(ErrorKind::ArgumentConflict, sentence).into());
         }
+        let is_https = |url: &ServiceUrl| url.get().scheme() == "https";
+        if config.access_ca.is_some() && !config.access_url.as_ref().is_some_and(is_https) {
+            let sentence = "--access-ca needs an --access-url that begins with https://";
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, sentence).into());
+        }
         Ok(config)
     }
 
@@ -363,6 +402,11 @@ mod tests {
         assert_eq!(config.allowed_origins, Origins::default());
         assert!(!config.require_claim_secret);
         assert_eq!(config.admin_token_file, None);
+        assert_eq!(config.access_url, None);
+        let names = "authorization,x-pyrycode-token".parse();
+        assert_eq!(Ok(config.access_headers), names);
+        assert_eq!(config.access_timeout, Duration::from_secs(2));
+        assert_eq!(config.access_ca, None);
         assert_eq!(config.rate_burst, 20);
         assert_eq!(config.rate_interval, Duration::from_secs(6));
         assert_eq!(config.trusted_proxies, Proxies::default());
@@ -404,6 +448,11 @@ mod tests {
             ("--allowed-origins", "app.example"),
             ("--allowed-origins", "https://app.example/"),
             ("--require-claim-secret", "yes"),
+            ("--access-url", "hook.example/ask"),
+            ("--access-url", "ftp://hook.example"),
+            ("--access-url", "http://"),
+            ("--access-headers", "x-token;x-other"),
+            ("--access-timeout", "0s"),
             ("--metrics-listen", "on"),
             ("--metrics-host", "http://relay"),
             ("--heartbeat-interval", "0s"),
@@ -453,6 +502,15 @@ mod tests {
         let refused = Config::from_args(args.iter().chain(&["--metrics-listen", "off"]));
         let sentence = refused.expect_err("nothing would serve it").to_string();
         assert!(sentence.contains("--admin-token-file"), "{sentence}");
+    }
+
+    #[test]
+    fn certificates_for_a_hook_need_a_hook_with_https() {
+        for url in [&[] as &[&str], &["--access-url", "http://localhost/"]] {
+            let args = ["switchboard-relay", "--access-ca", "ca.pem"];
+            let refused = Config::from_args(args.iter().chain(url)).expect_err("no https");
+            assert!(refused.to_string().contains("--access-ca needs"));
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Parsing and limits of flag values.
 
+use std::fmt::{self, Debug, Formatter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use axum::http::uri::Authority;
 use ipnet::IpNet;
 use reqwest::Url;
@@ -57,13 +59,6 @@ fn unspecified() -> IpAddr {
         Ok(_) => any.into(),
         Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
-}
-
-/// Parses the address of a service.
-pub(super) fn service(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).ok();
-    let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.ok_or("expected the URL of a service, like https://push.example/wake")
 }
 
 /// The items of a list that is separated by commas.
@@ -165,6 +160,54 @@ impl Origins {
     }
 }
 
+/// The URL of a service of the operator. It may contain a name and a password, which are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceUrl(Url);
+
+impl FromStr for ServiceUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = text.parse::<Url>().ok();
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = url.map(Self);
+        url.ok_or("expected the URL of a service, like https://service.example/path")
+    }
+}
+
+impl Debug for ServiceUrl {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ServiceUrl")
+    }
+}
+
+impl ServiceUrl {
+    pub(crate) fn get(&self) -> &Url {
+        &self.0
+    }
+}
+
+/// Names of request headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderNames(Vec<HeaderName>);
+
+impl FromStr for HeaderNames {
+    type Err = &'static str;
+
+    /// Parses names, separated by commas.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names: Result<_, _> = items(text).map(str::parse).collect();
+        let names = names.map(Self);
+        names.map_err(|_| "expected names of headers, separated by commas")
+    }
+}
+
+impl HeaderNames {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter()
+    }
+}
+
 /// Names of the metrics listener, besides `localhost` and IP addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(Vec<String>);
@@ -252,6 +295,14 @@ mod tests {
     fn an_empty_list_means_no_proxy() {
         assert_eq!("".parse(), Ok(Proxies::default()));
         assert!("10.0.0.0/33".parse::<Proxies>().is_err());
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_not_shown() {
+        let url: ServiceUrl = "https://me:swordfish@hook.example/?key=swordfish"
+            .parse()
+            .expect("a URL");
+        assert_eq!(format!("{url:?}"), "ServiceUrl");
     }
 
     #[test]

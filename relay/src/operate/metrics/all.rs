@@ -10,7 +10,8 @@ use prometheus_client::registry::Registry;
 use super::collectors::{Census, CertificateExpiry, LogLines, Population, Process};
 use super::endpoint::AtEndpoint;
 use super::reasons::{
-    Admin, Disconnects, Dropped, Evictions, Page, Probes, PushWakes, Refusals, Rejected, Unheard,
+    AccessRequests, Admin, Disconnects, Dropped, Evictions, Page, Probes, PushWakes, Refusals,
+    Rejected, Unheard,
 };
 use super::series::one;
 use super::waits::Waits;
@@ -27,6 +28,7 @@ pub(crate) struct Metrics {
     pub(crate) page: Page,
     pub(crate) admin: Admin,
     pub(crate) evictions: Evictions,
+    pub(crate) access_requests: AccessRequests,
     pub(crate) refusals: Refusals,
     pub(crate) dropped: Dropped,
     pub(crate) rejected: Rejected,
@@ -67,6 +69,7 @@ impl Metrics {
             page: Page::register(series),
             admin: Admin::register(series),
             evictions: Evictions::register(series),
+            access_requests: AccessRequests::register(series),
             refusals: Refusals::register(series),
             dropped: Dropped::register(series),
             rejected: Rejected::register(series),

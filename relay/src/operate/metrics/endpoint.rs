@@ -17,6 +17,8 @@ pub(crate) struct AtEndpoint {
     pub(crate) over_capacity: Counter,
     pub(crate) address_over_capacity: Counter,
     pub(crate) forbidden: Counter,
+    pub(crate) unauthorized: Counter,
+    pub(crate) access_unknown: Counter,
     pub(crate) bad_request: Counter,
     pub(crate) failed: Counter,
     /// Frames to these peers, written and flushed.
@@ -93,6 +95,8 @@ impl AtEndpoint {
                 over_capacity: outcome("over_capacity"),
                 address_over_capacity: outcome("address_over_capacity"),
                 forbidden: outcome("forbidden"),
+                unauthorized: outcome("unauthorized"),
+                access_unknown: outcome("access_unknown"),
                 bad_request: outcome("bad_request"),
                 failed: outcome("failed"),
                 forwarded: Forwarded {

@@ -15,6 +15,6 @@ mod waits;
 pub(crate) use self::all::Metrics;
 pub(crate) use self::collectors::{CertificateExpiry, Population};
 pub(crate) use self::reasons::{
-    Disconnects, Dropped, Probes, PushWakes, Refusals, Rejected, Unheard,
+    AccessRequests, Disconnects, Dropped, Probes, PushWakes, Refusals, Rejected, Unheard,
 };
 pub(crate) use self::sample::Sample;

@@ -1,4 +1,5 @@
-//! Counters by reason: refused connections, dropped envelopes, rejected messages, probes, push notifications.
+//! Counters by reason: access questions, refused connections, dropped envelopes, rejected messages, probes, push
+//! notifications.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -49,6 +50,17 @@ pub(crate) struct Refusals {
     pub(crate) too_many_phones: Counter,
     pub(crate) nothing_said: Counter,
     pub(crate) conn_id_taken: Counter,
+    pub(crate) access_expired: Counter,
+}
+
+/// Questions for the access hook.
+#[derive(Debug)]
+pub(crate) struct AccessRequests {
+    pub(crate) admitted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) failed: Counter,
+    /// Not asked, because the answer was known.
+    pub(crate) remembered: Counter,
 }
 
 /// Envelopes from binaries that were dropped.
@@ -229,10 +241,11 @@ impl Refusals {
             too_many_phones,
             nothing_said,
             conn_id_taken,
+            access_expired,
         ] = by(
             series,
             "refusals",
-            "Connections closed because they could not claim or register, or said nothing, by kind",
+            "Connections closed because they could not claim or register, said nothing, or had access for a time, by kind",
             "kind",
             [
                 "server_id_claimed",
@@ -242,6 +255,7 @@ impl Refusals {
                 "too_many_phones",
                 "nothing_said",
                 "conn_id_taken",
+                "access_expired",
             ],
         );
         Self {
@@ -252,6 +266,25 @@ impl Refusals {
             too_many_phones,
             nothing_said,
             conn_id_taken,
+            access_expired,
+        }
+    }
+}
+
+impl AccessRequests {
+    pub(super) fn register(series: &mut Registry) -> Self {
+        let [admitted, refused, failed, remembered] = by(
+            series,
+            "access_requests",
+            "Questions for the access hook, by outcome",
+            "outcome",
+            ["admitted", "refused", "failed", "remembered"],
+        );
+        Self {
+            admitted,
+            refused,
+            failed,
+            remembered,
         }
     }
 }
