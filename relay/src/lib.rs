@@ -12,7 +12,7 @@
 //! ```text
 //! server, sweeper, drain   run the listeners, shut down; expire graces; close connections before a shutdown
 //! admin/            the admin API: lists server-ids, evicts connections
-//! admission/        one request: rate limit, connection limit, headers, upgrade, access hook; spawns the connection
+//! admission/        one request: limits, headers, upgrade, access hook; spawns the connection's task
 //! connection/       one connection: claim or register, forward, leave; the state that all connections share
 //! transport/        WebSocket and the byte streams below it: TCP, TLS, HTTP/1.1, signs of life in the bytes, places
 //! operate/          the operator's side: flags, logs, signals, metrics, the live page
