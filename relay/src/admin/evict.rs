@@ -7,10 +7,10 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::StatusCode;
 use tracing::info;
 
-use super::Admin;
 use super::answer::Refusal;
 use super::path::{self, Segments};
 use super::query::{number, parameters};
+use super::state::Admin;
 use crate::connection::displaced;
 use crate::connection::who::about;
 use crate::protocol::close::{Close, may_be_sent};

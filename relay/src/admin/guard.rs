@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::debug;
 
-use super::Admin;
 use super::answer::{Refusal, Why};
+use super::state::Admin;
 
 pub(super) async fn admit(
     State(admin): State<Arc<Admin>>,

@@ -13,10 +13,10 @@ use switchboard::{Server, Status};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::Admin;
 use super::answer::{Refusal, json};
 use super::path::{self, Segments};
 use super::query::{number, parameters};
+use super::state::Admin;
 use crate::connection::peer::Peer;
 
 /// How many server-ids a page has if the request does not say it.

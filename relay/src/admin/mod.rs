@@ -9,6 +9,7 @@ mod guard;
 mod listing;
 mod path;
 mod query;
+mod state;
 pub(crate) mod token;
 
 use std::sync::Arc;
@@ -19,16 +20,11 @@ use axum::routing::{delete, get};
 use axum::{Router, middleware};
 
 use self::answer::Refusal;
+use self::state::Admin;
 use self::token::Token;
 use crate::connection::relay::Relay;
 
 const DOCUMENT: &str = include_str!("openapi.json");
-
-/// What every request needs.
-struct Admin {
-    relay: Arc<Relay>,
-    token: Arc<Token>,
-}
 
 /// The routes of the API. Without a token there are none.
 pub(crate) fn router(relay: &Arc<Relay>, token: Option<&Arc<Token>>) -> Router {
