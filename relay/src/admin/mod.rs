@@ -1,7 +1,7 @@
 //! The admin API, on the metrics listener: lists the server-ids, and evicts them and their phones.
 //!
-//! Every path but that of the document needs the token. `openapi.json` describes the API. A test compares its paths and
-//! methods with the routes below.
+//! Every path but that of the document needs the token. `openapi.json` describes the API. A test compares its
+//! paths and methods with the routes below.
 
 mod answer;
 mod evict;

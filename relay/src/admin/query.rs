@@ -6,8 +6,8 @@ use super::answer::Refusal;
 
 /// The parameters with these names, in their order. Others are refused, since they may be misspelt.
 ///
-/// Stricter than the form decoding of most libraries, which replaces what is not UTF-8: then a name could come out
-/// that nobody has sent.
+/// Stricter than the form decoding of most libraries, which replaces what is not UTF-8: then a name could come
+/// out that nobody has sent.
 pub(super) fn parameters<const N: usize>(
     query: Option<&str>,
     names: [&str; N],
