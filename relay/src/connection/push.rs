@@ -58,18 +58,10 @@ enum Failed {
     Status(u16),
     #[error("the gateway did not answer within {} s", TIMEOUT.as_secs())]
     TimedOut,
-    #[error("cannot reach the gateway: {}", innermost(.0))]
-    Unreachable(reqwest::Error),
+    #[error("cannot reach the gateway: {0}")]
+    Unreachable(String),
     #[error("the relay is shutting down")]
     ShuttingDown,
-}
-
-/// The innermost error. The outer ones name the gateway's URL, which may contain a password.
-fn innermost(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => innermost(source),
-        None => error.to_string(),
-    }
 }
 
 impl Push {
@@ -158,7 +150,7 @@ async fn send(request: reqwest::RequestBuilder) -> Result<(), Failed> {
         if error.is_timeout() {
             Failed::TimedOut
         } else {
-            Failed::Unreachable(error)
+            Failed::Unreachable(http_client::describe(error))
         }
     })?;
     let status = answer.status();

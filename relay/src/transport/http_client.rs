@@ -1,5 +1,6 @@
 //! The client for requests to the operator's own services.
 
+use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,18 @@ pub(crate) fn new(
         .tls_backend_preconfigured(tls(url, authorities)?)
         .build()
         .map_err(Error::HttpClient)
+}
+
+/// Says what went wrong, with all causes and without the URL, which may contain a password.
+pub(crate) fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn tls(url: &Url, authorities: Option<Authorities<'_>>) -> Result<ClientConfig, Error> {

@@ -1,6 +1,6 @@
 //! Why there is no answer.
 
-use std::error::Error;
+use crate::transport::http_client;
 
 /// Why a question was not answered, for the log. Contains no part of the question, the answer or the URL.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -34,14 +34,6 @@ impl From<reqwest::Error> for Problem {
         if error.is_timeout() {
             return Self::TooLate;
         }
-        // The URL may contain a password.
-        let error = error.without_url();
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self::Http(text)
+        Self::Http(http_client::describe(error))
     }
 }
