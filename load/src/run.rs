@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -142,11 +143,12 @@ impl<'a> Run<'a> {
         let server_ids = Arc::clone(&crowd.server_ids);
         let at_once = self.options.storm;
         let phones = self.options.all_phones();
+        let mut pacer = None;
         if Mode::of(self.options) == Mode::Traffic && !self.opener.stop.is_cancelled() {
             match self.options.rate {
                 Some(rate) => {
-                    pacer::start(Arc::clone(&traffic), rate.get(), phones)
-                        .map_err(|error| Error::runtime(&error))?;
+                    let started = pacer::start(Arc::clone(&traffic), rate.get(), phones);
+                    pacer = Some(started.map_err(|error| Error::runtime(&error))?);
                 }
                 None => saturate(&traffic, phones, self.options.in_flight.get()),
             }
@@ -154,6 +156,13 @@ impl<'a> Run<'a> {
         Ok(async move {
             if let Some(at_once) = at_once {
                 storm::rage(&dialer, &traffic, &server_ids, at_once.get()).await;
+            }
+            // On a busy machine it may order its last frames after the end of the window.
+            if let Some(pacer) = pacer {
+                let ended = spawn_blocking(|| pacer.join()).await;
+                ended
+                    .expect("it does not panic")
+                    .expect("nor does the pacer");
             }
         })
     }

@@ -161,7 +161,8 @@ async fn a_binary_message_is_an_error_of_its_own_kind() {
 async fn a_rate_is_kept() {
     let relay = relay(&["--rate-burst", "0"]).await;
     for direction in ["to-binary", "to-phone"] {
-        let flags = format!("--servers 2 --phones 2 --rate 500 --direction {direction}{SHORT}");
+        let flags = "--servers 2 --phones 2 --rate 500 --duration 1s";
+        let flags = format!("{flags} --direction {direction}");
         let summary = measure(relay, &flags).await;
         assert_forwarded(&summary);
         let rate = figure(&summary, "frames_per_second");
@@ -193,16 +194,17 @@ async fn a_storm_opens_and_closes_connections() {
 
 #[tokio::test]
 async fn phones_that_do_not_read_are_dropped_and_the_others_are_served() {
+    // The outbox has room for more than a second: the phones that read may be slow on a busy machine.
     let relay = relay(&[
         "--rate-burst",
         "0",
         "--outbox",
-        "1048576",
+        "16777216",
         "--write-timeout",
         "200ms",
     ])
     .await;
-    let flags = "--servers 1 --phones 3 --slow 1 --direction to-phone --frame 100000 --rate 600";
+    let flags = "--servers 1 --phones 3 --slow 1 --direction to-phone --frame 100000 --rate 300";
     let summary = measure(relay, &format!("{flags} --duration 1500ms")).await;
     assert_forwarded(&summary);
     assert_eq!(summary["slow_phones_dropped"], 1, "{summary}");
