@@ -59,9 +59,9 @@ fn run(traffic: &Traffic, schedule: &Schedule) {
 
 /// Asks the system for precise sleeps. By default a sleep may last up to 50 µs longer.
 fn sleep_precisely() {
-    #[cfg(target_os = "linux")]
     // If this is refused, sleeps are less precise.
-    let _ = nix::sys::prctl::set_timerslack(1);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 #[cfg(test)]
