@@ -160,7 +160,9 @@ impl Server {
                         &relay.tasks,
                         (&relay.draining, &relay.stopping),
                         instance(self.address.port()),
-                        admin::router(&relay, admin_token.as_ref()),
+                        admin_token
+                            .as_ref()
+                            .map(|token| admin::router(&relay, token)),
                     );
                     let arrivals = page_arrivals(&relay);
                     serve(&relay, arrivals, listener, router, None)?.await

@@ -26,11 +26,8 @@ use crate::connection::relay::Relay;
 
 const DOCUMENT: &str = include_str!("openapi.json");
 
-/// The routes of the API. Without a token there are none.
-pub(crate) fn router(relay: &Arc<Relay>, token: Option<&Arc<Token>>) -> Router {
-    let Some(token) = token else {
-        return Router::new();
-    };
+/// The routes of the API.
+pub(crate) fn router(relay: &Arc<Relay>, token: &Arc<Token>) -> Router {
     let admin = Arc::new(Admin {
         relay: Arc::clone(relay),
         token: Arc::clone(token),

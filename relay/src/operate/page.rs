@@ -48,6 +48,8 @@ struct Monitor {
     stopping: CancellationToken,
     /// The name of the relay, to tell it from others.
     instance: String,
+    /// Whether the listener also serves the admin API.
+    has_admin: bool,
     kept: Mutex<VecDeque<At>>,
     news: broadcast::Sender<At>,
 }
@@ -61,19 +63,20 @@ struct At {
     sample: Sample,
 }
 
-/// Returns the routes, `more` among them, and spawns a task that takes samples until the relay stops.
+/// Returns the routes, those of the admin API among them, and spawns a task that takes samples until the relay stops.
 pub(crate) fn router(
     metrics: &Arc<Metrics>,
     hosts: &Hosts,
     tasks: &TaskTracker,
     (draining, stopping): (&CancellationToken, &CancellationToken),
     instance: String,
-    more: Router,
+    admin: Option<Router>,
 ) -> Router {
     let monitor = Arc::new(Monitor {
         metrics: Arc::clone(metrics),
         stopping: stopping.clone(),
         instance,
+        has_admin: admin.is_some(),
         kept: Mutex::default(),
         news: broadcast::Sender::new(16),
     });
@@ -88,7 +91,7 @@ pub(crate) fn router(
         .with_state(Arc::clone(metrics))
         .route("/readyz", get(health::ready))
         .with_state(draining.clone())
-        .merge(more)
+        .merge(admin.unwrap_or_default())
         .layer(middleware::from_fn_with_state(gate, only_own_hosts))
 }
 
@@ -165,8 +168,8 @@ async fn page() -> Response {
     (headers, Html(PAGE)).into_response()
 }
 
-/// Sends the name of the relay in an event `instance`, all kept samples in one event `kept`, and then each new one in
-/// an event `sample`.
+/// Sends the name of the relay in an event `instance`, whether there is an admin API in an event `admin`, all kept
+/// samples in one event `kept`, and then each new one in an event `sample`.
 async fn events(
     State(monitor): State<Arc<Monitor>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -175,7 +178,8 @@ async fn events(
     let news = BroadcastStream::new(news).filter_map(async |at| at.ok());
     let stopping = monitor.stopping.clone();
     let instance = event("instance", &monitor.instance);
-    let events = stream::iter([instance, event("kept", &kept).retry(RETRY)])
+    let admin = event("admin", &monitor.has_admin);
+    let events = stream::iter([instance, admin, event("kept", &kept).retry(RETRY)])
         .chain(news.map(|at| event("sample", &at)))
         .take_until(stopping.cancelled_owned())
         .map(Ok);
@@ -204,6 +208,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(Population::default)),
             stopping: CancellationToken::new(),
             instance: String::new(),
+            has_admin: false,
             kept: Mutex::default(),
             news: broadcast::Sender::new(16),
         };

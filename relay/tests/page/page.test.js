@@ -1,5 +1,8 @@
 // The live page in a real browser, showing a real relay.
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -36,7 +39,9 @@ function onPage(name, run, { expected = /^$/, ...options } = {}) {
       document.addEventListener("securitypolicyviolation", event => window.report(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
       // Also text that is visible only for a moment.
       const look = () => {
-        const text = document.body?.innerText ?? "";
+        // But names, which clients choose.
+        const parts = document.querySelectorAll("header, main > :not(#admin)");
+        const text = [...parts].map(part => part.innerText).join("\n");
         const none = text.match(/.*(?:[-−]\s?\d|NaN|undefined|null|Infinity|\[object).*/);
         if (none) window.report(`shown: ${none[0]}`);
         for (const trace of document.querySelectorAll("[data-series]")) {
@@ -573,4 +578,136 @@ onPage("the plots can be read by keyboard and by ear", async ({ page, relay: sta
   // The two lines can be told apart without colours.
   const dashes = await page.$$eval("#connected > svg .trace", all => all.map(it => getComputedStyle(it).strokeDasharray));
   assert.notEqual(dashes[0], dashes[1]);
+});
+
+const TOKEN = "correct-horse-battery-staple";
+const EVICTED = 1008;
+
+/** Flags of a relay with an admin API. */
+async function withToken() {
+  const folder = await mkdtemp(path.join(tmpdir(), "page-"));
+  after(() => rm(folder, { recursive: true }));
+  const file = path.join(folder, "token");
+  await writeFile(file, TOKEN);
+  return ["--admin-token-file", file, "--rate-burst", "0"];
+}
+async function list(page, token = TOKEN) {
+  await page.getByLabel("Admin token").fill(token);
+  await page.getByRole("button", { name: "List" }).click();
+}
+const listed = page => page.$$eval("#servers > tbody > tr:not(.phones) > th", all => all.map(it => it.textContent));
+const lists = (page, names) => until("the list", () => listed(page), shown => shown.join() === names.join());
+const tells = (page, text) => until("what it tells", () => page.locator("#told").textContent(), shown => shown === text);
+/** Answers all questions of the page, and returns them. */
+function confirming(page, answer = true) {
+  const asked = [];
+  page.on("dialog", dialog => {
+    asked.push(dialog.message());
+    return answer ? dialog.accept() : dialog.dismiss();
+  });
+  return asked;
+}
+
+onPage("an operator lists server-ids and evicts a phone and a binary", async ({ page, relay: start }) => {
+  const relay = await start(...await withToken());
+  const binary = await relay.binary("laptop");
+  await relay.binary("other");
+  const [gone, stays] = [await relay.phone("laptop"), await relay.phone("laptop")];
+  await page.goto(relay.url);
+  await isLive(page);
+  await list(page);
+  await lists(page, ["laptop", "other"]);
+  const row = page.locator("#servers > tbody > tr").first();
+  const cells = await row.locator("> td").allTextContents();
+  assert.deepEqual([cells[0], cells[2], cells[3], cells[4]], ["present", "1.0", "127.0.0.1", "2"]);
+  await page.getByRole("button", { name: "Phones of laptop" }).click();
+  const phones = page.locator("tr.phones tbody tr");
+  await until("two phones", () => phones.count(), count => count === 2);
+  await shoot(page, "admin");
+  const asked = confirming(page);
+  const connId = await phones.first().locator("th").textContent();
+  await phones.first().getByRole("button").click();
+  await tells(page, `Evicted the phone ${connId} of “laptop”.`);
+  assert.equal(await Promise.race([gone.closed, stays.closed]), EVICTED);
+  assert.deepEqual(asked, [`Evict the phone ${connId} of “laptop”?`]);
+  await page.getByRole("button", { name: "Phones of laptop" }).click();
+  await until("one phone", () => phones.count(), count => count === 1);
+  await page.getByRole("button", { name: "Phones of laptop" }).click();
+  await until("none shown", () => phones.count(), count => count === 0);
+  await page.getByRole("button", { name: "Evict laptop" }).click();
+  await tells(page, "Evicted “laptop” and its phones.");
+  await lists(page, ["other"]);
+  assert.equal(await binary.closed, EVICTED);
+  await Promise.all([gone.closed, stays.closed]);
+});
+
+onPage("what an operator does not confirm does not happen, and what fails is told", async ({ page, relay: start }) => {
+  const relay = await start(...await withToken());
+  const binary = await relay.binary("a");
+  await page.goto(relay.url);
+  await isLive(page);
+  await list(page, "a-wrong-token-of-an-operator");
+  await tells(page, "HTTP 401: send the token of --admin-token-file as Authorization: Bearer");
+  await list(page, "東京");
+  await until("an error", () => page.locator("#told").textContent(), shown => shown.startsWith("The relay does not answer, or"));
+  assert.deepEqual(await listed(page), []);
+  await list(page);
+  await lists(page, ["a"]);
+  const asked = confirming(page, false);
+  await page.getByRole("button", { name: "Evict a" }).click();
+  await until("the question", () => asked.length, length => length === 1);
+  assert.equal(binary.readyState, 1);
+  // Somebody else was faster.
+  const answer = await fetch(`${relay.url}servers/a`, { method: "DELETE", headers: { Authorization: `Bearer ${TOKEN}` } });
+  assert.equal(answer.status, 204);
+  await page.getByRole("button", { name: "Phones of a" }).click();
+  await tells(page, "HTTP 404: nobody holds that server-id");
+  await list(page);
+  await tells(page, "Nobody holds such a server-id.");
+}, { expected: /status of 40[14]/ });
+
+onPage("server-ids are listed in pages", async ({ page, relay: start }) => {
+  const relay = await start(...await withToken());
+  const names = Array.from({ length: 53 }, (_, index) => `n${String(index).padStart(2, "0")}`);
+  for (const name of names) await relay.binary(name);
+  await page.goto(relay.url);
+  await isLive(page);
+  await list(page);
+  await lists(page, names.slice(0, 50));
+  await page.getByRole("button", { name: "Next page" }).click();
+  await lists(page, names.slice(50));
+  assert.ok(await page.getByRole("button", { name: "Next page" }).isHidden());
+  await page.getByLabel("after").fill("n49");
+  await page.getByLabel("after").press("Enter");
+  await lists(page, names.slice(50));
+});
+
+onPage("names are text, whatever they look like", async ({ page, relay: start }) => {
+  const relay = await start(...await withToken());
+  const names = ["%2F", "+", "..", "/", "<img src=x onerror=report('run')>", "?x=1&y#z", "a b", "a//b/", "a\\b"];
+  const binaries = [];
+  for (const name of names) binaries.push(await relay.binary(name));
+  await page.goto(relay.url);
+  await isLive(page);
+  await list(page);
+  await lists(page, names);
+  assert.equal(await page.locator("#admin img").count(), 0);
+  confirming(page);
+  await page.getByRole("button", { name: "Evict ..", exact: true }).click();
+  await tells(page, "A browser cannot ask for “..”. Use curl --path-as-is.");
+  const rest = names.filter(name => name !== "..");
+  for (const name of rest) {
+    await page.getByRole("button", { name: `Evict ${name}`, exact: true }).click();
+    await tells(page, `Evicted “${name}” and its phones.`);
+  }
+  await lists(page, [".."]);
+  const codes = await Promise.all(binaries.filter((_, index) => names[index] !== "..").map(binary => binary.closed));
+  assert.ok(codes.every(code => code === EVICTED));
+});
+
+onPage("without an admin API the page says nothing of it", async ({ page, relay: start }) => {
+  const relay = await start();
+  await page.goto(relay.url);
+  await isLive(page);
+  assert.ok(await page.locator("#admin").isHidden());
 });

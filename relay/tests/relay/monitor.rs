@@ -182,7 +182,7 @@ impl Events {
         Some((field("event").expect("a name").to_owned(), data))
     }
 
-    /// The samples kept so far, after the name of the relay.
+    /// The samples kept so far, after what the relay says about itself.
     async fn kept(&mut self) -> Vec<Value> {
         let (name, instance) = self.next().await.expect("an event");
         assert_eq!(name, "instance");
@@ -192,6 +192,8 @@ impl Events {
             !host.is_empty() && port.parse::<u16>().is_ok(),
             "{instance}"
         );
+        let admin = self.next().await.expect("an event");
+        assert_eq!(admin, ("admin".to_owned(), Value::Bool(false)));
         match self.next().await {
             Some((name, Value::Array(samples))) if name == "kept" => samples,
             other => panic!("the samples kept were expected, and {other:?} came"),
