@@ -12,7 +12,7 @@
 //! ```text
 //! server, sweeper, drain   run the listeners, shut down; expire graces; close connections before a shutdown
 //! admin/            the admin API: lists server-ids, evicts connections
-//! admission/        one request: limits, headers, upgrade, access hook; spawns the connection's task
+//! admission/        one request: limits, headers, upgrade, access file and hook; spawns the connection's task
 //! connection/       one connection: claim or register, forward, leave; the state that all connections share
 //! transport/        WebSocket and the byte streams below it: TCP, TLS, HTTP/1.1, signs of life in the bytes, places
 //! operate/          the operator's side: flags, logs, signals, metrics, the live page
@@ -25,7 +25,7 @@
 //! | --- | --- |
 //! | accept it, if there is a place: no Nagle delay, a short send queue, no HTTP/2 | `transport::{arrivals, places, tcp, tls, http1}` |
 //! | check rate limit, connection limit, headers and upgrade; draw a conn-id | `admission::gate` |
-//! | if there is an access hook: ask it whether the client may connect | `admission::access` |
+//! | if there is an access file, or a hook: ask it whether the client may connect | `admission::access` |
 //! | a binary: claim the server-id (taking over from a silent incumbent), forward to phones, leave a grace | `connection::binary` |
 //! | a phone: register, perhaps after a wait for the binary or for room, forward to it, leave a notice | `connection::{phone, held, room}` |
 //! | read, write in batches, run the closing handshake | `connection::socket`, `transport::websocket` |

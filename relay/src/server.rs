@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::admin;
 use crate::admin::token::Token;
+use crate::admission::access::file::AccessFile;
 use crate::admission::gate::{self, Gate};
 use crate::connection::displaced;
 use crate::connection::relay::Relay;
@@ -54,17 +55,19 @@ pub struct Server {
     metrics_address: Option<SocketAddr>,
     tls: Option<Tls>,
     admin_token: Option<Arc<Token>>,
+    access_file: Option<Arc<AccessFile>>,
     hangups: Hangups,
     relay: Arc<Relay>,
     gate: Arc<Gate>,
 }
 
 impl Server {
-    /// Reads the certificates and the admin token, and starts listening.
+    /// Reads the certificates, the admin token and the access file, and starts listening.
     ///
     /// # Errors
     ///
-    /// [`Error::Tls`], [`Error::AdminToken`] or [`Error::Listen`], which say what to do, or [`Error::Signals`].
+    /// [`Error::Tls`], [`Error::AdminToken`], [`Error::AccessFile`] or [`Error::Listen`], which say what to do, or
+    /// [`Error::Signals`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         Self::bind_or_use(None, config).await
     }
@@ -80,7 +83,8 @@ impl Server {
     ) -> Result<Self, Error> {
         let hangups = signals::hangups()?;
         let relay = Relay::new(config)?;
-        let gate = Gate::new(&relay)?;
+        let access_file = AccessFile::load(relay.config.access_file.as_deref()).await?;
+        let gate = Gate::new(&relay, access_file.clone())?;
         let config = &relay.config;
         let tls = Tls::load(config, &relay.metrics.certificate_expiry).await?;
         let admin_token = Token::load(config.admin_token_file.as_deref()).await?;
@@ -104,6 +108,7 @@ impl Server {
             metrics_address,
             tls,
             admin_token,
+            access_file,
             hangups,
             relay,
             gate,
@@ -135,6 +140,7 @@ impl Server {
             gate,
             tls,
             admin_token,
+            access_file,
             ..
         } = self;
         let stop = stop.chain(stream::pending());
@@ -143,10 +149,10 @@ impl Server {
         relay
             .tasks
             .spawn(sweeper::sweep(Arc::clone(&relay), Arc::clone(&gate)));
-        let secrets = (tls.clone(), admin_token.clone());
+        let files = (tls.clone(), admin_token.clone(), access_file);
         relay
             .tasks
-            .spawn(reload(Arc::clone(&relay), secrets, self.hangups));
+            .spawn(reload(Arc::clone(&relay), files, self.hangups));
         let manager = ServiceManager::connect();
         let _alive = AbortOnDropHandle::new(tokio::spawn(manager.clone().keep_alive()));
         let arrivals = arrivals(&relay, tls.is_none());
@@ -375,10 +381,10 @@ fn accept_failed(relay: &Arc<Relay>) -> impl Fn(Option<&SocketAddr>, &io::Error)
     }
 }
 
-/// Reloads the certificate and the admin token at each SIGHUP.
+/// Reloads the certificate, the admin token and the access file at each SIGHUP.
 async fn reload(
     relay: Arc<Relay>,
-    (tls, admin_token): (Option<Tls>, Option<Arc<Token>>),
+    (tls, admin_token, access_file): (Option<Tls>, Option<Arc<Token>>, Option<Arc<AccessFile>>),
     mut hangups: Hangups,
 ) {
     loop {
@@ -393,8 +399,11 @@ async fn reload(
         if let Some(token) = &admin_token {
             token.reload().await;
         }
-        if tls.is_none() && admin_token.is_none() {
-            info!("nothing to reload: there is no --tls-cert and no --admin-token-file");
+        if let Some(file) = &access_file {
+            file.reload().await;
+        }
+        if tls.is_none() && admin_token.is_none() && access_file.is_none() {
+            info!("nothing to reload: there is no --tls-cert, --admin-token-file or --access-file");
         }
     }
 }

@@ -67,7 +67,7 @@ mod tests {
         let config =
             Config::from_args(["switchboard-relay", "--grace", "20ms"]).expect("good flags");
         let relay = Relay::new(config).expect("no files");
-        let gate = Gate::new(&relay).expect("there is no hook");
+        let gate = Gate::new(&relay, None).expect("there is no hook");
         let sweeper = tokio::spawn(sweep(Arc::clone(&relay), gate));
         // In the second round the sweeper sleeps on no deadline: it shares a thread with this test, and so it
         // goes back to sleep before this test sees the ending.

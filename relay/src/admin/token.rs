@@ -5,22 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::http::{HeaderMap, header};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use axum::http::HeaderMap;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use crate::operate::error::Error;
+use crate::protocol::bearer::{self, Sum};
 
 /// The fewest bytes of a token. A shorter one could be guessed.
 const LEAST: usize = 16;
 
 /// The most bytes of the file. The headers of a request have room for that many.
 const MOST: usize = 4096;
-
-/// The SHA-256 sum of a token. The token itself is not kept.
-type Sum = [u8; 32];
 
 pub(crate) struct Token {
     file: PathBuf,
@@ -55,24 +51,8 @@ impl Token {
     /// Whether a request has the token. Takes the same time for all tokens of one length.
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
         let sum = *self.sum.read().unwrap_or_else(PoisonError::into_inner);
-        bearer(headers).is_some_and(|token| sum_of(token).ct_eq(&sum).into())
+        bearer::token(headers).is_some_and(|token| Sum::of(token).is(&sum))
     }
-}
-
-/// The token of a request that has exactly one `Authorization`, with the scheme `Bearer`.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(one), None) = (all.next(), all.next()) else {
-        return None;
-    };
-    let (scheme, token) = one.as_bytes().split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then_some(token.trim_ascii())
-}
-
-fn sum_of(token: &[u8]) -> Sum {
-    Sha256::digest(token).into()
 }
 
 async fn read(file: PathBuf) -> Result<Sum, Error> {
@@ -91,7 +71,7 @@ fn token_in(file: &Path) -> Result<Sum, String> {
     File::open(file)
         .and_then(|file| file.take(limit).read_to_end(&mut text))
         .map_err(|error| error.to_string())?;
-    check(&text).map(sum_of).map_err(str::to_owned)
+    check(&text).map(Sum::of).map_err(str::to_owned)
 }
 
 /// Returns the token in the contents of a file.
@@ -112,7 +92,7 @@ fn check(text: &[u8]) -> Result<&[u8], &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderValue, header};
 
     use super::*;
 
@@ -139,7 +119,7 @@ mod tests {
     fn only_the_token_with_the_scheme_bearer_is_admitted() {
         let token = Token {
             file: PathBuf::new(),
-            sum: RwLock::new(sum_of(b"0123456789abcdef")),
+            sum: RwLock::new(Sum::of(b"0123456789abcdef")),
         };
         let admits = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();

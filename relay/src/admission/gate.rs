@@ -1,18 +1,20 @@
 //! The checks of an upgrade request, in this order: rate limit, shutdown, origin, connection limits, headers,
-//! handshake, access hook.
+//! handshake, access file, access hook.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use switchboard::Status;
 use tracing::{debug, warn};
 
-use super::access::{Access, Answer, NotUtf8, Problem, Question, Terms};
+use super::access::file::AccessFile;
+use super::access::{Access, Answer, NotUtf8, Problem, Question, Rejection, Terms};
 use super::headers::{self, BadHeader};
 use super::rate::RateLimit;
 use super::upgrade::{self, BadUpgrade};
@@ -30,6 +32,7 @@ use crate::transport::places::Full;
 pub(crate) struct Gate {
     relay: Arc<Relay>,
     rate: RateLimit,
+    access_file: Option<Arc<AccessFile>>,
     access: Option<Access>,
 }
 
@@ -37,11 +40,15 @@ impl Gate {
     /// # Errors
     ///
     /// If the access hook cannot be asked with this configuration.
-    pub(crate) fn new(relay: &Arc<Relay>) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        relay: &Arc<Relay>,
+        access_file: Option<Arc<AccessFile>>,
+    ) -> Result<Arc<Self>, Error> {
         let config = &relay.config;
         Ok(Arc::new(Self {
             relay: Arc::clone(relay),
             rate: RateLimit::new(config.rate_burst, config.rate_interval),
+            access_file,
             access: Access::new(config, &relay.metrics)?,
         }))
     }
@@ -89,6 +96,8 @@ enum Refused {
     Upgrade(#[from] BadUpgrade),
     #[error(transparent)]
     NotUtf8(#[from] NotUtf8),
+    #[error("{}", .0.advice())]
+    Rejected(#[from] Rejection),
     #[error("The operator's access service asks for valid credentials. Send them and try again.")]
     Unauthorized(Vec<HeaderValue>),
     #[error("The operator's access service does not allow this. Ask the operator for access.")]
@@ -106,6 +115,7 @@ impl Refused {
             Self::Draining | Self::Full | Self::AccessUnknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Origin | Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Rejected(rejection) => rejection.status(),
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Header(_) | Self::NotUtf8(_) => StatusCode::BAD_REQUEST,
             Self::Upgrade(error) => error.status(),
@@ -114,9 +124,10 @@ impl Refused {
     }
 
     /// What the client is not told.
-    fn why(&self) -> Option<&Problem> {
+    fn why(&self) -> Option<&dyn Display> {
         match self {
             Self::AccessUnknown(problem) => Some(problem),
+            Self::Rejected(rejection) => Some(rejection),
             _ => None,
         }
     }
@@ -154,6 +165,10 @@ async fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Re
         Refused::Full => &metrics.over_capacity,
         Refused::Origin | Refused::NotAllowed => &metrics.forbidden,
         Refused::Unauthorized(_) => &metrics.unauthorized,
+        Refused::Rejected(rejection) => match rejection.challenge() {
+            None => &metrics.forbidden,
+            Some(_) => &metrics.unauthorized,
+        },
         Refused::AccessUnknown(_) => &metrics.access_unknown,
         Refused::TooMany => &metrics.address_over_capacity,
         Refused::Method | Refused::Header(_) | Refused::NotUtf8(_) | Refused::Upgrade(_) => {
@@ -175,6 +190,11 @@ async fn answer(gate: &Gate, endpoint: Endpoint, caller: Caller, mut request: Re
         Refused::Unauthorized(challenges) => {
             for challenge in challenges {
                 headers.append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        Refused::Rejected(rejection) => {
+            if let Some(challenge) = rejection.challenge() {
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
         }
         Refused::Draining
@@ -201,11 +221,7 @@ async fn admit(
     address: IpAddr,
     request: &mut Request,
 ) -> Result<Response, Refused> {
-    let Gate {
-        relay,
-        rate,
-        access,
-    } = gate;
+    let Gate { relay, rate, .. } = gate;
     if request.method() != Method::GET {
         return Err(Refused::Method);
     }
@@ -234,14 +250,8 @@ async fn admit(
         relay.config.require_claim_secret,
     )?;
     let response = upgrade::answer(request)?;
-    let terms = match access {
-        Some(access) => {
-            let headers = access.headers(request.headers())?;
-            let question = Question::new(endpoint, &server_id, address, &headers);
-            ask(relay, access, &question).await?
-        }
-        None => Terms::default(),
-    };
+    let client = (endpoint, &*server_id, address);
+    let (token_name, terms) = permit(gate, client, request.headers()).await?;
     // Not before the hook has admitted the binary: nobody else may take the place of a grace.
     let place = match place {
         Ok(place) => place,
@@ -268,6 +278,9 @@ async fn admit(
     let most = relay.config.max_phones;
     let peer = Peer::new(who, outbox, most as usize, seen);
     let max_phones = terms.max_phones.map_or(most, |phones| phones.min(most));
+    if let Some(token) = token_name {
+        about!(info, peer, token, "token accepted");
+    }
     let claimed = match endpoint {
         Endpoint::Server => Some(binary::claim(relay, &peer)),
         Endpoint::Client => None,
@@ -301,6 +314,24 @@ async fn admit(
     // Tracked before the upgrade completes, so that a shutdown waits for it.
     relay.tasks.spawn(connection);
     Ok(response)
+}
+
+/// Checks the access file, and then asks the access hook. Returns the name of the client's token, and its terms.
+async fn permit(
+    gate: &Gate,
+    (endpoint, server_id, address): (Endpoint, &str, IpAddr),
+    headers: &HeaderMap,
+) -> Result<(Option<String>, Terms), Refused> {
+    let token_name = match &gate.access_file {
+        Some(file) => file.check(endpoint, server_id, headers)?,
+        None => None,
+    };
+    let Some(access) = &gate.access else {
+        return Ok((token_name, Terms::default()));
+    };
+    let headers = access.headers(headers)?;
+    let question = Question::new(endpoint, server_id, address, &headers);
+    Ok((token_name, ask(&gate.relay, access, &question).await?))
 }
 
 /// Asks the access hook. A shutdown that begins meanwhile ends the wait.
@@ -362,7 +393,7 @@ mod tests {
             .header("User-Agent", "test");
         let request = request.body(Body::empty()).expect("a request");
         let caller = Caller(Ipv4Addr::LOCALHOST.into());
-        let gate = Gate::new(&relay).expect("there is no hook");
+        let gate = Gate::new(&relay, None).expect("there is no hook");
         let response = answer(&gate, Endpoint::Server, caller, request).await;
         (relay, response)
     }

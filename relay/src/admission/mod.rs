@@ -1,4 +1,4 @@
-//! The checks before an upgrade: rate limit, connection limit, headers, handshake, access hook.
+//! The checks before an upgrade: rate limit, connection limit, headers, handshake, access file, access hook.
 
 pub(crate) mod access;
 mod conn_id;

@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file with the access rules cannot be used.
+    #[error("cannot use the file of --access-file, {}: {problem}", file.display())]
+    AccessFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and where.
+        problem: String,
+    },
     /// The system has no certificates to check those of an HTTPS service with.
     #[error("cannot use the certificates of the system: {0}; install the package ca-certificates")]
     SystemRoots(#[source] rustls::Error),
@@ -66,7 +74,10 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(help) if is_answer(help) => ExitCode::SUCCESS,
-            Self::Config(_) | Self::Tls { .. } | Self::AdminToken { .. } => ExitCode::from(2),
+            Self::Config(_)
+            | Self::Tls { .. }
+            | Self::AdminToken { .. }
+            | Self::AccessFile { .. } => ExitCode::from(2),
             Self::SystemRoots(_)
             | Self::HttpClient(_)
             | Self::Listen { .. }

@@ -14,6 +14,7 @@ DEFAULTS = {
     "--tls-cert": None,
     "--tls-key": None,
     "--admin-token-file": None,
+    "--access-file": None,
     "--grace": "30s",
     "--wait-for-binary": "0s",
     "--heartbeat-interval": "30s",

@@ -1,10 +1,14 @@
-//! The access hook: a service of the operator that is asked before an upgrade is answered.
+//! Who may connect, as the operator says: in a file, and by a service that is asked before an upgrade is answered, the
+//! access hook.
 
 mod answer;
+pub(crate) mod file;
 mod hook;
 mod memory;
+mod names;
 mod problem;
 mod question;
+mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +23,7 @@ use self::hook::Hook;
 use self::memory::Memory;
 pub(super) use self::problem::Problem;
 pub(super) use self::question::{NotUtf8, Question};
+pub(super) use self::rules::Rejection;
 use crate::operate::config::{Config, HeaderNames};
 use crate::operate::error::Error;
 use crate::operate::metrics::{AccessRequests, Metrics};

@@ -30,7 +30,7 @@ const MAX_OUTBOX: i64 = (1 << 29) - 1;
     name = "switchboard-relay",
     version,
     about = "A WebSocket relay between binaries and phones",
-    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate, its key and the admin token; SIGTERM and SIGINT close all connections and stop the relay; another one cuts the drain or the wait short.",
+    after_help = "Durations are written 30s, 500ms, 1h 30m. SIGHUP reloads the certificate, its key, the admin token and the access file; SIGTERM and SIGINT close all connections and stop the relay; another one cuts the drain or the wait short.",
     // An error about a value like -1 then names its flag.
     allow_negative_numbers = true,
     // If a flag is repeated, the last one wins.
@@ -228,6 +228,16 @@ pub struct Config {
     )]
     pub require_claim_secret: bool,
 
+    /// File in TOML with the server-ids that may be claimed and the tokens that binaries must have; reloaded on SIGHUP.
+    /// Without it, all may connect
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "SWITCHBOARD_ACCESS_FILE",
+        value_name = "FILE"
+    )]
+    pub access_file: Option<PathBuf>,
+
     /// URL of a service that is asked before each upgrade whether the client may connect; without it, nobody is asked
     #[arg(
         long,
@@ -402,6 +412,7 @@ mod tests {
         assert_eq!(config.allowed_origins, Origins::default());
         assert!(!config.require_claim_secret);
         assert_eq!(config.admin_token_file, None);
+        assert_eq!(config.access_file, None);
         assert_eq!(config.access_url, None);
         let names = "authorization,x-pyrycode-token".parse();
         assert_eq!(Ok(config.access_headers), names);
