@@ -1,6 +1,7 @@
 //! The environment variables of flags.
 
 use std::env;
+use std::error::Error as _;
 use std::ffi::OsString;
 
 use clap::builder::Resettable;
@@ -23,13 +24,19 @@ pub(super) fn without_empty(command: Command) -> Command {
 
 /// Names the variable in an error that is due to its value.
 pub(super) fn blame(error: clap::Error, command: Command, args: &[OsString]) -> clap::Error {
-    let variable = command.get_arguments().find(|flag| is_at(flag, &error));
-    let variable = variable.and_then(Arg::get_env).and_then(|it| it.to_str());
+    let flag = command.get_arguments().find(|flag| is_at(flag, &error));
+    let is_secret = flag.is_some_and(Arg::is_hide_env_values_set);
+    let variable = flag.and_then(Arg::get_env).and_then(|it| it.to_str());
     let variable = variable.map(str::to_owned);
     let without = command.mut_args(unset);
     let is_in_args = match without.try_get_matches_from(args) {
         Ok(_) => false,
         Err(other) => first_line(&other) == first_line(&error),
+    };
+    let error = if is_secret {
+        without_value(error)
+    } else {
+        error
     };
     match variable {
         Some(variable) if !is_in_args => {
@@ -38,6 +45,17 @@ pub(super) fn blame(error: clap::Error, command: Command, args: &[OsString]) -> 
         }
         _ => error,
     }
+}
+
+/// Leaves out the value, which may have a password, from an error that quotes it.
+fn without_value(error: clap::Error) -> clap::Error {
+    let (Some(ContextValue::String(flag)), Some(source)) =
+        (error.get(ContextKind::InvalidArg), error.source())
+    else {
+        return error;
+    };
+    let sentence = format!("invalid value for '{flag}': {source}");
+    clap::Error::raw(error.kind(), sentence)
 }
 
 /// Whether an error is about the value of this flag.
