@@ -38,6 +38,12 @@ const FORWARDER: Peer = Peer {
     name: "TCP forwarder",
 };
 
+/// The relay with the options that guard it.
+const GUARDED: Peer = Peer {
+    prefix: "guarded-",
+    name: "with the options",
+};
+
 /// The runs of the relay that the peers have, too.
 const BESIDE: [Beside; 4] = [
     Beside {
@@ -198,6 +204,7 @@ impl Relay {
         match name {
             "beside" => self.beside(),
             "beside-ratios" => self.beside_ratios(),
+            "guarded" => self.guarded(),
             "idle" => self.idle(),
             "storm" => self.rows(&OF_STORM, ["storm".to_owned()]),
             "slow" => self.rows(&OF_SLOW, ["slow-none", "slow"].map(str::to_owned)),
@@ -265,6 +272,30 @@ impl Relay {
                     cells.push(words::verdict(self.against(&peer, run, key)?));
                 }
                 lines.push(row(cells));
+            }
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// The relay without and with the options that guard it.
+    fn guarded(&self) -> Result<String> {
+        let columns = [OURS.name, GUARDED.name, "ratio"];
+        let mut lines = Vec::from(head(&["load", "frame", "what"], &columns));
+        for Beside {
+            run,
+            load,
+            compared,
+        } in BESIDE
+        {
+            for (what, key) in compared {
+                lines.push(row([
+                    load.to_owned(),
+                    self.figure(run, "frame_bytes")?,
+                    (*what).to_owned(),
+                    self.figure(run, key)?,
+                    self.figure(&GUARDED.run(run), key)?,
+                    words::verdict(self.against(&GUARDED, run, key)?),
+                ]));
             }
         }
         Ok(lines.join("\n"))
@@ -340,7 +371,7 @@ fn peers(with_node: bool) -> impl Iterator<Item = Peer> {
 /// All runs of which there must be figures.
 fn names(with_node: bool) -> impl Iterator<Item = String> {
     let loads = LOADS.iter().flat_map(|load| crowds(load));
-    let beside = peers(with_node).flat_map(runs_of);
+    let beside = peers(with_node).chain([GUARDED]).flat_map(runs_of);
     let idle = with_node.then_some(IDLE.map(|run| NODE.run(run)));
     let idle = idle.into_iter().flatten();
     loads
@@ -468,6 +499,18 @@ mod tests {
     }
 
     #[test]
+    fn the_relay_is_set_beside_itself_with_the_options() {
+        let relay = beside(&[(GUARDED, 1.0, 1.5)]);
+        let table = relay.table("guarded").expect("all is measured");
+        for row in [
+            "| saturated | 256 B | frames/s | 100,000 | 100,000 | 1.00 |",
+            "| paced | 16 KiB | CPU for each frame | 8.0 µs | 12.0 µs | 1.5 |",
+        ] {
+            assert!(table.contains(row), "{row}:\n{table}");
+        }
+    }
+
+    #[test]
     fn idle_connections_of_relay_and_node_are_below_each_other() {
         let mut relay = beside(&[(NODE, 1.0, 1.0)]);
         for (run, bytes) in [
@@ -522,7 +565,13 @@ mod tests {
             let names = names(with_node).filter(|name| name.starts_with(prefix));
             names.count()
         };
-        let counts = [(false, "forwarder-"), (false, "node-"), (true, "node-")];
-        assert_eq!(counts.map(|(node, prefix)| count(node, prefix)), [4, 0, 6]);
+        let counts = [
+            (false, "forwarder-"),
+            (false, "guarded-"),
+            (false, "node-"),
+            (true, "node-"),
+        ];
+        let counts = counts.map(|(node, prefix)| count(node, prefix));
+        assert_eq!(counts, [4, 4, 0, 6]);
     }
 }
