@@ -59,3 +59,4 @@ pub use operate::generate::Generate;
 pub use operate::{files, logging, service_manager, signals};
 pub use protocol::envelope;
 pub use server::Server;
+pub use transport::health_check::check_health;

@@ -44,6 +44,9 @@ pub enum Error {
     /// The client for an HTTP service cannot be created.
     #[error("cannot create an HTTP client: {0}")]
     HttpClient(#[source] reqwest::Error),
+    /// The relay that was asked by `--check-health` is not up.
+    #[error("the relay is not healthy: {0}")]
+    Unhealthy(String),
     /// The relay cannot listen on the address.
     #[error("cannot listen on {address}: {}", listen_advice(.source, .flag))]
     Listen {
@@ -80,6 +83,7 @@ impl Error {
             | Self::AccessFile { .. } => ExitCode::from(2),
             Self::SystemRoots(_)
             | Self::HttpClient(_)
+            | Self::Unhealthy(_)
             | Self::Listen { .. }
             | Self::Socket(_)
             | Self::Serve(_)

@@ -5,6 +5,7 @@ pub(crate) mod accept;
 pub(crate) mod arrivals;
 mod assembly;
 pub(crate) mod caller;
+pub(crate) mod health_check;
 pub(crate) mod http1;
 pub(crate) mod http_client;
 pub(crate) mod places;

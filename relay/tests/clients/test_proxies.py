@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import LIMIT, NO_SERVER, PHONE, Raw, envelope, until
+from harness import LIMIT, NO_SERVER, PHONE, PROGRAM, Raw, envelope, until
 from tls import context
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -217,9 +217,12 @@ async def test_the_containers_health_check_succeeds_while_the_relay_serves(start
     words = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", written, re.MULTILINE)[1])
     relay = await start(tls_cert=files.cert, tls_key=files.key, ssl=context())
     _, port = relay.address_in_log("serving metrics")
-    assert "SWITCHBOARD_METRICS_LISTEN=0.0.0.0:9090" in written and "/127.0.0.1/9090" in words[2]
-    words[2] = words[2].replace("/9090", f"/{port}")
+    assert "SWITCHBOARD_METRICS_LISTEN=0.0.0.0:9090" in written and words[2] == "http://127.0.0.1:9090/healthz"
+    assert f"ENTRYPOINT [\"{words[0]}\"]" in written
+    words[0], words[2] = PROGRAM, words[2].replace(":9090", f":{port}")
     assert subprocess.run(words, timeout=LIMIT).returncode == 0
     relay.signal(signal.SIGTERM)
     await relay.exit_code()
-    assert subprocess.run(words, timeout=LIMIT, stderr=subprocess.DEVNULL).returncode != 0
+    stopped = subprocess.run(words, timeout=LIMIT, stderr=subprocess.PIPE, text=True)
+    assert stopped.returncode == 1 and stopped.stderr.startswith("error: the relay is not healthy: ")
+    assert len(stopped.stderr.splitlines()) == 1

@@ -329,6 +329,11 @@ pub struct Config {
     )]
     pub log_format: LogFormat,
 
+    /// Ask the relay at this URL whether it is up, like `http://127.0.0.1:9090/healthz`, and exit: with 0 if it answers with
+    /// 2xx within 3 s, else with 1
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub check_health: Option<ServiceUrl>,
+
     /// Print completions for a shell or the manual page, and exit
     #[arg(long, value_name = "KIND")]
     pub generate: Option<Generate>,
@@ -448,6 +453,7 @@ mod tests {
         assert_eq!(config.push_url, None);
         assert_eq!(config.log, "info");
         assert_eq!(config.log_format, LogFormat::Text);
+        assert_eq!(config.check_health, None);
         assert_eq!(config.generate, None);
     }
 
@@ -477,6 +483,7 @@ mod tests {
             ("--access-url", "hook.example/ask"),
             ("--access-url", "ftp://hook.example"),
             ("--access-url", "http://"),
+            ("--check-health", "ws://127.0.0.1/"),
             ("--access-headers", "x-token;x-other"),
             ("--access-timeout", "0s"),
             ("--metrics-listen", "on"),
@@ -500,7 +507,8 @@ mod tests {
             assert!(sentence.contains(flag), "{sentence}");
             // A URL may have a password.
             let is_shown = sentence.contains(value);
-            assert_eq!(is_shown, !flag.ends_with("-url"), "{sentence}");
+            let is_url = flag.ends_with("-url") || flag == "--check-health";
+            assert_eq!(is_shown, !is_url, "{sentence}");
             assert_eq!(sentence.lines().count(), 1, "{sentence}");
         }
     }
